@@ -1,0 +1,190 @@
+//! What a decision wants to become true. `storage` applies a list of changes in one transaction, gives it a position
+//! in the log, and wakes whoever waits.
+
+use std::sync::Arc;
+
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId,
+    events::{StateEventType, receipt::ReceiptType, room::member::MembershipState},
+};
+use serde_json::value::RawValue;
+
+use crate::pdu::Pdu;
+
+/// A place in the log: 1, 2, 3, ... without gaps. 0 is before everything.
+pub type Position = i64;
+
+/// One thing that becomes true when the list it stands in is committed.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A room becomes known to this server.
+    Room {
+        /// Its id.
+        room_id: OwnedRoomId,
+        /// Its version.
+        version: RoomVersionId,
+    },
+    /// An event is stored. Gets a position when its [`Placement`] is live.
+    Event(Box<NewEvent>),
+    /// Entries of the resolved room state, from the position of the [`Change::Event`] before this one in the list on.
+    State {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Only entries that differ from the current state.
+        entries: Vec<StateEntry>,
+    },
+    /// The events that new events of the room will name as `prev_events`.
+    ForwardExtremities {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// All of them.
+        event_ids: Vec<OwnedEventId>,
+    },
+    /// What the room state was in the past, learned by reading history backwards: before the backfilled event before
+    /// this one in the list, the key had the value `before`; from that event on it has the event itself.
+    HistoricState {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event type of the key.
+        event_type: StateEventType,
+        /// The state key.
+        state_key: String,
+        /// The value before the event; `None` when there was none, or it is not known.
+        before: Option<OwnedEventId>,
+    },
+    /// A server has its first joined member in the room, or has lost its last.
+    RoomServer {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The server.
+        server: OwnedServerName,
+        /// Whether it is in the room from now on.
+        present: bool,
+    },
+    /// A local user's relation to a room changed. Gets a position.
+    Membership {
+        /// The local user.
+        user_id: OwnedUserId,
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The new membership.
+        membership: MembershipState,
+        /// The member event.
+        event_id: OwnedEventId,
+        /// Who sent the member event.
+        sender: OwnedUserId,
+        /// For invites and knocks: the stripped state that the user is shown, as a JSON array.
+        stripped_state: Option<Box<RawValue>>,
+    },
+    /// A stored event is redacted: its JSON is replaced for good.
+    Redaction {
+        /// The event that is redacted.
+        event_id: OwnedEventId,
+        /// The redacting event.
+        redacted_by: OwnedEventId,
+        /// What remains, as canonical JSON.
+        json: Box<str>,
+    },
+    /// A read receipt moved. Gets a position.
+    Receipt {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Who read; local or remote.
+        user_id: OwnedUserId,
+        /// `m.read` or `m.read.private`.
+        receipt_type: ReceiptType,
+        /// `None` for an unthreaded receipt, else `main` or the thread's root.
+        thread_id: Option<String>,
+        /// Up to which event.
+        event_id: OwnedEventId,
+        /// When, by the clock of the reader's server.
+        ts: MilliSecondsSinceUnixEpoch,
+    },
+    /// Account data of a local user is set. Gets a position.
+    AccountData {
+        /// The user.
+        user_id: OwnedUserId,
+        /// The room, or `None` for global account data.
+        room_id: Option<OwnedRoomId>,
+        /// The event type.
+        event_type: String,
+        /// The content.
+        content: Box<RawValue>,
+    },
+    /// A request of a client is done, and the same request again gets the same answer.
+    TransactionId {
+        /// Who asked.
+        user_id: OwnedUserId,
+        /// From which device.
+        device_id: OwnedDeviceId,
+        /// What was asked: endpoint and path parameters but for the transaction id.
+        scope: String,
+        /// The client's transaction id.
+        transaction_id: String,
+        /// What came of it.
+        event_id: OwnedEventId,
+    },
+}
+
+/// An event to be stored.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event.
+    pub pdu: Arc<Pdu>,
+    /// What the checks said.
+    pub standing: Standing,
+    /// Where it goes in the room's timeline.
+    pub placement: Placement,
+    /// The state before the event, when it is not the resolved state at the position before it.
+    pub state_before: Option<StateReference>,
+    /// Whether the servers in the room are to be sent this event by us: our own events, and those of other servers
+    /// that entered the room through us.
+    pub outbound: bool,
+}
+
+/// The outcome of the checks on receipt of a PDU.
+/// <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Passed all of them.
+    Accepted,
+    /// Fails against the current state: kept, never shown, not built upon.
+    SoftFailed(String),
+    /// Fails against its auth events or the state before it, for this reason.
+    Rejected(String),
+    /// Known only as part of state or an auth chain; not part of the timeline.
+    Outlier,
+}
+
+/// Where an event goes in its room's timeline, which is one linear order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// At the head: the order is the position that the commit gives it.
+    Live,
+    /// Before everything known so far: the order is one less than the least.
+    Backfilled,
+    /// Nowhere: outliers, rejected and soft-failed events.
+    None,
+}
+
+/// The state before an event that forks the graph: the resolved state at a position, and what differs from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateReference {
+    /// The position whose resolved state is the base. 0 is the empty state.
+    pub base: Position,
+    /// What differs from the base.
+    pub delta: Vec<StateEntry>,
+}
+
+/// One entry of a room state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateEntry {
+    /// The event type.
+    pub event_type: StateEventType,
+    /// The state key.
+    pub state_key: String,
+    /// The event that is the value; `None` when the key has none.
+    pub event_id: Option<OwnedEventId>,
+    /// For `m.room.member`: the membership that the event gives.
+    pub membership: Option<MembershipState>,
+}

@@ -1,0 +1,215 @@
+//! A room as of one position, and what can be decided about it: one file per verb.
+
+pub mod authorise;
+pub mod create;
+pub mod member;
+pub mod receive;
+pub mod redact;
+pub mod resolve;
+pub mod send;
+pub mod visibility;
+
+use std::collections::HashMap;
+
+use ruma::{
+    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName, UserId,
+    events::{StateEventType, room::member::MembershipState},
+    room_version_rules::RoomVersionRules,
+};
+
+use crate::change::{Position, StateEntry};
+
+/// The key of one entry of the room state.
+pub type StateKey = (StateEventType, String);
+
+/// A room state: which event stands for each key.
+pub type StateMap = ruma::state_res::StateMap<OwnedEventId>;
+
+/// One value of the room state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateValue {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// For `m.room.member`: the membership that the event gives.
+    pub membership: Option<MembershipState>,
+}
+
+/// A room as of one position: the facts that decisions start from. Cloning shares all of the state, so that a decision
+/// costs the same in a room of two as in a room of a hundred thousand.
+#[derive(Clone, Debug)]
+pub struct RoomSnapshot {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Its version.
+    pub version: RoomVersionId,
+    /// The rules of its version.
+    pub rules: RoomVersionRules,
+    /// How often the room has been changed: what compare-and-swap compares.
+    pub revision: i64,
+    /// The position that the state is as of.
+    pub position: Position,
+    /// The resolved state.
+    state: rpds::HashTrieMapSync<StateKey, StateValue>,
+    /// How many users of each server are joined.
+    joined_by_server: rpds::HashTrieMapSync<OwnedServerName, u64>,
+    /// How many users have each membership that a summary counts.
+    joined: u64,
+    invited: u64,
+    /// What new events name as `prev_events`, with their depths.
+    pub forward_extremities: Vec<(OwnedEventId, u64)>,
+}
+
+impl RoomSnapshot {
+    /// A room of which nothing is known but its version.
+    pub fn empty(room_id: OwnedRoomId, version: RoomVersionId, rules: RoomVersionRules) -> Self {
+        Self {
+            room_id,
+            version,
+            rules,
+            revision: 0,
+            position: 0,
+            state: rpds::HashTrieMapSync::new_sync(),
+            joined_by_server: rpds::HashTrieMapSync::new_sync(),
+            joined: 0,
+            invited: 0,
+            forward_extremities: Vec::new(),
+        }
+    }
+
+    /// The value for one key.
+    pub fn state_value(&self, event_type: &StateEventType, state_key: &str) -> Option<&StateValue> {
+        self.state.get(&(event_type.clone(), state_key.to_owned()))
+    }
+
+    /// The event for one key.
+    pub fn state_event_id(&self, event_type: &StateEventType, state_key: &str) -> Option<&EventId> {
+        self.state_value(event_type, state_key).map(|value| &*value.event_id)
+    }
+
+    /// All of the state, in no particular order.
+    pub fn state(&self) -> impl Iterator<Item = (&StateKey, &StateValue)> {
+        self.state.iter()
+    }
+
+    /// All of the state as the map that state resolution takes.
+    pub fn state_map(&self) -> StateMap {
+        self.state.iter().map(|(key, value)| (key.clone(), value.event_id.clone())).collect()
+    }
+
+    /// The membership of a user; `leave` for one who never was in the room.
+    pub fn membership(&self, user_id: &UserId) -> MembershipState {
+        self.state_value(&StateEventType::RoomMember, user_id.as_str())
+            .and_then(|value| value.membership.clone())
+            .unwrap_or(MembershipState::Leave)
+    }
+
+    /// All users with the given membership.
+    pub fn members(&self, membership: &MembershipState) -> impl Iterator<Item = OwnedUserId> {
+        self.state.iter().filter_map(move |((event_type, state_key), value)| {
+            let fits = *event_type == StateEventType::RoomMember && value.membership.as_ref() == Some(membership);
+            fits.then(|| UserId::parse(state_key.as_str()).ok().map(Into::into)).flatten()
+        })
+    }
+
+    /// How many users are joined.
+    pub fn joined_count(&self) -> u64 {
+        self.joined
+    }
+
+    /// How many users are invited.
+    pub fn invited_count(&self) -> u64 {
+        self.invited
+    }
+
+    /// The servers with joined users.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerName> {
+        self.joined_by_server.keys().map(|server| &**server)
+    }
+
+    /// Whether a server has joined users.
+    pub fn has_server(&self, server: &ServerName) -> bool {
+        self.joined_by_server.contains_key(server)
+    }
+
+    /// Sets or removes entries of the state, keeping the counts right.
+    pub fn apply(&mut self, entries: &[StateEntry]) {
+        for entry in entries {
+            let key = (entry.event_type.clone(), entry.state_key.clone());
+            let old = self.state.get(&key).and_then(|value| value.membership.clone());
+            self.count(&entry.state_key, old.as_ref(), entry.membership.as_ref());
+            match &entry.event_id {
+                Some(event_id) => {
+                    let value = StateValue { event_id: event_id.clone(), membership: entry.membership.clone() };
+                    self.state.insert_mut(key, value);
+                }
+                None => {
+                    self.state.remove_mut(&key);
+                }
+            }
+        }
+    }
+
+    /// What of `new` differs from this state. `membership` tells the membership of member events.
+    pub fn difference(
+        &self,
+        new: &StateMap,
+        membership: impl Fn(&EventId) -> Option<MembershipState>,
+    ) -> Vec<StateEntry> {
+        let mut entries: Vec<StateEntry> = new
+            .iter()
+            .filter(|(key, event_id)| self.state.get(*key).map(|value| &value.event_id) != Some(*event_id))
+            .map(|((event_type, state_key), event_id)| StateEntry {
+                event_type: event_type.clone(),
+                state_key: state_key.clone(),
+                event_id: Some(event_id.clone()),
+                membership: (*event_type == StateEventType::RoomMember).then(|| membership(event_id)).flatten(),
+            })
+            .collect();
+        let gone = self.state.keys().filter(|key| !new.contains_key(*key));
+        entries.extend(gone.map(|(event_type, state_key)| StateEntry {
+            event_type: event_type.clone(),
+            state_key: state_key.clone(),
+            event_id: None,
+            membership: None,
+        }));
+        entries.sort_by(|a, b| (&a.event_type, &a.state_key).cmp(&(&b.event_type, &b.state_key)));
+        entries
+    }
+
+    fn count(&mut self, user_id: &str, old: Option<&MembershipState>, new: Option<&MembershipState>) {
+        if old == new {
+            return;
+        }
+        match old {
+            Some(MembershipState::Join) => {
+                self.joined -= 1;
+                self.count_server(user_id, false);
+            }
+            Some(MembershipState::Invite) => self.invited -= 1,
+            _ => {}
+        }
+        match new {
+            Some(MembershipState::Join) => {
+                self.joined += 1;
+                self.count_server(user_id, true);
+            }
+            Some(MembershipState::Invite) => self.invited += 1,
+            _ => {}
+        }
+    }
+
+    fn count_server(&mut self, user_id: &str, joins: bool) {
+        let Ok(user_id) = <&UserId>::try_from(user_id) else { return };
+        let server = user_id.server_name().to_owned();
+        let count = self.joined_by_server.get(&server).copied().unwrap_or(0);
+        match if joins { count + 1 } else { count.saturating_sub(1) } {
+            0 => {
+                self.joined_by_server.remove_mut(&server);
+            }
+            count => self.joined_by_server.insert_mut(server, count),
+        }
+    }
+}
+
+/// Events by id.
+pub type EventsById = HashMap<OwnedEventId, std::sync::Arc<crate::Pdu>>;

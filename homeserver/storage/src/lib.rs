@@ -1,0 +1,49 @@
+//! The one memory of the homeserver: SQLite and PostgreSQL behind one interface, one commit.
+//!
+//! Everything that somebody must hear about goes through [`Storage::commit`], which gives it a position in one log.
+//! Private bookkeeping (tokens, filters, queues' cursors) is a plain method.
+//!
+//! Integer ids exist only inside of the database; this interface speaks in the identifiers of the spec.
+
+mod account_data;
+mod accounts;
+mod aliases;
+mod commit;
+mod database;
+mod destinations;
+mod devices;
+mod dialect;
+mod events;
+mod filters;
+mod fsck;
+mod log;
+mod memberships;
+mod names;
+mod receipts;
+mod registration_tokens;
+mod rooms;
+mod server_keys;
+mod state;
+mod timeline;
+mod transactions;
+
+pub use self::{
+    account_data::AccountDataRecord,
+    accounts::{Account, NewAccount, Profile},
+    commit::{CommitError, Committed, RoomGuard, Submission},
+    database::{Durability, OpenError, Options, StorageError},
+    destinations::{Destination, OutboundItem},
+    devices::{AccessToken, Device, NewSession, RefreshOutcome},
+    events::StoredEvent,
+    fsck::Violation,
+    log::{LogEntry, LogKind},
+    memberships::MembershipRecord,
+    receipts::ReceiptRecord,
+    registration_tokens::RegistrationToken,
+    rooms::RoomRecord,
+    server_keys::ServerKeyRecord,
+    timeline::{Direction, TimelineRange},
+};
+
+/// The result of reading or writing.
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;
