@@ -29,9 +29,9 @@ mod transactions;
 
 pub use self::{
     account_data::AccountDataRecord,
-    accounts::{Account, NewAccount, Profile},
+    accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
-    database::{Durability, OpenError, Options, StorageError},
+    database::{Durability, OpenError, Options, Storage, StorageError},
     destinations::{Destination, OutboundItem},
     devices::{AccessToken, Device, NewSession, RefreshOutcome},
     events::StoredEvent,
