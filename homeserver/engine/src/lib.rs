@@ -1,1 +1,114 @@
-//! x
+//! What the server can do: load, decide, commit. One file per verb.
+//!
+//! Verbs are methods of [`Engine`]. They take who asks and what is asked, read facts from `storage` and, where the
+//! facts are elsewhere, from other servers by `outbound`; `rules` decides; one commit makes it true. Whoever must hear
+//! of it reads the log.
+
+mod accounts;
+mod client_event;
+mod error;
+mod federation;
+mod rooms;
+mod settings;
+mod sync;
+mod tokens;
+
+use std::sync::Arc;
+
+use outbound::{Federation, Sender};
+use rules::world::World;
+use ruma::ServerName;
+use storage::Storage;
+
+pub use self::{
+    accounts::{NewDevice, RegisterCommand, Registered, Requester, Session},
+    client_event::ClientEvent,
+    error::{EngineError, Result},
+    federation::{JoinTemplate, SendJoinReply, StateReply},
+    rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, SendCommand},
+    settings::{PasswordHashing, Registration, Settings},
+    sync::SyncQuery,
+};
+
+/// The running server, but for its doors. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    storage: Storage,
+    federation: Federation,
+    sender: Sender,
+    world: World,
+    accounts: accounts::Accounts,
+    rooms: rooms::Rooms,
+    sync: sync::Sync,
+    ingest: federation::Ingest,
+}
+
+impl Engine {
+    /// Puts the engine together and starts the reader that wakes whoever waits for the log to grow.
+    pub fn start(
+        settings: Settings,
+        storage: Storage,
+        federation: Federation,
+        sender: Sender,
+        world: World,
+    ) -> Self {
+        let inner = Inner {
+            accounts: accounts::Accounts::new(&settings),
+            rooms: rooms::Rooms::new(),
+            sync: sync::Sync::new(storage.head()),
+            ingest: federation::Ingest::new(),
+            settings,
+            storage,
+            federation,
+            sender,
+            world,
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.start_fan_out();
+        engine
+    }
+
+    /// Long polls are answered at once from now on.
+    pub fn stop(&self) {
+        self.inner.sync.stop();
+    }
+
+    /// The name of this server.
+    pub fn server_name(&self) -> &ServerName {
+        &self.inner.settings.server_name
+    }
+
+    /// The settings it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Its memory.
+    pub fn storage(&self) -> &Storage {
+        &self.inner.storage
+    }
+
+    /// Its calls to other servers.
+    pub fn federation(&self) -> &Federation {
+        &self.inner.federation
+    }
+
+    /// Its queues to other servers.
+    pub fn sender(&self) -> &Sender {
+        &self.inner.sender
+    }
+
+    /// Clock and chance.
+    pub fn world(&self) -> &World {
+        &self.inner.world
+    }
+
+    pub(crate) fn is_local(&self, user_id: &ruma::UserId) -> bool {
+        user_id.server_name() == self.server_name()
+    }
+}

@@ -1,5 +1,6 @@
 //! A room as of one position, and what can be decided about it: one file per verb.
 
+pub mod advance;
 pub mod authorise;
 pub mod create;
 pub mod member;

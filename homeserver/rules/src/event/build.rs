@@ -119,8 +119,7 @@ impl Draft {
             match rules.events_reference_format {
                 EventsReferenceFormatVersion::V1 => {
                     let hash = self.legacy.as_ref().and_then(|legacy| legacy.reference_hashes.get(id));
-                    let hashes =
-                        hash.map(|hash| ("sha256".to_owned(), CanonicalJsonValue::String(hash.clone())));
+                    let hashes = hash.map(|hash| ("sha256".to_owned(), CanonicalJsonValue::String(hash.clone())));
                     CanonicalJsonValue::Array(vec![name, CanonicalJsonValue::Object(hashes.into_iter().collect())])
                 }
                 _ => name,

@@ -1,1 +1,61 @@
-//! x
+//! An event from another server: the checks that need the room, and what it changes.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+
+use std::{collections::HashSet, sync::Arc};
+
+use ruma::OwnedEventId;
+
+use super::{
+    EventsById, RoomSnapshot, StateMap,
+    authorise::{check_auth_events, check_current_state, check_state},
+};
+use crate::{Pdu, change::Standing};
+
+/// How many forward extremities we let a room have. Peers that make forks cannot make us resolve more than that; the
+/// least deep are forgotten first.
+pub const MAX_FORWARD_EXTREMITIES: usize = 20;
+
+/// Checks 4 to 6 on receipt of a PDU; the checks of form, signatures and hash came before.
+/// `events` must hold the event's auth events, the create event, the events that decide about it in `state_before`,
+/// and those in the current state.
+pub fn judge(room: &RoomSnapshot, pdu: &Pdu, state_before: &StateMap, events: &EventsById) -> Standing {
+    let rules = &room.rules.authorization;
+    // 4. Passes authorisation rules based on the event's auth events.
+    if let Err(reason) = check_auth_events(rules, pdu, events) {
+        return Standing::Rejected(format!("by its auth events: {reason}"));
+    }
+    // 5. Passes authorisation rules based on the state before the event.
+    let before = check_state(rules, pdu, |event_type, state_key| {
+        events.get(state_before.get(&(event_type.clone(), state_key.to_owned()))?).cloned()
+    });
+    if let Err(reason) = before {
+        return Standing::Rejected(format!("by the state before it: {reason}"));
+    }
+    // 6. Passes authorisation rules based on the current state of the room.
+    match check_current_state(room, pdu, events) {
+        Err(reason) => Standing::SoftFailed(reason.to_string()),
+        Ok(()) => Standing::Accepted,
+    }
+}
+
+/// The forward extremities after an event: those it does not name as `prev_events`, and itself.
+pub fn extremities_after(room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Vec<(OwnedEventId, u64)> {
+    let named: HashSet<&OwnedEventId> = pdu.prev_events.iter().collect();
+    let mut extremities: Vec<_> =
+        room.forward_extremities.iter().filter(|(event_id, _)| !named.contains(event_id)).cloned().collect();
+    extremities.push((pdu.event_id.clone(), pdu.depth));
+    if extremities.len() > MAX_FORWARD_EXTREMITIES {
+        extremities.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        extremities.drain(..extremities.len() - MAX_FORWARD_EXTREMITIES);
+    }
+    extremities
+}
+
+/// Whether an event builds on exactly the head of the room: then the state before it is the current state, and it
+/// needs no resolution.
+pub fn builds_on_head(room: &RoomSnapshot, pdu: &Pdu) -> bool {
+    let head: HashSet<&OwnedEventId> = room.forward_extremities.iter().map(|(event_id, _)| event_id).collect();
+    let named: HashSet<&OwnedEventId> = pdu.prev_events.iter().collect();
+    !head.is_empty() && head == named
+}

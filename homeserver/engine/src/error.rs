@@ -1,0 +1,117 @@
+//! What can go wrong, in the field's terms, but free of HTTP: each door turns it into status and errcode.
+
+use ruma::{OwnedUserId, RoomVersionId};
+use storage::StorageError;
+
+/// The result of a verb.
+pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// Why a verb was not done. The texts may be shown to clients, but for those of `Internal` and `Storage`.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Not allowed.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no such thing, or the asker may not know that there is.
+    #[error("{0}")]
+    NotFound(String),
+    /// A parameter has a value that makes no sense.
+    #[error("{0}")]
+    InvalidParam(String),
+    /// A parameter is missing.
+    #[error("{0}")]
+    MissingParam(String),
+    /// JSON of the wrong shape.
+    #[error("{0}")]
+    BadJson(String),
+    /// The room is not in a state for that.
+    #[error("{0}")]
+    BadState(String),
+    /// Larger than allowed.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The alias belongs to a room already.
+    #[error("Room alias is taken")]
+    RoomInUse,
+    /// The user id is taken.
+    #[error("User ID already taken")]
+    UserInUse,
+    /// No user id can be made of it.
+    #[error("{0}")]
+    InvalidUsername(String),
+    /// The password is too easy.
+    #[error("{0}")]
+    WeakPassword(String),
+    /// The token is not, or no longer, valid. With `soft_logout` the device remains and may refresh or log in again.
+    #[error("Unknown or expired token")]
+    UnknownToken {
+        /// Whether the device remains.
+        soft_logout: bool,
+    },
+    /// The account was deactivated.
+    #[error("This account has been deactivated")]
+    UserDeactivated,
+    /// User unknown or password wrong: which of the two is not said.
+    #[error("Invalid username or password")]
+    WrongCredentials,
+    /// This server does not know the room version.
+    #[error("This server does not support room version {0}")]
+    UnsupportedRoomVersion(RoomVersionId),
+    /// The other server does not know the version of the room.
+    #[error("The room has version {0}, which your server did not offer")]
+    IncompatibleRoomVersion(RoomVersionId),
+    /// We cannot tell whether a restricted join is allowed; another server in the room might.
+    #[error("This server cannot tell whether the join is allowed")]
+    UnableToAuthoriseJoin,
+    /// None of our users in the room could authorise the restricted join.
+    #[error("This server has no user in the room who could let the user in")]
+    UnableToGrantJoin,
+    /// The alias does not point where it is said to.
+    #[error("{0}")]
+    BadAlias(String),
+    /// The other server could not be reached, or answered with what makes no sense.
+    #[error("{0}")]
+    CannotFederate(String),
+    /// The sender is not a user of this server.
+    #[error("{0} is not a user of this server")]
+    ForeignUser(OwnedUserId),
+    /// The server is overloaded or stopping.
+    #[error("The server is busy; try again")]
+    Busy,
+    /// Our own fault; the text is for the log.
+    #[error("{0}")]
+    Internal(String),
+    /// The memory failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl EngineError {
+    pub(crate) fn forbidden(text: impl Into<String>) -> Self {
+        Self::Forbidden(text.into())
+    }
+
+    pub(crate) fn not_found(text: impl Into<String>) -> Self {
+        Self::NotFound(text.into())
+    }
+
+    pub(crate) fn invalid_param(text: impl Into<String>) -> Self {
+        Self::InvalidParam(text.into())
+    }
+
+    pub(crate) fn internal(text: impl ToString) -> Self {
+        Self::Internal(text.to_string())
+    }
+}
+
+impl From<rules::event::BuildError> for EngineError {
+    fn from(error: rules::event::BuildError) -> Self {
+        use rules::event::{BuildError, ReadError};
+        match error {
+            BuildError::ForeignSender(user_id) => Self::ForeignUser(user_id),
+            BuildError::Unfit(ReadError::Format(text)) if text.contains("bytes") => Self::TooLarge(text),
+            BuildError::Unfit(error) => Self::BadJson(error.to_string()),
+            BuildError::Sign(error) => Self::internal(error),
+        }
+    }
+}
