@@ -24,6 +24,7 @@ mod registration_tokens;
 mod rooms;
 mod server_keys;
 mod state;
+mod state_history;
 mod timeline;
 mod transactions;
 
@@ -42,6 +43,7 @@ pub use self::{
     registration_tokens::RegistrationToken,
     rooms::RoomRecord,
     server_keys::ServerKeyRecord,
+    state_history::StateSpan,
     timeline::{Direction, TimelineRange},
 };
 

@@ -1,0 +1,154 @@
+//! Events in the format that clients get.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
+
+use std::sync::Arc;
+
+use rules::Pdu;
+use ruma::{EventId, RoomId, UserId, events::TimelineEventType, serde::Raw};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use storage::StoredEvent;
+
+use crate::{Engine, EngineError, Requester, Result, rooms::SeenEvent};
+
+/// One event as ready-made JSON.
+#[derive(Clone, Debug)]
+pub struct ClientEvent(Box<RawValue>);
+
+impl ClientEvent {
+    /// As the type that a response wants.
+    pub fn into_raw<T>(self) -> Raw<T> {
+        Raw::from_json(self.0)
+    }
+
+    /// The JSON.
+    pub fn get(&self) -> &str {
+        self.0.get()
+    }
+}
+
+#[derive(Serialize)]
+struct Fields<'a> {
+    content: &'a RawValue,
+    event_id: &'a EventId,
+    origin_server_ts: ruma::MilliSecondsSinceUnixEpoch,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacts: Option<&'a EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a RoomId>,
+    sender: &'a UserId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_key: Option<&'a str>,
+    #[serde(rename = "type")]
+    event_type: &'a TimelineEventType,
+    unsigned: Unsigned,
+}
+
+#[derive(Default, Serialize)]
+struct Unsigned {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    membership: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_content: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces_state: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redacted_because: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transaction_id: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StrippedFields<'a> {
+    content: &'a RawValue,
+    sender: &'a UserId,
+    state_key: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a TimelineEventType,
+}
+
+/// A state event stripped to the four fields that invited users are shown.
+/// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
+pub(crate) fn stripped(pdu: &Pdu) -> Option<Box<RawValue>> {
+    let state_key = pdu.state_key.as_deref()?;
+    let fields = StrippedFields { content: &pdu.content, sender: &pdu.sender, state_key, event_type: &pdu.event_type };
+    to_raw_value(&fields).ok()
+}
+
+impl Engine {
+    /// Events of a room's timeline for a device. `with_room_id` is off inside of `/sync`, where the room is around.
+    pub(crate) async fn client_events(
+        &self,
+        requester: &Requester,
+        events: &[SeenEvent],
+        with_room_id: bool,
+    ) -> Result<Vec<ClientEvent>> {
+        let mut served = Vec::with_capacity(events.len());
+        for seen in events {
+            let mut unsigned = self.unsigned(&seen.event).await?;
+            unsigned.membership = Some(seen.membership.to_string());
+            unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
+            served.push(self.render(&seen.event.pdu, unsigned, with_room_id)?);
+        }
+        Ok(served)
+    }
+
+    /// State events, without what depends on who asks.
+    pub(crate) async fn client_state(&self, events: &[Arc<StoredEvent>], with_room_id: bool) -> Result<Vec<ClientEvent>> {
+        let mut served = Vec::with_capacity(events.len());
+        for event in events {
+            let unsigned = self.unsigned(event).await?;
+            served.push(self.render(&event.pdu, unsigned, with_room_id)?);
+        }
+        Ok(served)
+    }
+
+    async fn unsigned(&self, event: &StoredEvent) -> Result<Unsigned> {
+        let sent_ms = u64::from(event.pdu.origin_server_ts.0) as i64;
+        let mut unsigned = Unsigned { age: Some(self.world().clock.now_ms() as i64 - sent_ms), ..Unsigned::default() };
+        if let Some(redacted_by) = &event.redacted_by
+            && let Some(redaction) = self.stored_event(redacted_by).await?
+        {
+            let because = self.render(&redaction.pdu, Unsigned::default(), true)?;
+            unsigned.redacted_because = Some(because.0);
+        }
+        if let (Some((event_type, state_key)), Some(order)) = (event.pdu.state_key_pair(), event.order) {
+            let before = self.storage().state_entry_at(&event.pdu.room_id, &event_type, &state_key, order - 1).await?;
+            if let Some(replaced) = before.and_then(|entry| entry.event_id)
+                && replaced != event.pdu.event_id
+                && let Some(replaced) = self.stored_event(&replaced).await?
+            {
+                unsigned.prev_content = Some(replaced.pdu.content.clone());
+                unsigned.replaces_state = Some(replaced.pdu.event_id.to_string());
+            }
+        }
+        Ok(unsigned)
+    }
+
+    fn transaction_id(&self, requester: &Requester, pdu: &Pdu) -> Option<String> {
+        if pdu.sender != requester.user_id {
+            return None;
+        }
+        let send = self.inner.rooms.recent_send(&pdu.event_id)?;
+        (send.user_id == requester.user_id && send.device_id == requester.device_id).then_some(send.transaction_id)
+    }
+
+    fn render(&self, pdu: &Pdu, unsigned: Unsigned, with_room_id: bool) -> Result<ClientEvent> {
+        let redacts = pdu.redacts.clone().or_else(|| pdu.redaction_target(true));
+        let fields = Fields {
+            content: &pdu.content,
+            event_id: &pdu.event_id,
+            origin_server_ts: pdu.origin_server_ts,
+            redacts: redacts.as_deref(),
+            room_id: with_room_id.then_some(&*pdu.room_id),
+            sender: &pdu.sender,
+            state_key: pdu.state_key.as_deref(),
+            event_type: &pdu.event_type,
+            unsigned,
+        };
+        to_raw_value(&fields).map(ClientEvent).map_err(EngineError::internal)
+    }
+}

@@ -1,0 +1,109 @@
+//! Rooms: their current state in memory, one lock each, and the verbs that read and change them.
+
+mod aliases;
+mod changes;
+mod create;
+mod directory;
+mod events;
+mod invite;
+mod join;
+mod leave;
+mod members;
+mod messages;
+mod moderate;
+mod profile;
+mod receipts;
+mod redact;
+mod remote;
+mod send;
+mod snapshot;
+mod state;
+mod typing;
+mod view;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use moka::sync::Cache;
+use rules::RoomSnapshot;
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use tokio::sync::OwnedMutexGuard;
+
+pub(crate) use self::{
+    changes::Decision,
+    typing::Typing,
+    view::{RoomView, SeenEvent},
+};
+pub use self::{
+    create::{CreateRoomCommand, InitialState},
+    events::Context,
+    messages::{MessagesPage, MessagesQuery},
+    send::SendCommand,
+};
+
+/// How many rooms' current states are kept in memory. A room of two costs some kilobytes, one of ten thousand some
+/// megabytes; those not used for ten minutes are dropped.
+const SNAPSHOT_CACHE_CAPACITY: u64 = 2_000;
+const SNAPSHOT_CACHE_IDLE: std::time::Duration = std::time::Duration::from_mins(10);
+/// How many recent sends are remembered with their transaction ids, for the sender's `/sync` to show them.
+const RECENT_SENDS_CAPACITY: u64 = 20_000;
+const RECENT_SENDS_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
+
+/// What the engine keeps in memory about rooms.
+pub(crate) struct Rooms {
+    snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
+    locks: Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>,
+    recent_sends: Cache<OwnedEventId, RecentSend>,
+    pub(crate) typing: Typing,
+}
+
+/// Which request of which device made an event.
+#[derive(Clone)]
+pub(crate) struct RecentSend {
+    pub(crate) user_id: OwnedUserId,
+    pub(crate) device_id: OwnedDeviceId,
+    pub(crate) transaction_id: String,
+}
+
+impl Rooms {
+    pub(crate) fn new() -> Self {
+        Self {
+            snapshots: Cache::builder()
+                .max_capacity(SNAPSHOT_CACHE_CAPACITY)
+                .time_to_idle(SNAPSHOT_CACHE_IDLE)
+                .build(),
+            locks: Mutex::new(HashMap::new()),
+            recent_sends: Cache::builder()
+                .max_capacity(RECENT_SENDS_CAPACITY)
+                .time_to_live(RECENT_SENDS_LIFETIME)
+                .build(),
+            typing: Typing::new(),
+        }
+    }
+
+    /// Waits until nobody else in this process changes the room.
+    pub(crate) async fn lock(&self, room_id: &RoomId) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(lock) = locks.get(room_id).and_then(Weak::upgrade) {
+                lock
+            } else {
+                locks.retain(|_, lock| lock.strong_count() > 0);
+                let lock = Arc::new(tokio::sync::Mutex::new(()));
+                locks.insert(room_id.to_owned(), Arc::downgrade(&lock));
+                lock
+            }
+        };
+        lock.lock_owned().await
+    }
+
+    pub(crate) fn remember_send(&self, event_id: OwnedEventId, send: RecentSend) {
+        self.recent_sends.insert(event_id, send);
+    }
+
+    pub(crate) fn recent_send(&self, event_id: &ruma::EventId) -> Option<RecentSend> {
+        self.recent_sends.get(event_id)
+    }
+}

@@ -1,0 +1,94 @@
+//! The current state of a room, from memory or from storage.
+
+use std::sync::Arc;
+
+use rules::{RoomSnapshot, room::EventsById};
+use ruma::{OwnedEventId, RoomId, events::room::member::MembershipState};
+use storage::StoredEvent;
+
+use crate::{Engine, EngineError, Result};
+
+impl Engine {
+    /// The room as it is now, if this server knows it. Not the same as being in it: see [`Engine::resident_room`].
+    pub(crate) async fn room(&self, room_id: &RoomId) -> Result<Option<Arc<RoomSnapshot>>> {
+        if let Some(room) = self.inner.rooms.snapshots.get(room_id) {
+            return Ok(Some(room));
+        }
+        let Some(room) = self.load_room(room_id).await? else { return Ok(None) };
+        let room = Arc::new(room);
+        self.inner.rooms.snapshots.insert(room_id.to_owned(), room.clone());
+        Ok(Some(room))
+    }
+
+    /// The room as it is now, if a user of this server is joined to it.
+    pub(crate) async fn resident_room(&self, room_id: &RoomId) -> Result<Option<Arc<RoomSnapshot>>> {
+        Ok(self.room(room_id).await?.filter(|room| room.has_server(self.server_name())))
+    }
+
+    /// The room as it is now, or the error for a room that the asker cannot know.
+    pub(crate) async fn known_room(&self, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
+        self.room(room_id).await?.ok_or_else(|| EngineError::forbidden("You are not in this room"))
+    }
+
+    async fn load_room(&self, room_id: &RoomId) -> Result<Option<RoomSnapshot>> {
+        let Some(record) = self.storage().room(room_id).await? else { return Ok(None) };
+        let rules = record
+            .version
+            .rules()
+            .ok_or_else(|| EngineError::UnsupportedRoomVersion(record.version.clone()))?;
+        let mut room = RoomSnapshot::empty(record.room_id, record.version, rules);
+        room.apply(&self.storage().current_state(room_id).await?);
+        room.revision = record.revision;
+        room.position = record.position;
+        room.forward_extremities = record.forward_extremities;
+        Ok(Some(room))
+    }
+
+    /// Puts a room that was just changed into memory.
+    pub(crate) fn remember_room(&self, room: RoomSnapshot) {
+        self.inner.rooms.snapshots.insert(room.room_id.clone(), Arc::new(room));
+    }
+
+    /// Forgets what memory holds of a room, because another process changed it or a commit went wrong.
+    pub(crate) fn forget_snapshot(&self, room_id: &RoomId) {
+        self.inner.rooms.snapshots.invalidate(room_id);
+    }
+
+    /// Drops the room from memory unless memory is as new as `position`.
+    pub(crate) fn refresh_snapshot(&self, room_id: &RoomId, position: rules::change::Position) {
+        let stale = |room: Arc<RoomSnapshot>| room.position < position;
+        if self.inner.rooms.snapshots.get(room_id).is_some_and(stale) {
+            self.forget_snapshot(room_id);
+        }
+    }
+
+    /// Stored events by id, those known only.
+    pub(crate) async fn events_by_id(&self, event_ids: &[OwnedEventId]) -> Result<EventsById> {
+        let events = self.storage().events(event_ids).await?;
+        Ok(events.into_iter().map(|event| (event.pdu.event_id.clone(), event.pdu.clone())).collect())
+    }
+
+    /// One stored event.
+    pub(crate) async fn stored_event(&self, event_id: &ruma::EventId) -> Result<Option<Arc<StoredEvent>>> {
+        Ok(self.storage().event(event_id).await?)
+    }
+
+    /// One event out of the current state of a room.
+    pub(crate) async fn state_pdu(
+        &self,
+        room: &RoomSnapshot,
+        event_type: &ruma::events::StateEventType,
+        state_key: &str,
+    ) -> Result<Option<Arc<rules::Pdu>>> {
+        let Some(event_id) = room.state_event_id(event_type, state_key) else { return Ok(None) };
+        Ok(self.storage().event(event_id).await?.map(|event| event.pdu.clone()))
+    }
+
+    /// Fails unless the user is joined.
+    pub(crate) fn require_joined(room: &RoomSnapshot, user_id: &ruma::UserId) -> Result<()> {
+        if room.membership(user_id) == MembershipState::Join {
+            return Ok(());
+        }
+        Err(EngineError::forbidden("You are not in this room"))
+    }
+}
