@@ -1,1 +1,27 @@
-//! x
+//! Every call this homeserver makes to other servers: finding them, signing, their keys, fetching, and the queue of
+//! transactions.
+//!
+//! [`Federation`] makes single calls and judges signatures; [`Sender`] reads the log and delivers. Both speak through a
+//! [`Transport`]: [`HttpTransport`] in the server, a network in memory in the simulation.
+
+pub mod calls;
+pub mod discovery;
+pub mod egress;
+pub mod http_transport;
+pub mod key_ring;
+pub mod queue;
+pub mod transport;
+pub mod x_matrix;
+
+pub use self::{
+    calls::{
+        CallError, DirectoryAnswer, Federation, FederationOptions, ProfileAnswer, SendJoinAnswer, StateAnswer,
+        StateIdsAnswer, Template,
+    },
+    egress::{Egress, EgressError, EgressOptions, Network},
+    http_transport::HttpTransport,
+    key_ring::{KeyQueries, KeyRing, VerifyError},
+    queue::{EduJson, FlushOutcome, Sender, SenderOptions},
+    transport::{CallLimits, Transport, TransportError},
+    x_matrix::{AuthenticateError, Claim},
+};

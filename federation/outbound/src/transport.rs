@@ -1,0 +1,89 @@
+//! The seam between what is said to another server and how it gets there.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use ruma::ServerName;
+
+/// Carries signed requests to other servers and their answers back.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends one request, whose URI is a path and a query only, and reads the whole answer, of whatever status.
+    /// Redirects are never followed.
+    fn send<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>>;
+}
+
+/// What one call may cost us, whatever the other side does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// The largest answer that is read.
+    pub body_max_bytes: usize,
+    /// From finding the server to the last byte of its answer.
+    pub deadline: Duration,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl CallLimits {
+    /// A server has a handful of keys; a notary's answer for a batch of servers is some hundred kilobytes. Much waits
+    /// for keys, and a server that is slow here is slow everywhere.
+    pub const KEYS: Self = Self::new(MIB, 10);
+    /// `{"m.server": "..."}`; the specification lets us stop at 50 KiB.
+    pub const WELL_KNOWN: Self = Self::new(50 * 1024, 10);
+    /// A name and a version.
+    pub const VERSION: Self = Self::new(64 * 1024, 10);
+    /// Per PDU an id and an error text. Receivers may work for a long time before they answer.
+    pub const TRANSACTION: Self = Self::new(MIB, 60);
+    /// One event of at most 64 KiB, in an envelope, with room for an `unsigned` that we drop.
+    pub const EVENT: Self = Self::new(128 * 1024, 20);
+    /// A template of one event; a client waits for it.
+    pub const MAKE_MEMBERSHIP: Self = Self::new(128 * 1024, 20);
+    /// The whole state of a room with its auth chain: the largest public rooms come to some hundred megabytes, and
+    /// their servers need minutes to put it together.
+    pub const SEND_JOIN: Self = Self::new(512 * MIB, 300);
+    /// An empty object.
+    pub const SEND_LEAVE: Self = Self::new(64 * 1024, 20);
+    /// Our own event back, with one signature more.
+    pub const INVITE: Self = Self::new(128 * 1024, 30);
+    /// At most some hundred events of at most 64 KiB, most of them far smaller.
+    pub const BACKFILL: Self = Self::new(50 * MIB, 60);
+    /// As backfill, but asked while a room waits for the answer.
+    pub const MISSING_EVENTS: Self = Self::new(50 * MIB, 30);
+    /// Two lists of ids of 44 characters, of the largest rooms: a million of them.
+    pub const STATE_IDS: Self = Self::new(64 * MIB, 60);
+    /// As `send_join`, which answers the same.
+    pub const STATE: Self = Self::new(512 * MIB, 300);
+    /// The ancestors of one event; a few hundred in practice.
+    pub const EVENT_AUTH: Self = Self::new(50 * MIB, 60);
+    /// A profile, or the servers of an alias; a client waits for it.
+    pub const QUERY: Self = Self::new(256 * 1024, 15);
+
+    const fn new(body_max_bytes: usize, deadline_seconds: u64) -> Self {
+        Self { body_max_bytes, deadline: Duration::from_secs(deadline_seconds) }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TransportError {
+    /// The server was not found, cannot be connected to, shows no valid certificate, or broke off.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// The server is at an address that we do not connect to.
+    #[error("{0}")]
+    Denied(String),
+    /// The answer is larger than the call allows.
+    #[error("the answer is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The call took too long.
+    #[error("no complete answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+}
