@@ -26,6 +26,14 @@ pub enum Change {
     },
     /// An event is stored. Gets a position when its [`Placement`] is live.
     Event(Box<NewEvent>),
+    /// The state that a room had when this server first entered it, by way of another server. It holds for all of the
+    /// room's history before, until reading that history backwards teaches better: see [`Change::HistoricState`].
+    InitialState {
+        /// The room, of which no state is stored yet.
+        room_id: OwnedRoomId,
+        /// All entries.
+        entries: Vec<StateEntry>,
+    },
     /// Entries of the resolved room state, from the position of the [`Change::Event`] before this one in the list on.
     State {
         /// The room.
@@ -84,6 +92,13 @@ pub enum Change {
         redacted_by: OwnedEventId,
         /// What remains, as canonical JSON.
         json: Box<str>,
+    },
+    /// A redaction came before the event that it redacts: see `Storage::awaited_redactions`.
+    AwaitedRedaction {
+        /// The event to redact, which is not stored yet.
+        event_id: OwnedEventId,
+        /// The redacting event.
+        redacted_by: OwnedEventId,
     },
     /// A read receipt moved. Gets a position.
     Receipt {
