@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, TimelineEventType},
     state_res,
 };
@@ -72,7 +72,8 @@ struct Fields {
     depth: u64,
     prev_events: Vec<EventReference>,
     auth_events: Vec<EventReference>,
-    redacts: Option<OwnedEventId>,
+    // Other servers look at it in redactions only, so anything may stand there.
+    redacts: Option<serde_json::Value>,
 }
 
 /// An id, or, in versions 1 and 2, a pair of an id and hashes.
@@ -116,7 +117,7 @@ impl Pdu {
             depth: fields.depth,
             prev_events: fields.prev_events.into_iter().map(EventReference::into_id).collect(),
             auth_events: fields.auth_events.into_iter().map(EventReference::into_id).collect(),
-            redacts: fields.redacts,
+            redacts: fields.redacts.and_then(|redacts| EventId::parse(redacts.as_str()?).ok()).map(Into::into),
             rejected,
             json,
         })
@@ -158,10 +159,16 @@ impl Pdu {
             return None;
         }
         if content_field_redacts {
-            self.content_str("redacts").and_then(|id| id.try_into().ok())
+            // An id with a NUL names no event that could be stored, or looked up.
+            self.content_str("redacts").filter(|id| !id.contains('\0')).and_then(|id| id.try_into().ok())
         } else {
             self.redacts.clone()
         }
+    }
+
+    /// Whether the room is named after this event: it is the create event of a room of version 12 or later.
+    pub fn names_its_room(&self) -> bool {
+        self.event_type == TimelineEventType::RoomCreate && self.room_id.strip_sigil() == self.event_id.localpart()
     }
 
     /// The same event, marked as rejected.
@@ -185,7 +192,8 @@ impl state_res::Event for Pdu {
     }
 
     fn room_id(&self) -> Option<&RoomId> {
-        Some(&self.room_id)
+        // The rules ask whether the event itself names a room, which such a create event must not.
+        (!self.names_its_room()).then_some(&self.room_id)
     }
 
     fn sender(&self) -> &UserId {

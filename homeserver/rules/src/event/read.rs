@@ -8,7 +8,7 @@ use std::fmt;
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, UserId,
     events::TimelineEventType,
-    room_version_rules::{EventIdFormatVersion, RoomVersionRules},
+    room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules},
     signatures::reference_hash,
     state_res::check_pdu_format,
 };
@@ -48,6 +48,7 @@ pub fn read_pdu(text: &str, rules: &RoomVersionRules) -> Result<(Pdu, CanonicalJ
     check_format(&object, rules)?;
     let event_id = event_id(&object, rules)?;
     let pdu = Pdu::from_canonical(event_id, &object)?;
+    check_no_nul(&pdu)?;
     check_legacy_room_id(&pdu, rules)?;
     Ok((pdu, object))
 }
@@ -78,9 +79,39 @@ fn check_format(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Resul
         check_pdu_format(object, &rules.event_format).map_err(ReadError::Format)?;
     }
     match object.get("depth") {
-        Some(CanonicalJsonValue::Integer(depth)) if i64::from(*depth) as u64 <= MAX_DEPTH => Ok(()),
-        _ => Err(ReadError::Format(format!("`depth` is not an integer between 0 and {MAX_DEPTH}"))),
+        Some(CanonicalJsonValue::Integer(depth)) if i64::from(*depth) as u64 <= MAX_DEPTH => {}
+        _ => return Err(ReadError::Format(format!("`depth` is not an integer between 0 and {MAX_DEPTH}"))),
     }
+    check_unchecked(object, rules).map_err(|what| ReadError::Format(what.to_owned()))
+}
+
+/// What the library leaves unchecked.
+fn check_unchecked(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<(), &'static str> {
+    if !matches!(object.get("content"), Some(CanonicalJsonValue::Object(_))) {
+        return Err("`content` is not an object");
+    }
+    let paired = rules.events_reference_format == EventsReferenceFormatVersion::V1;
+    let fits = |reference: &CanonicalJsonValue| paired == matches!(reference, CanonicalJsonValue::Array(_));
+    for field in ["prev_events", "auth_events"] {
+        if !matches!(object.get(field), Some(CanonicalJsonValue::Array(references)) if references.iter().all(fits)) {
+            return Err("`prev_events` or `auth_events` are not of the form of the room version");
+        }
+    }
+    let is_create = matches!(object.get("type"), Some(CanonicalJsonValue::String(name)) if name == "m.room.create");
+    if is_create && !rules.event_format.require_room_create_room_id && object.contains_key("room_id") {
+        return Err("create event with a `room_id`");
+    }
+    Ok(())
+}
+
+/// Content is kept as escaped JSON, but these stand in columns of the database, and those cannot hold a NUL.
+fn check_no_nul(pdu: &Pdu) -> Result<(), ReadError> {
+    let ids = pdu.prev_events.iter().chain(&pdu.auth_events).chain(&pdu.redacts).chain([&pdu.event_id]);
+    let mut texts = ids.map(|id| id.as_str()).chain(pdu.state_key.as_deref());
+    if texts.any(|text| text.contains('\0')) || pdu.event_type.to_string().contains('\0') {
+        return Err(ReadError::Format("a NUL character in the type, the state key or an event id".to_owned()));
+    }
+    Ok(())
 }
 
 /// Until version 11, the domain of the room id is the creator's.
