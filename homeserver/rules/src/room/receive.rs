@@ -4,10 +4,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, events::StateEventType};
 
 use super::{
-    EventsById, RoomSnapshot, StateMap,
+    EventsById, RoomSnapshot,
     authorise::{check_auth_events, check_current_state, check_state},
 };
 use crate::{Pdu, change::Standing};
@@ -17,18 +17,22 @@ use crate::{Pdu, change::Standing};
 pub const MAX_FORWARD_EXTREMITIES: usize = 20;
 
 /// Checks 4 to 6 on receipt of a PDU; the checks of form, signatures and hash came before.
-/// `events` must hold the event's auth events, the create event, the events that decide about it in `state_before`,
-/// and those in the current state.
-pub fn judge(room: &RoomSnapshot, pdu: &Pdu, state_before: &StateMap, events: &EventsById) -> Standing {
+/// `state_before` looks up the state before the event. `events` must hold the event's auth events, the create event,
+/// the events that decide about it in the state before it, and those in the current state.
+pub fn judge(
+    room: &RoomSnapshot,
+    pdu: &Pdu,
+    state_before: impl Fn(&StateEventType, &str) -> Option<OwnedEventId>,
+    events: &EventsById,
+) -> Standing {
     let rules = &room.rules.authorization;
     // 4. Passes authorisation rules based on the event's auth events.
     if let Err(reason) = check_auth_events(rules, pdu, events) {
         return Standing::Rejected(format!("by its auth events: {reason}"));
     }
     // 5. Passes authorisation rules based on the state before the event.
-    let before = check_state(rules, pdu, |event_type, state_key| {
-        events.get(state_before.get(&(event_type.clone(), state_key.to_owned()))?).cloned()
-    });
+    let before =
+        check_state(rules, pdu, |event_type, state_key| events.get(&state_before(event_type, state_key)?).cloned());
     if let Err(reason) = before {
         return Standing::Rejected(format!("by the state before it: {reason}"));
     }
