@@ -1,0 +1,70 @@
+//! Accounts, their sessions and devices, profiles, account data and filters.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#client-authentication>
+
+mod account_data;
+mod authenticate;
+mod deactivate;
+mod devices;
+mod filters;
+mod hashing;
+mod login;
+mod logout;
+mod password;
+mod profile;
+mod refresh;
+mod register;
+mod session;
+mod username;
+
+use ruma::{OwnedDeviceId, OwnedUserId};
+use tracing::Instrument;
+
+pub use self::{
+    register::{RegisterCommand, Registered},
+    session::{NewDevice, Session},
+};
+use crate::{EngineError, Result, Settings};
+
+/// Who asks: a local user, on one of their devices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Requester {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The device.
+    pub device_id: OwnedDeviceId,
+}
+
+/// What this chapter keeps in memory.
+pub(crate) struct Accounts {
+    hashing: hashing::Hashing,
+    recently_seen: authenticate::RecentlySeen,
+    remote_profiles: profile::RemoteProfiles,
+}
+
+impl Accounts {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            hashing: hashing::Hashing::new(settings.password_hashing),
+            recently_seen: authenticate::recently_seen(),
+            remote_profiles: profile::remote_profiles(),
+        }
+    }
+}
+
+/// Does `work` to its end even when the client who waits for it hangs up: it must not stay half done.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+    tokio::spawn(work.in_current_span()).await.map_err(EngineError::internal)
+}
+
+/// Refuses text with NUL characters, which one of the two databases cannot store.
+fn refuse_nul(text: &str, what: &str) -> Result<()> {
+    if text.contains('\0') {
+        return Err(EngineError::invalid_param(format!("{what} must not contain NUL characters")));
+    }
+    Ok(())
+}
+
+fn show_cache_size(cache: &'static str, entries: u64) {
+    metrics::gauge!("engine_cache_entries", "cache" => cache).set(u32::try_from(entries).unwrap_or(u32::MAX));
+}

@@ -1,0 +1,44 @@
+//! Deactivation of an account, for good.
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3accountdeactivate>
+
+use ruma::{UserId, events::room::member::MembershipState};
+
+use super::{Requester, to_the_end};
+use crate::{Engine, EngineError, Result};
+
+impl Engine {
+    /// Leaves all rooms, then takes password and sessions away. In this order a user whose server stopped half-way can
+    /// ask again.
+    pub async fn deactivate(&self, user_id: &UserId) -> Result<()> {
+        if self.storage().account(user_id).await?.is_none() {
+            return Err(EngineError::not_found("No such user"));
+        }
+        let engine = self.clone();
+        let user_id = user_id.to_owned();
+        to_the_end(async move {
+            engine.leave_all_rooms(&user_id).await?;
+            engine.storage().deactivate_account(&user_id).await?;
+            tracing::info!(user.id = %user_id, "account deactivated");
+            Ok(())
+        })
+        .await?
+    }
+
+    /// A room that cannot be left, because its other servers are gone or do not answer, keeps nobody here.
+    async fn leave_all_rooms(&self, user_id: &UserId) -> Result<()> {
+        let requester = Requester { user_id: user_id.to_owned(), device_id: "DEACTIVATION".into() };
+        for record in self.storage().memberships(user_id).await? {
+            let is_in =
+                matches!(record.membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock);
+            if !is_in {
+                continue;
+            }
+            if let Err(error) = self.leave(&requester, &record.room_id, None).await {
+                let room_id = &record.room_id;
+                tracing::warn!(user.id = %user_id, room.id = %room_id, %error, "could not leave at deactivation");
+            }
+        }
+        Ok(())
+    }
+}

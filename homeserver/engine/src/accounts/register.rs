@@ -1,0 +1,109 @@
+//! Registration of new users. Every way to an account of one's own leads through [`Engine::register`].
+//!
+//! <https://spec.matrix.org/v1.19/client-server-api/#account-registration-and-management>
+
+use ruma::OwnedUserId;
+use storage::{AccountCreation, NewAccount};
+
+use super::{NewDevice, Session, password::check_strength, username};
+use crate::{Engine, EngineError, Registration, Result};
+
+/// How many characters a user id has that we choose.
+const RANDOM_USERNAME_LENGTH: usize = 16;
+
+/// A wish for an account.
+#[derive(Clone)]
+pub struct RegisterCommand {
+    /// The user id, as [`Engine::registration_check`] gave it.
+    pub user_id: OwnedUserId,
+    /// The password; without one, nobody can log in with a password.
+    pub password: Option<String>,
+    /// The first device.
+    pub device: NewDevice,
+    /// The registration token, where one is asked for.
+    pub registration_token: Option<String>,
+    /// Whether it is to be a guest.
+    pub guest: bool,
+    /// Whether the user does not want to be logged in.
+    pub inhibit_login: bool,
+}
+
+/// A new user.
+#[derive(Clone)]
+pub struct Registered {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The session, unless log-in was inhibited.
+    pub session: Option<Session>,
+}
+
+impl Engine {
+    /// The user id that somebody would get who registers with this user name, or with none.
+    pub async fn registration_check(&self, username: Option<&str>) -> Result<OwnedUserId> {
+        self.refuse_unless_registration_is_possible()?;
+        let random = || self.world().random_string(RANDOM_USERNAME_LENGTH).to_ascii_lowercase();
+        let username = username.map_or_else(random, ToOwned::to_owned);
+        let user_id = username::new_user_id(&username, self.server_name())?;
+        if self.storage().account(&user_id).await?.is_some() {
+            return Err(EngineError::UserInUse);
+        }
+        Ok(user_id)
+    }
+
+    /// Whether somebody could register with this registration token now.
+    pub async fn registration_token_valid(&self, token: &str) -> Result<bool> {
+        let Some(token) = self.storage().registration_token(token).await? else { return Ok(false) };
+        let expired = token.expires_ts.is_some_and(|expires_ts| expires_ts <= self.world().clock.now_ms());
+        let spent = token.uses_allowed.is_some_and(|uses_allowed| token.uses >= uses_allowed);
+        Ok(!expired && !spent)
+    }
+
+    /// Creates an account, spends the registration token and logs the first device in.
+    pub async fn register(&self, command: RegisterCommand) -> Result<Registered> {
+        self.check_registration(&command)?;
+        let RegisterCommand { user_id, password, device, registration_token, inhibit_login, .. } = command;
+        let password_hash = match password {
+            Some(password) => Some(self.hash_password(&password).await?),
+            None => None,
+        };
+        let account = NewAccount {
+            user_id: user_id.clone(),
+            password_hash,
+            created_ts: self.world().clock.now_ms(),
+            guest: false,
+            admin: false,
+        };
+        let token_to_spend = registration_token.filter(|_| self.settings().registration == Registration::Token);
+        match self.storage().create_account(account, token_to_spend.as_deref()).await? {
+            AccountCreation::Created => tracing::info!(user.id = %user_id, "account registered"),
+            AccountCreation::UserIdTaken => return Err(EngineError::UserInUse),
+            AccountCreation::TokenSpent => return Err(EngineError::forbidden("Invalid registration token")),
+        }
+        let session = if inhibit_login { None } else { Some(self.open_session(user_id.clone(), device).await?) };
+        Ok(Registered { user_id, session })
+    }
+
+    /// All that can be refused before a hash is spent on it.
+    fn check_registration(&self, command: &RegisterCommand) -> Result<()> {
+        self.refuse_unless_registration_is_possible()?;
+        if command.guest {
+            return Err(EngineError::forbidden("Guest access is disabled"));
+        }
+        if self.settings().registration == Registration::Token && command.registration_token.is_none() {
+            return Err(EngineError::forbidden("Registration requires a registration token"));
+        }
+        if !self.is_local(&command.user_id) {
+            return Err(EngineError::ForeignUser(command.user_id.clone()));
+        }
+        username::check(command.user_id.localpart(), self.server_name())?;
+        command.device.check()?;
+        command.password.as_deref().map_or(Ok(()), check_strength)
+    }
+
+    fn refuse_unless_registration_is_possible(&self) -> Result<()> {
+        match self.settings().registration {
+            Registration::Open | Registration::Token => Ok(()),
+            Registration::Closed => Err(EngineError::forbidden("Registration is disabled")),
+        }
+    }
+}
