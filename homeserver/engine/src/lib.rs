@@ -8,6 +8,7 @@ mod accounts;
 mod client_event;
 mod error;
 mod federation;
+mod locks;
 mod rooms;
 mod settings;
 mod sync;
@@ -24,7 +25,7 @@ pub use self::{
     accounts::{NewDevice, RegisterCommand, Registered, Requester, Session},
     client_event::ClientEvent,
     error::{EngineError, Result},
-    federation::{JoinTemplate, SendJoinReply, StateReply},
+    federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, SendCommand},
     settings::{PasswordHashing, Registration, Settings},
     sync::SyncQuery,
@@ -45,7 +46,8 @@ struct Inner {
     accounts: accounts::Accounts,
     rooms: rooms::Rooms,
     sync: sync::Sync,
-    ingest: federation::Ingest,
+    /// One transaction at a time from each server, one event from outside at a time for each room.
+    ingest: locks::Locks,
 }
 
 impl Engine {
@@ -61,7 +63,7 @@ impl Engine {
             accounts: accounts::Accounts::new(&settings),
             rooms: rooms::Rooms::new(),
             sync: sync::Sync::new(storage.head()),
-            ingest: federation::Ingest::new(),
+            ingest: locks::Locks::default(),
             settings,
             storage,
             federation,

@@ -21,18 +21,18 @@ mod state;
 mod typing;
 mod view;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::sync::Arc;
 
 use moka::sync::Cache;
 use rules::RoomSnapshot;
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use tokio::sync::OwnedMutexGuard;
 
+use crate::locks::Locks;
+
 pub(crate) use self::{
-    changes::Decision,
+    changes::{Decision, MAX_ATTEMPTS},
+    remote::commit_error,
     typing::Typing,
     view::{RoomView, SeenEvent},
 };
@@ -54,7 +54,7 @@ const RECENT_SENDS_LIFETIME: std::time::Duration = std::time::Duration::from_min
 /// What the engine keeps in memory about rooms.
 pub(crate) struct Rooms {
     snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
-    locks: Mutex<HashMap<OwnedRoomId, Weak<tokio::sync::Mutex<()>>>>,
+    locks: Locks,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
 }
@@ -74,7 +74,7 @@ impl Rooms {
                 .max_capacity(SNAPSHOT_CACHE_CAPACITY)
                 .time_to_idle(SNAPSHOT_CACHE_IDLE)
                 .build(),
-            locks: Mutex::new(HashMap::new()),
+            locks: Locks::default(),
             recent_sends: Cache::builder()
                 .max_capacity(RECENT_SENDS_CAPACITY)
                 .time_to_live(RECENT_SENDS_LIFETIME)
@@ -85,18 +85,7 @@ impl Rooms {
 
     /// Waits until nobody else in this process changes the room.
     pub(crate) async fn lock(&self, room_id: &RoomId) -> OwnedMutexGuard<()> {
-        let lock = {
-            let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(lock) = locks.get(room_id).and_then(Weak::upgrade) {
-                lock
-            } else {
-                locks.retain(|_, lock| lock.strong_count() > 0);
-                let lock = Arc::new(tokio::sync::Mutex::new(()));
-                locks.insert(room_id.to_owned(), Arc::downgrade(&lock));
-                lock
-            }
-        };
-        lock.lock_owned().await
+        self.locks.lock(room_id.as_str()).await
     }
 
     pub(crate) fn remember_send(&self, event_id: OwnedEventId, send: RecentSend) {

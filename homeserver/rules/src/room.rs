@@ -8,6 +8,7 @@ pub mod receive;
 pub mod redact;
 pub mod resolve;
 pub mod send;
+pub mod template;
 pub mod visibility;
 
 use std::collections::HashMap;

@@ -50,6 +50,10 @@ pub struct LegacyParts {
     pub reference_hashes: BTreeMap<OwnedEventId, String>,
 }
 
+/// How many objects and lists may stand within each other in the content of our own events. Parsers commonly give up
+/// at 128, and others wrap what we send in a few more.
+pub const MAX_NESTING: usize = 100;
+
 /// Why an event was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -69,6 +73,9 @@ pub fn build(draft: Draft, rules: &RoomVersionRules, key: &ServerKey) -> Result<
     if draft.sender.server_name() != key.server_name() {
         return Err(BuildError::ForeignSender(draft.sender));
     }
+    if draft.content.values().any(|value| nests_deeper(value, MAX_NESTING - 1)) {
+        return Err(ReadError::Format(format!("content nested more than {MAX_NESTING} levels deep")).into());
+    }
     let mut object = draft.into_object(rules);
     hash_and_sign_event(key.server_name().as_str(), key, &mut object, &rules.redaction)?;
     let text = serde_json::to_string(&object).map_err(ReadError::from)?;
@@ -85,8 +92,18 @@ pub fn countersign(
     Ok(sign_event(key.server_name().as_str(), key, object, &rules.redaction)?)
 }
 
+fn nests_deeper(value: &CanonicalJsonValue, levels: usize) -> bool {
+    let mut items: Box<dyn Iterator<Item = &CanonicalJsonValue>> = match value {
+        CanonicalJsonValue::Array(list) => Box::new(list.iter()),
+        CanonicalJsonValue::Object(object) => Box::new(object.values()),
+        _ => return false,
+    };
+    levels == 0 || items.any(|item| nests_deeper(item, levels - 1))
+}
+
 impl Draft {
-    fn into_object(self, rules: &RoomVersionRules) -> CanonicalJsonObject {
+    /// The event without hashes and signatures.
+    pub fn into_object(self, rules: &RoomVersionRules) -> CanonicalJsonObject {
         use CanonicalJsonValue::{Integer, Object, String};
 
         let prev_events = self.references(&self.prev_events, rules);

@@ -74,6 +74,22 @@ pub fn keys_for(room: &RoomSnapshot, intent: &Intent) -> Result<Vec<StateKey>, N
 
 /// Makes the event, if it is allowed. Does not say yet what it changes.
 pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'_>) -> Result<Arc<Pdu>, SendError> {
+    let is_create = intent.event_type == TimelineEventType::RoomCreate;
+    let draft = draft(room, intent, circumstances.now)?;
+    let draft = with_legacy_parts(draft, room, circumstances);
+    let pdu = build(draft, &room.rules, circumstances.key)?;
+    if !is_create {
+        check_current_state(room, &pdu, circumstances.events)?;
+    }
+    Ok(Arc::new(pdu))
+}
+
+/// The event that an intent would be, built on the head of the room.
+pub(crate) fn draft(
+    room: &RoomSnapshot,
+    intent: Intent,
+    now: MilliSecondsSinceUnixEpoch,
+) -> Result<Draft, NotAllowed> {
     let keys = keys_for(room, &intent)?;
     let mut latest = room.forward_extremities.clone();
     latest.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
@@ -82,7 +98,7 @@ pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
     let names_no_room = is_create && !room.rules.event_format.require_room_create_room_id;
     let content_redacts = room.rules.redaction.content_field_redacts;
-    let draft = Draft {
+    Ok(Draft {
         room_id: (!names_no_room).then(|| room.room_id.clone()),
         sender: intent.sender,
         event_type: intent.event_type,
@@ -92,15 +108,9 @@ pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'
         prev_events: latest.into_iter().map(|(event_id, _)| event_id).collect(),
         auth_events: select_auth_events(room, &keys),
         depth,
-        origin_server_ts: circumstances.now,
+        origin_server_ts: now,
         legacy: None,
-    };
-    let draft = with_legacy_parts(draft, room, circumstances);
-    let pdu = build(draft, &room.rules, circumstances.key)?;
-    if !is_create {
-        check_current_state(room, &pdu, circumstances.events)?;
-    }
-    Ok(Arc::new(pdu))
+    })
 }
 
 /// What our event changes, built on the head of the room as it is.

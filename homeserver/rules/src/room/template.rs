@@ -6,11 +6,18 @@ use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
     UserId,
     events::{TimelineEventType, room::member::MembershipState},
+    owned_event_id,
     room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
 };
 
-use super::member;
+use super::{
+    EventsById, RoomSnapshot,
+    authorise::{NotAllowed, check_current_state},
+    member,
+    send::{self, Intent},
+};
 use crate::{
+    Pdu,
     event::{Draft, build::LegacyParts},
     pdu::MAX_DEPTH,
 };
@@ -130,4 +137,20 @@ fn hashes(template: &CanonicalJsonObject) -> std::collections::BTreeMap<OwnedEve
             Some((EventId::parse(id).ok()?.into(), hash.clone()))
         })
         .collect()
+}
+
+/// A template for a member event of another server's user, if the event would be allowed as the room is.
+pub fn offer(
+    room: &RoomSnapshot,
+    intent: Intent,
+    now: MilliSecondsSinceUnixEpoch,
+    events: &EventsById,
+) -> Result<CanonicalJsonObject, NotAllowed> {
+    let object = send::draft(room, intent, now)?.into_object(&room.rules);
+    let text = serde_json::to_string(&object).map_err(|error| NotAllowed(error.to_string()))?;
+    // The id of an event without hashes means nothing, and nothing here reads it.
+    let placeholder = owned_event_id!("$template");
+    let pdu = Pdu::from_json(placeholder, text.into(), false).map_err(|error| NotAllowed(error.to_string()))?;
+    check_current_state(room, &pdu, events)?;
+    Ok(object)
 }

@@ -370,3 +370,36 @@ fn s_023_version_12_does_not_name_the_create_event_as_auth_event() {
     assert!(read(&with(12, "auth_events", json!([create])), 12).is_err());
     assert!(read(&with(11, "auth_events", json!([create])), 11).is_ok());
 }
+
+/// <https://spec.matrix.org/v1.19/appendices/#canonical-json>, without its last example: in events the numbers that
+/// it shows, `-0` and `1e10`, are refused (see S-041).
+#[test]
+fn s_045_canonical_json_as_the_spec_shows() {
+    let vectors = [
+        ("{}", "{}"),
+        ("{\n \"one\": 1,\n \"two\": \"Two\"\n}", r#"{"one":1,"two":"Two"}"#),
+        (r#"{ "b": "2", "a": "1" }"#, r#"{"a":"1","b":"2"}"#),
+        (r#"{"b":"2","a":"1"}"#, r#"{"a":"1","b":"2"}"#),
+        (
+            r#"{"auth":{"success":true,"mxid":"@john.doe:example.com","profile":{"display_name":"John Doe","three_pids":
+                [{"medium":"email","address":"john.doe@example.org"},{"medium":"msisdn","address":"123456789"}]}}}"#,
+            r#"{"auth":{"mxid":"@john.doe:example.com","profile":{"display_name":"John Doe","three_pids":[{"address":"john.doe@example.org","medium":"email"},{"address":"123456789","medium":"msisdn"}]},"success":true}}"#,
+        ),
+        (r#"{"a": "日本語"}"#, r#"{"a":"日本語"}"#),
+        (r#"{"本": 2, "日": 1}"#, r#"{"日":1,"本":2}"#),
+        (r#"{"a": "\u65E5"}"#, r#"{"a":"日"}"#),
+        (r#"{"a": null}"#, r#"{"a":null}"#),
+        // By code point, U+FF21 comes before U+1F600; by UTF-16 unit it would come after.
+        (r#"{"\ud83d\ude00":1,"\uff21":2,"a":3,"A":4,"":5}"#, "{\"\":5,\"A\":4,\"a\":3,\"\u{ff21}\":2,\"\u{1f600}\":1}"),
+        // Only what must be escaped is, in the shortest form.
+        (
+            r#"{"a":"\u0001\u0008\u0009\u000a\u000c\u000d\u001F\u0022\u005c\u002f\u007f\u2028"}"#,
+            "{\"a\":\"\\u0001\\b\\t\\n\\f\\r\\u001f\\\"\\\\/\u{7f}\u{2028}\"}",
+        ),
+    ];
+    for (text, canonical) in vectors {
+        let object = read_json(text).unwrap();
+        assert_eq!(serde_json::to_string(&object).unwrap(), canonical);
+        assert_eq!(read_json(canonical).unwrap(), object);
+    }
+}

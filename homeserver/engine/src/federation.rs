@@ -1,0 +1,30 @@
+//! What other servers send us and ask of us. Every event from outside passes [`verify`] and [`append`]: there is no
+//! other way in.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/>
+
+mod acl;
+mod append;
+mod backfill;
+mod edus;
+mod enter;
+mod history;
+mod invite;
+mod join;
+mod leave;
+mod missing;
+mod outliers;
+mod queries;
+mod receive;
+mod resolution;
+mod state;
+mod state_before;
+mod transaction;
+mod verify;
+
+pub(crate) use self::append::Provenance;
+pub use self::{
+    join::{JoinTemplate, SendJoinReply},
+    state::{StateIdsReply, StateReply},
+    transaction::{PduOutcome, PduOutcomes},
+};

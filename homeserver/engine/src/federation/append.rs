@@ -1,0 +1,218 @@
+//! Putting an event into a room of ours, wherever in the graph it stands: the checks that need the room, state
+//! resolution where the graph forks, and the commit.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+
+use std::sync::Arc;
+
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    change::{NewEvent, Placement, Standing, StateEntry, StateReference},
+    room::{
+        EventsById, StateMap,
+        advance::{Advance, advance},
+        authorise::deciding_keys_of,
+        receive::{builds_on_head, extremities_after, judge},
+        send::entry_of,
+    },
+};
+use ruma::{OwnedEventId, events::StateEventType};
+use storage::CommitError;
+
+use crate::{
+    Engine, EngineError, Result,
+    rooms::{Decision, MAX_ATTEMPTS},
+};
+
+/// Where an event comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Provenance {
+    /// We made it, and must send it to the servers in the room.
+    Ours,
+    /// Another server handed it to us for us to send it to the servers in the room: joins and leaves by way of us.
+    Relayed,
+    /// Another server sent it to us, as it did to the others.
+    Theirs,
+    /// The same, but some of the events before it cannot be had: the state before it is what that server says.
+    TheirsWithState(Arc<StateMap>),
+}
+
+/// The state before an event.
+enum StateBefore {
+    /// The current state: the event builds on the head of the room.
+    Current,
+    /// Worked out.
+    Worked(StateMap),
+}
+
+impl Engine {
+    /// Appends an event of which all ancestors are stored, and fails unless it is accepted.
+    pub(crate) async fn append(&self, pdu: &Arc<Pdu>, provenance: Provenance) -> Result<()> {
+        match self.try_append(pdu, provenance).await? {
+            Standing::Accepted => Ok(()),
+            Standing::SoftFailed(reason) | Standing::Rejected(reason) => Err(EngineError::Forbidden(reason)),
+            Standing::Outlier => Err(EngineError::internal("an appended event became an outlier")),
+        }
+    }
+
+    /// Appends an event of which all ancestors are stored, and tells what the checks said.
+    pub(crate) async fn try_append(&self, pdu: &Arc<Pdu>, provenance: Provenance) -> Result<Standing> {
+        let _lock = self.inner.rooms.lock(&pdu.room_id).await;
+        for _ in 0..MAX_ATTEMPTS {
+            let room = self
+                .resident_room(&pdu.room_id)
+                .await?
+                .ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
+            if let Some(stored) = self.stored_event(&pdu.event_id).await?
+                && stored.standing != Standing::Outlier
+            {
+                return Ok(stored.standing.clone());
+            }
+            let (standing, decision) = self.decide_append(&room, pdu, &provenance).await?;
+            match self.commit_decision(&room, decision).await {
+                Ok(_) => return Ok(standing),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Storage(error)) => return Err(error.into()),
+                Err(error) => return Err(EngineError::internal(error)),
+            }
+        }
+        Err(EngineError::Busy)
+    }
+
+    async fn decide_append(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        provenance: &Provenance,
+    ) -> Result<(Standing, Decision)> {
+        let before = match provenance {
+            Provenance::TheirsWithState(state) => StateBefore::Worked(self.state_with_claim(room, pdu, state).await?),
+            _ if builds_on_head(room, pdu) => StateBefore::Current,
+            _ => StateBefore::Worked(self.state_before(room, pdu).await?),
+        };
+        let events = self.events_to_judge(room, pdu, &before).await?;
+        let standing = judge(room, pdu, |event_type, key| before.get(room, event_type, key), &events);
+        let outbound = matches!(provenance, Provenance::Ours | Provenance::Relayed);
+        let decision = match &standing {
+            Standing::Accepted => self.accept(room, pdu, before, outbound).await?,
+            refused => {
+                tracing::info!(room.id = %room.room_id, event.id = %pdu.event_id, ?refused, "event not accepted");
+                self.keep_aside(room, pdu, refused.clone(), &before).await?
+            }
+        };
+        Ok((standing, decision))
+    }
+
+    async fn accept(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        before: StateBefore,
+        outbound: bool,
+    ) -> Result<Decision> {
+        let forward_extremities = extremities_after(room, pdu);
+        let state_before = self.reference(room, &before).await?;
+        let entries = match before {
+            StateBefore::Current => entry_of(pdu).into_iter().collect(),
+            StateBefore::Worked(state) => {
+                let merged = self.state_after_fork(room, pdu, state, &forward_extremities).await?;
+                self.entries_for(room, &merged, pdu).await?
+            }
+        };
+        let members = self.member_events(&entries).await?;
+        let step = Advance { forward_extremities, state_before, outbound, ..Advance::new(pdu.clone(), entries) };
+        let step = advance(room, step, &members);
+        let mut changes = step.changes;
+        changes.extend(self.redaction_change(room, pdu).await?);
+        changes.extend(self.awaited_redaction_change(room, pdu).await?);
+        let after = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;
+        Ok(Decision { changes, room: after })
+    }
+
+    /// Stores an event that was not accepted, with the state before it, for others may build on it.
+    async fn keep_aside(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        standing: Standing,
+        before: &StateBefore,
+    ) -> Result<Decision> {
+        let current = StateReference { base: room.position, delta: Vec::new() };
+        let state_before = Some(self.reference(room, before).await?.unwrap_or(current));
+        let pdu = match &standing {
+            Standing::Rejected(_) => Arc::new(Pdu::clone(pdu).into_rejected()),
+            _ => pdu.clone(),
+        };
+        let event = NewEvent { pdu, standing, placement: Placement::None, state_before, outbound: false };
+        Ok(Decision { changes: vec![Change::Event(Box::new(event))], room: room.clone() })
+    }
+
+    async fn reference(&self, room: &RoomSnapshot, before: &StateBefore) -> Result<Option<StateReference>> {
+        let StateBefore::Worked(state) = before else { return Ok(None) };
+        let delta = self.difference(room, state).await?;
+        Ok(Some(StateReference { base: room.position, delta }))
+    }
+
+    /// What of `state` differs from the current state of the room.
+    pub(crate) async fn difference(&self, room: &RoomSnapshot, state: &StateMap) -> Result<Vec<StateEntry>> {
+        let differing: Vec<OwnedEventId> = state
+            .iter()
+            .filter(|((event_type, key), event_id)| {
+                *event_type == StateEventType::RoomMember && room.state_event_id(event_type, key) != Some(&***event_id)
+            })
+            .map(|(_, event_id)| event_id.clone())
+            .collect();
+        let members = self.events_by_id(&differing).await?;
+        Ok(room.difference(state, |event_id| members.get(event_id)?.membership().map(|(_, membership)| membership)))
+    }
+
+    /// The same, where the new event, which is not stored yet, may be part of the state.
+    async fn entries_for(&self, room: &RoomSnapshot, state: &StateMap, pdu: &Arc<Pdu>) -> Result<Vec<StateEntry>> {
+        let mut entries = self.difference(room, state).await?;
+        for entry in entries.iter_mut().filter(|entry| entry.event_id.as_ref() == Some(&pdu.event_id)) {
+            entry.membership = pdu.membership().map(|(_, membership)| membership);
+        }
+        Ok(entries)
+    }
+
+    async fn member_events(&self, entries: &[StateEntry]) -> Result<EventsById> {
+        let members = entries.iter().filter(|entry| entry.event_type == StateEventType::RoomMember);
+        let ids: Vec<OwnedEventId> = members.filter_map(|entry| entry.event_id.clone()).collect();
+        self.events_by_id(&ids).await
+    }
+
+    async fn events_to_judge(&self, room: &RoomSnapshot, pdu: &Pdu, before: &StateBefore) -> Result<EventsById> {
+        let mut ids = pdu.auth_events.clone();
+        ids.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
+        // An event whose content names no deciding state is rejected by the checks themselves.
+        for (event_type, key) in deciding_keys_of(&room.rules.authorization, pdu).unwrap_or_default() {
+            ids.extend(before.get(room, &event_type, &key));
+            ids.extend(room.state_event_id(&event_type, &key).map(ToOwned::to_owned));
+        }
+        ids.sort();
+        ids.dedup();
+        self.events_by_id(&ids).await
+    }
+
+    /// A redaction of this event that came before it.
+    async fn awaited_redaction_change(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Option<Change>> {
+        let awaited = self.storage().awaited_redactions(&[pdu.event_id.clone()]).await?;
+        let levels = self.power_levels(room).await?;
+        for (_, redaction_id) in awaited {
+            let Some(redaction) = self.stored_event(&redaction_id).await? else { continue };
+            if rules::room::redact::takes_effect(&redaction.pdu, pdu, &levels) {
+                return Ok(rules::room::redact::change(&redaction.pdu, pdu, &room.rules));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl StateBefore {
+    fn get(&self, room: &RoomSnapshot, event_type: &StateEventType, state_key: &str) -> Option<OwnedEventId> {
+        match self {
+            Self::Current => room.state_event_id(event_type, state_key).map(ToOwned::to_owned),
+            Self::Worked(state) => state.get(&(event_type.clone(), state_key.to_owned())).cloned(),
+        }
+    }
+}

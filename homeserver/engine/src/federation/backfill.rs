@@ -1,0 +1,104 @@
+//! Reading a room's history backwards from other servers, when somebody pages past what we have.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events>
+
+use std::sync::Arc;
+
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    change::{NewEvent, Placement, Standing},
+    room::authorise::check_auth_events,
+};
+use ruma::{OwnedEventId, OwnedServerName, events::{StateEventType, TimelineEventType}};
+use storage::Submission;
+
+use crate::{Engine, Result, rooms::commit_error};
+
+/// How many servers are asked before we give up.
+const MAX_SERVERS_ASKED: usize = 3;
+/// The most events of one answer that we take.
+const MAX_EVENTS: usize = 100;
+/// How many gaps one request names.
+const MAX_GAPS_NAMED: usize = 20;
+
+impl Engine {
+    /// Fetches events from before what we have of a room. Tells whether there were any.
+    pub(crate) async fn backfill(&self, room: &RoomSnapshot, limit: usize) -> Result<bool> {
+        let _turn = self.inner.ingest.lock(room.room_id.as_str()).await;
+        let mut gaps = self.storage().missing_prev_events(&room.room_id).await?;
+        gaps.sort_by_key(|(_, _, depth)| std::cmp::Reverse(*depth));
+        let from: Vec<OwnedEventId> = gaps.into_iter().map(|(_, known, _)| known).take(MAX_GAPS_NAMED).collect();
+        if from.is_empty() {
+            return Ok(false);
+        }
+        let others = room.servers().filter(|server| *server != self.server_name()).map(ToOwned::to_owned);
+        let mut servers: Vec<OwnedServerName> = others.collect();
+        servers.sort();
+        for server in servers.iter().take(MAX_SERVERS_ASKED) {
+            // The named events come back as well.
+            let limit = (limit + from.len()).min(MAX_EVENTS);
+            let Ok(raws) = self.federation().backfill(server, &room.room_id, &from, limit).await else { continue };
+            let raws = &raws[..raws.len().min(MAX_EVENTS)];
+            let pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
+            if self.take_history(server, room, pdus).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn take_history(
+        &self,
+        server: &OwnedServerName,
+        room: &RoomSnapshot,
+        mut pdus: Vec<Arc<Pdu>>,
+    ) -> Result<bool> {
+        let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id.clone()).collect();
+        let stored = self.storage().events(&ids).await?;
+        let known: std::collections::HashSet<&OwnedEventId> = stored
+            .iter()
+            .filter(|event| event.standing != Standing::Outlier)
+            .map(|event| &event.pdu.event_id)
+            .collect();
+        pdus.retain(|pdu| !known.contains(&pdu.event_id));
+        pdus.sort_by(|a, b| (b.depth, &b.event_id).cmp(&(a.depth, &a.event_id)));
+        pdus.dedup_by(|a, b| a.event_id == b.event_id);
+        let mut changes = Vec::new();
+        for pdu in &pdus {
+            if self.fetch_auth_events(server, room, pdu).await.is_err() {
+                continue;
+            }
+            changes.extend(self.history_changes(room, pdu).await?);
+        }
+        if changes.is_empty() {
+            return Ok(false);
+        }
+        let submission = Submission { room: None, changes };
+        self.storage().commit(submission).await.map_err(commit_error)?;
+        Ok(true)
+    }
+
+    async fn history_changes(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<Vec<Change>> {
+        let mut ids = pdu.auth_events.clone();
+        ids.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
+        let auth_events = self.events_by_id(&ids).await?;
+        let (standing, placement) = match check_auth_events(&room.rules.authorization, pdu, &auth_events) {
+            Ok(()) => (Standing::Accepted, Placement::Backfilled),
+            Err(reason) => (Standing::Rejected(reason.to_string()), Placement::None),
+        };
+        let accepted = standing == Standing::Accepted;
+        let event = NewEvent { pdu: pdu.clone(), standing, placement, state_before: None, outbound: false };
+        let mut changes = vec![Change::Event(Box::new(event))];
+        if let (true, Some((event_type, state_key))) = (accepted, pdu.state_key_pair()) {
+            // The member event before is among those that authorise the new one; of other state, the value before is
+            // not known.
+            let same_key = |event: &&Arc<Pdu>| {
+                event.event_type == TimelineEventType::RoomMember && event.state_key_pair() == pdu.state_key_pair()
+            };
+            let before = auth_events.values().find(same_key).map(|event| event.event_id.clone());
+            let room_id = room.room_id.clone();
+            changes.push(Change::HistoricState { room_id, event_type, state_key, before });
+        }
+        Ok(changes)
+    }
+}

@@ -1,0 +1,175 @@
+//! Entering a room by way of another server: checking the state it gave us, and making the room ours.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::{collections::HashMap, sync::Arc};
+
+use outbound::SendJoinAnswer;
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    change::{Standing, StateEntry, StateReference},
+    event::read_pdu,
+    room::{
+        EventsById, StateMap,
+        advance::{Advance, advance, server_changes},
+        authorise::{check_auth_events, check_state},
+        send::entry_of,
+    },
+};
+use ruma::{
+    OwnedEventId, RoomVersionId, ServerName,
+    events::StateEventType,
+    room_version_rules::RoomVersionRules,
+    state_res::events::RoomCreateEvent,
+};
+use storage::CommitError;
+
+use super::{
+    append::Provenance,
+    outliers::{check_outliers, outlier_change},
+};
+use crate::{Engine, EngineError, Result, rooms::Decision};
+
+/// What another server gave us, checked.
+struct Entrance {
+    /// Our join.
+    join: Arc<Pdu>,
+    /// Every event of the state and its auth chain, with what the checks said.
+    events: Vec<(Arc<Pdu>, Standing)>,
+    /// The state before our join.
+    state: HashMap<(StateEventType, String), Arc<Pdu>>,
+}
+
+impl Engine {
+    /// Makes a room ours with the answer to our join. Fails without a trace when the answer does not hold.
+    pub(crate) async fn enter_room(
+        &self,
+        server: &ServerName,
+        join: &Arc<Pdu>,
+        version: RoomVersionId,
+        rules: RoomVersionRules,
+        answer: SendJoinAnswer,
+    ) -> Result<()> {
+        let entrance = self.check_entrance(join, &version, &rules, answer).await.map_err(|reason| {
+            tracing::warn!(destination = %server, room.id = %join.room_id, reason, "answer to a join does not hold");
+            EngineError::CannotFederate(format!("{server} gave a state of the room that does not hold"))
+        })?;
+        let lock = self.inner.rooms.lock(&join.room_id).await;
+        let existing = self.room(&join.room_id).await?;
+        if existing.as_ref().is_some_and(|room| room.has_server(self.server_name())) {
+            // Another of our users entered meanwhile: the room is ours, and this join one more event of it.
+            drop(lock);
+            return self.append(&entrance.join, Provenance::Theirs).await;
+        }
+        let before = match existing {
+            Some(room) => room,
+            None => Arc::new(RoomSnapshot::empty(join.room_id.clone(), version, rules)),
+        };
+        let decision = decide_entrance(&before, entrance)?;
+        match self.commit_decision(&before, decision).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Storage(error)) => Err(error.into()),
+            Err(_) => Err(EngineError::Busy),
+        }
+    }
+
+    async fn check_entrance(
+        &self,
+        join: &Arc<Pdu>,
+        version: &RoomVersionId,
+        rules: &RoomVersionRules,
+        answer: SendJoinAnswer,
+    ) -> Result<Entrance, String> {
+        let join = countersigned(join, rules, answer.event.as_deref());
+        let state = self.verified_all(&join.room_id, rules, &answer.state).await;
+        let chain = self.verified_all(&join.room_id, rules, &answer.auth_chain).await;
+        let mut pdus: Vec<Arc<Pdu>> = state.iter().chain(&chain).cloned().collect();
+        pdus.sort_by(|a, b| a.event_id.cmp(&b.event_id));
+        pdus.dedup_by(|a, b| a.event_id == b.event_id);
+        let events = check_outliers(&rules.authorization, &pdus, &EventsById::new());
+        let checked: EventsById = events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())).collect();
+        let state = state_of(&state, &checked)?;
+        check_create(&state, version)?;
+        check_auth_events(&rules.authorization, &join, &checked).map_err(|error| error.to_string())?;
+        let lookup = |event_type: &StateEventType, key: &str| state.get(&(event_type.clone(), key.to_owned())).cloned();
+        check_state(&rules.authorization, &join, lookup).map_err(|error| error.to_string())?;
+        Ok(Entrance { join, events, state })
+    }
+}
+
+/// Our join with the other server's signature, where it gave one and changed nothing else.
+fn countersigned(join: &Arc<Pdu>, rules: &RoomVersionRules, given: Option<&serde_json::value::RawValue>) -> Arc<Pdu> {
+    let given = given.and_then(|raw| read_pdu(raw.get(), rules).ok()).map(|(pdu, _)| pdu);
+    let same = |pdu: &Pdu| pdu.event_id == join.event_id && pdu.content.get() == join.content.get();
+    given.filter(same).map_or_else(|| join.clone(), Arc::new)
+}
+
+fn state_of(
+    state: &[Arc<Pdu>],
+    checked: &EventsById,
+) -> Result<HashMap<(StateEventType, String), Arc<Pdu>>, String> {
+    let mut map = HashMap::with_capacity(state.len());
+    for pdu in state {
+        let pdu = checked.get(&pdu.event_id).filter(|pdu| !pdu.rejected);
+        let Some((key, pdu)) = pdu.and_then(|pdu| Some((pdu.state_key_pair()?, pdu.clone()))) else { continue };
+        if let Some(other) = map.insert(key, pdu)
+            && map.values().all(|pdu| pdu.event_id != other.event_id)
+        {
+            return Err(format!("the state has two values for the key of {}", other.event_id));
+        }
+    }
+    Ok(map)
+}
+
+fn check_create(state: &HashMap<(StateEventType, String), Arc<Pdu>>, version: &RoomVersionId) -> Result<(), String> {
+    let create = state.get(&(StateEventType::RoomCreate, String::new())).ok_or("the state has no create event")?;
+    let said = RoomCreateEvent::new(create.clone()).room_version()?;
+    if said == *version {
+        return Ok(());
+    }
+    Err(format!("the create event says version {said}, the offer said {version}"))
+}
+
+fn decide_entrance(before: &RoomSnapshot, entrance: Entrance) -> Result<Decision> {
+    let Entrance { join, events, state } = entrance;
+    let first_time = before.revision == 0;
+    let mut changes = Vec::with_capacity(events.len() + 8);
+    if first_time {
+        changes.push(Change::Room { room_id: before.room_id.clone(), version: before.version.clone() });
+    }
+    changes.extend(events.iter().map(|(pdu, standing)| outlier_change(pdu.clone(), standing.clone())));
+
+    let entries: Vec<StateEntry> = state.values().filter_map(|pdu| entry_of(pdu)).collect();
+    let map: StateMap = state.iter().map(|(key, pdu)| (key.clone(), pdu.event_id.clone())).collect();
+    let by_id: HashMap<&OwnedEventId, &Arc<Pdu>> = state.values().map(|pdu| (&pdu.event_id, pdu)).collect();
+    let difference = before.difference(&map, |event_id| {
+        by_id.get(&event_id.to_owned()).and_then(|pdu| pdu.membership()).map(|(_, membership)| membership)
+    });
+    let mut room = before.clone();
+    room.apply(&difference);
+    let (mut entries, state_before) = if first_time {
+        changes.push(Change::InitialState { room_id: before.room_id.clone(), entries });
+        (Vec::new(), None)
+    } else {
+        (difference.clone(), Some(StateReference { base: before.position, delta: difference }))
+    };
+    changes.extend(server_changes(before, &room, &room_members(&state)));
+
+    let own = entry_of(&join).ok_or_else(|| EngineError::internal("a join is no state event"))?;
+    entries.retain(|entry| (&entry.event_type, &entry.state_key) != (&own.event_type, &own.state_key));
+    entries.push(own);
+    let known: EventsById = state.into_values().map(|pdu| (pdu.event_id.clone(), pdu)).collect();
+    let step = Advance {
+        state_before,
+        forward_extremities: vec![(join.event_id.clone(), join.depth)],
+        ..Advance::new(join, entries)
+    };
+    let step = advance(&room, step, &known);
+    changes.extend(step.changes);
+    let room = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;
+    Ok(Decision { changes, room })
+}
+
+fn room_members(state: &HashMap<(StateEventType, String), Arc<Pdu>>) -> Vec<StateEntry> {
+    state.values().filter_map(|pdu| entry_of(pdu)).filter(|entry| entry.membership.is_some()).collect()
+}

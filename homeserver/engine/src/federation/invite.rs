@@ -1,0 +1,116 @@
+//! Invitations for our users from other servers: checked, signed, shown to the user.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
+
+use rules::{
+    Change, Pdu,
+    event::{build::countersign, read_json},
+};
+use ruma::{
+    EventId, RoomId, RoomVersionId, ServerName, UserId, events::room::member::MembershipState,
+    room_version_rules::RoomVersionRules,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use storage::Submission;
+
+use crate::{Engine, EngineError, Result, rooms::commit_error};
+
+/// How many events of stripped state are kept of what an inviting server shows.
+const MAX_STRIPPED_EVENTS: usize = 50;
+/// How large they may be together, in bytes.
+const MAX_STRIPPED_BYTES: usize = 64 * 1024;
+
+#[derive(Deserialize, Serialize)]
+struct Stripped {
+    content: serde_json::Map<String, serde_json::Value>,
+    sender: ruma::OwnedUserId,
+    state_key: String,
+    #[serde(rename = "type")]
+    event_type: String,
+}
+
+impl Engine {
+    /// Takes an invitation for one of our users and answers with our signature on it.
+    pub async fn federation_invite(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        version: &RoomVersionId,
+        raw: &RawValue,
+        invite_room_state: &[Box<RawValue>],
+    ) -> Result<Box<RawValue>> {
+        let rules = version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
+        let unfit = |reason: String| EngineError::InvalidParam(format!("The invitation does not fit: {reason}"));
+        let pdu = self.verified(room_id, &rules, raw).await.map_err(|reason| unfit(reason.to_string()))?;
+        if pdu.event_id != event_id {
+            return Err(unfit(format!("its id is {}", pdu.event_id)));
+        }
+        let target = self.invited_user(origin, &pdu).await?;
+        let signed = self.countersigned(&pdu, &rules)?;
+        if self.resident_room(room_id).await?.is_none() {
+            self.remember_invite(&pdu, &target, invite_room_state).await?;
+        }
+        Ok(signed)
+    }
+
+    async fn invited_user(&self, origin: &ServerName, pdu: &Pdu) -> Result<ruma::OwnedUserId> {
+        let refused = || EngineError::forbidden("This is not an invitation of a user of this server by the sender");
+        let (target, membership) = pdu.membership().ok_or_else(refused)?;
+        let fits = membership == MembershipState::Invite
+            && self.is_local(&target)
+            && pdu.sender.server_name() == origin
+            && !self.is_local(&pdu.sender);
+        if !fits {
+            return Err(refused());
+        }
+        match self.storage().account(&target).await? {
+            Some(account) if !account.deactivated => Ok(target),
+            _ => Err(EngineError::not_found("There is no such user")),
+        }
+    }
+
+    fn countersigned(&self, pdu: &Pdu, rules: &RoomVersionRules) -> Result<Box<RawValue>> {
+        let mut object = read_json(&pdu.json).map_err(EngineError::internal)?;
+        countersign(&mut object, rules, self.federation().key())?;
+        to_raw_value(&object).map_err(EngineError::internal)
+    }
+
+    /// Shows the invitation to the user. When we are in the room, the event itself will come by a transaction.
+    async fn remember_invite(&self, pdu: &Pdu, target: &UserId, shown: &[Box<RawValue>]) -> Result<()> {
+        let joined = self.storage().membership(target, &pdu.room_id).await?;
+        if joined.is_some_and(|record| record.membership == MembershipState::Ban) {
+            return Err(EngineError::forbidden("The user is banned from the room"));
+        }
+        let change = Change::Membership {
+            user_id: target.to_owned(),
+            room_id: pdu.room_id.clone(),
+            membership: MembershipState::Invite,
+            event_id: pdu.event_id.clone(),
+            sender: pdu.sender.clone(),
+            stripped_state: Some(stripped_with(pdu, shown)?),
+        };
+        let submission = Submission { room: None, changes: vec![change] };
+        self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+}
+
+/// What of the shown state is well-formed, cut to the four fields, and the invitation itself.
+fn stripped_with(pdu: &Pdu, shown: &[Box<RawValue>]) -> Result<Box<RawValue>> {
+    let mut kept: Vec<Box<RawValue>> = Vec::new();
+    let mut bytes = 0;
+    for raw in shown.iter().take(MAX_STRIPPED_EVENTS) {
+        let Some(event) = serde_json::from_str::<Stripped>(raw.get()).ok().and_then(|event| to_raw_value(&event).ok())
+        else {
+            continue;
+        };
+        bytes += event.get().len();
+        if bytes > MAX_STRIPPED_BYTES {
+            break;
+        }
+        kept.push(event);
+    }
+    kept.extend(crate::client_event::stripped(pdu));
+    to_raw_value(&kept).map_err(EngineError::internal)
+}

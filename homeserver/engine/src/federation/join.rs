@@ -1,0 +1,159 @@
+//! Letting users of other servers into rooms of ours.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::sync::Arc;
+
+use rules::{
+    Pdu, RoomSnapshot,
+    room::{
+        member,
+        template::UnexpectedTemplate,
+    },
+};
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde_json::value::RawValue;
+
+use super::append::Provenance;
+use crate::{Engine, EngineError, Result};
+
+/// A template for a member event.
+#[derive(Clone, Debug)]
+pub struct JoinTemplate {
+    /// The version of the room.
+    pub room_version: RoomVersionId,
+    /// The event, without hashes and signatures.
+    pub event: CanonicalJsonObject,
+}
+
+/// What a server that joined gets.
+#[derive(Clone, Debug)]
+pub struct SendJoinReply {
+    /// Its event.
+    pub event: Box<RawValue>,
+    /// The state before the join.
+    pub state: Vec<Box<RawValue>>,
+    /// The ancestors of the state by `auth_events`.
+    pub auth_chain: Vec<Box<RawValue>>,
+    /// The servers in the room.
+    pub servers_in_room: Vec<OwnedServerName>,
+}
+
+impl Engine {
+    /// A template for the join of a user of `origin`.
+    pub async fn federation_make_join(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        user_id: &UserId,
+        versions: &[RoomVersionId],
+    ) -> Result<JoinTemplate> {
+        let room = self.room_for_server(origin, room_id, user_id).await?;
+        if !versions.contains(&room.version) {
+            return Err(EngineError::IncompatibleRoomVersion(room.version.clone()));
+        }
+        self.member_template(&room, user_id, &MembershipState::Join).await
+    }
+
+    /// Takes the join that a server made from our template, sends it to the other servers, and answers with the state.
+    pub async fn federation_send_join(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        raw: &RawValue,
+    ) -> Result<SendJoinReply> {
+        let pdu = self.member_event_from(origin, room_id, event_id, raw, &MembershipState::Join).await?;
+        self.append(&pdu, Provenance::Relayed).await?;
+        let room = self.known_room(room_id).await?;
+        let stored = self.stored_event(&pdu.event_id).await?;
+        let stored = stored.ok_or_else(|| EngineError::internal("an appended event is not stored"))?;
+        let before = self.stored_state_before(&room, &stored).await?.unwrap_or_default();
+        let state: Vec<OwnedEventId> = before.into_values().collect();
+        let roots: Vec<OwnedEventId> = state.iter().chain(&pdu.auth_events).cloned().collect();
+        let chain = self.storage().auth_chain(&roots).await?;
+        Ok(SendJoinReply {
+            event: pdu.to_raw_json(),
+            state: self.raw_events(&state).await?,
+            auth_chain: self.raw_events(&chain).await?,
+            servers_in_room: room.servers().map(ToOwned::to_owned).collect(),
+        })
+    }
+
+    /// The room, if we are in it, the server may take part, and the user is the server's.
+    pub(crate) async fn room_for_server(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        user_id: &UserId,
+    ) -> Result<Arc<RoomSnapshot>> {
+        if user_id.server_name() != origin {
+            return Err(EngineError::forbidden("The user does not belong to the asking server"));
+        }
+        let room = self.resident_room(room_id).await?;
+        let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
+        self.require_acl(&room, origin).await?;
+        Ok(room)
+    }
+
+    /// A template for a user's own member event, if it would be allowed.
+    pub(crate) async fn member_template(
+        &self,
+        room: &RoomSnapshot,
+        user_id: &UserId,
+        membership: &MembershipState,
+    ) -> Result<JoinTemplate> {
+        let intent = member::change(user_id, user_id, membership, CanonicalJsonObject::new());
+        let keys = rules::room::send::keys_for(room, &intent)
+            .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        let events = self.events_for_keys(room, &keys).await?;
+        let event = rules::room::template::offer(room, intent, self.world().clock.now(), &events)
+            .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        Ok(JoinTemplate { room_version: room.version.clone(), event })
+    }
+
+    /// The member event that a server hands in for one of its users, with what the path says checked against it.
+    pub(crate) async fn member_event_from(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        event_id: &EventId,
+        raw: &RawValue,
+        membership: &MembershipState,
+    ) -> Result<Arc<Pdu>> {
+        let room = self.resident_room(room_id).await?;
+        let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
+        self.require_acl(&room, origin).await?;
+        let unfit = |reason: String| EngineError::InvalidParam(format!("The event does not fit: {reason}"));
+        let pdu = self.verified(room_id, &room.rules, raw).await.map_err(|reason| unfit(reason.to_string()))?;
+        if pdu.event_id != event_id {
+            return Err(unfit(format!("its id is {}", pdu.event_id)));
+        }
+        let (target, given) = pdu.membership().ok_or_else(|| unfit("it is no member event".to_owned()))?;
+        if target != pdu.sender || target.server_name() != origin {
+            return Err(EngineError::forbidden("The event is not of a user of the asking server about themselves"));
+        }
+        if given != *membership {
+            return Err(unfit(format!("its membership is {given}")));
+        }
+        self.fetch_auth_events(origin, &room, &pdu).await.map_err(|reason| unfit(reason.to_string()))?;
+        if !self.missing_prev(&pdu).await?.is_empty() {
+            return Err(unfit("it builds on events that are not in the room".to_owned()));
+        }
+        Ok(pdu)
+    }
+
+    /// Stored events as other servers get them.
+    pub(crate) async fn raw_events(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Box<RawValue>>> {
+        Ok(self.storage().events(event_ids).await?.iter().map(|event| event.pdu.to_raw_json()).collect())
+    }
+}
+
+impl From<UnexpectedTemplate> for EngineError {
+    fn from(error: UnexpectedTemplate) -> Self {
+        Self::CannotFederate(error.to_string())
+    }
+}

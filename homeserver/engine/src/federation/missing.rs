@@ -1,0 +1,115 @@
+//! Fetching what an event from outside builds on and we lack, with bounds on count and depth.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#backfilling-and-retrieving-missing-events>
+
+use std::{collections::HashSet, sync::Arc};
+
+use rules::{Pdu, RoomSnapshot, change::Standing, room::StateMap};
+use ruma::{OwnedEventId, ServerName};
+
+use super::verify::Dropped;
+use crate::{Engine, Result};
+
+/// How many events in a gap we ask for. What lies further back comes by pagination, when somebody looks.
+const MAX_MISSING_EVENTS: usize = 50;
+/// How many single events of a claimed state we fetch before we ask for the whole state at once.
+const MAX_SINGLE_FETCHES: usize = 20;
+
+impl Engine {
+    /// The `prev_events` of an event that are not part of the timeline as we know it.
+    pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
+        let stored = self.storage().events(&pdu.prev_events).await?;
+        let known: HashSet<&OwnedEventId> = stored
+            .iter()
+            .filter(|event| event.standing != Standing::Outlier)
+            .map(|event| &event.pdu.event_id)
+            .collect();
+        Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
+    }
+
+    /// The events between the head of the room and `pdu`, oldest first, as far as `origin` gives them.
+    pub(crate) async fn fetch_gap(&self, origin: &ServerName, room: &RoomSnapshot, pdu: &Pdu) -> Vec<Arc<Pdu>> {
+        let earliest: Vec<OwnedEventId> = room.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
+        let latest = [pdu.event_id.clone()];
+        let answer = self
+            .federation()
+            .missing_events(origin, &room.room_id, &earliest, &latest, MAX_MISSING_EVENTS, 0)
+            .await;
+        let raws = answer.unwrap_or_else(|error| {
+            tracing::info!(destination = %origin, room.id = %room.room_id, %error, "missing events were not given");
+            Vec::new()
+        });
+        let raws = &raws[..raws.len().min(MAX_MISSING_EVENTS)];
+        let mut pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
+        pdus.sort_by(|a, b| (a.depth, &a.event_id).cmp(&(b.depth, &b.event_id)));
+        pdus.dedup_by(|a, b| a.event_id == b.event_id);
+        pdus
+    }
+
+    /// Makes sure that the auth events of an event are stored, asking `origin` for those that are not.
+    pub(crate) async fn fetch_auth_events(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+    ) -> Result<(), Dropped> {
+        if self.storage().event_ids_known(&pdu.auth_events).await?.len() >= unique(&pdu.auth_events) {
+            return Ok(());
+        }
+        let answer = self.federation().event_auth(origin, &room.room_id, &pdu.event_id).await;
+        let raws = answer.map_err(|_| Dropped::MissingAncestors)?;
+        let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
+        self.store_outliers(&room.rules.authorization, pdus).await?;
+        if self.storage().event_ids_known(&pdu.auth_events).await?.len() >= unique(&pdu.auth_events) {
+            return Ok(());
+        }
+        Err(Dropped::MissingAncestors)
+    }
+
+    /// The state before an event as `origin` claims it, its events fetched, verified and stored.
+    pub(crate) async fn fetch_claimed_state(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+    ) -> Result<StateMap, Dropped> {
+        let answer = self.federation().state_ids(origin, &room.room_id, &pdu.event_id).await;
+        let ids = answer.map_err(|_| Dropped::MissingAncestors)?;
+        let all: Vec<OwnedEventId> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
+        let known = self.storage().event_ids_known(&all).await?;
+        let lacking: Vec<OwnedEventId> = all.into_iter().filter(|event_id| !known.contains(event_id)).collect();
+        if !lacking.is_empty() {
+            let raws = self.fetch_events(origin, room, pdu, &lacking).await?;
+            let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
+            self.store_outliers(&room.rules.authorization, pdus).await?;
+        }
+        let events = self.storage().events(&ids.pdu_ids).await?;
+        let accepted = events.iter().filter(|event| {
+            !matches!(event.standing, Standing::Rejected(_)) && event.pdu.room_id == room.room_id
+        });
+        Ok(accepted.filter_map(|event| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()))).collect())
+    }
+
+    async fn fetch_events(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+        lacking: &[OwnedEventId],
+    ) -> Result<Vec<Box<serde_json::value::RawValue>>, Dropped> {
+        if lacking.len() > MAX_SINGLE_FETCHES {
+            let answer = self.federation().state(origin, &room.room_id, &pdu.event_id).await;
+            let answer = answer.map_err(|_| Dropped::MissingAncestors)?;
+            return Ok(answer.pdus.into_iter().chain(answer.auth_chain).collect());
+        }
+        let mut raws = Vec::with_capacity(lacking.len());
+        for event_id in lacking {
+            raws.extend(self.federation().event(origin, event_id).await.ok());
+        }
+        Ok(raws)
+    }
+}
+
+fn unique(event_ids: &[OwnedEventId]) -> usize {
+    event_ids.iter().collect::<HashSet<_>>().len()
+}

@@ -1,0 +1,86 @@
+//! Events known only as part of a state or an auth chain.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use rules::{
+    Change, Pdu,
+    change::{NewEvent, Placement, Standing},
+    room::{EventsById, authorise::check_auth_events},
+};
+use ruma::{OwnedEventId, room_version_rules::AuthorizationRules};
+use storage::Submission;
+
+use crate::{Engine, Result, rooms::commit_error};
+
+/// Checks events against their auth events, ancestors first, and marks those that fail as rejected. `known` holds
+/// events that are stored already; events whose auth events are in neither fail.
+pub(crate) fn check_outliers(
+    rules: &AuthorizationRules,
+    pdus: &[Arc<Pdu>],
+    known: &EventsById,
+) -> Vec<(Arc<Pdu>, Standing)> {
+    let mut checked = known.clone();
+    let mut outcome = Vec::with_capacity(pdus.len());
+    for pdu in ancestors_first(pdus) {
+        let (pdu, standing) = match check_auth_events(rules, &pdu, &checked) {
+            Ok(()) => (pdu, Standing::Outlier),
+            Err(reason) => {
+                let reason = format!("by its auth events: {reason}");
+                (Arc::new(Pdu::clone(&pdu).into_rejected()), Standing::Rejected(reason))
+            }
+        };
+        checked.insert(pdu.event_id.clone(), pdu.clone());
+        outcome.push((pdu, standing));
+    }
+    outcome
+}
+
+/// The events in an order in which each comes after those of its auth events that are among them. Cycles, which no
+/// honest hash allows, end where they began.
+fn ancestors_first(pdus: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
+    let by_id: HashMap<&OwnedEventId, &Arc<Pdu>> = pdus.iter().map(|pdu| (&pdu.event_id, pdu)).collect();
+    let mut ordered = Vec::with_capacity(pdus.len());
+    let mut entered = HashSet::new();
+    for root in pdus {
+        let mut stack = vec![(root, false)];
+        while let Some((pdu, parents_done)) = stack.pop() {
+            if parents_done {
+                ordered.push(pdu.clone());
+            } else if entered.insert(&pdu.event_id) {
+                stack.push((pdu, true));
+                stack.extend(pdu.auth_events.iter().filter_map(|id| by_id.get(id)).map(|parent| (*parent, false)));
+            }
+        }
+    }
+    ordered
+}
+
+/// The change that stores an outlier.
+pub(crate) fn outlier_change(pdu: Arc<Pdu>, standing: Standing) -> Change {
+    let placement = Placement::None;
+    Change::Event(Box::new(NewEvent { pdu, standing, placement, state_before: None, outbound: false }))
+}
+
+impl Engine {
+    /// Stores events that another server says are part of a state or an auth chain, as far as they are not stored.
+    pub(crate) async fn store_outliers(&self, rules: &AuthorizationRules, pdus: Vec<Arc<Pdu>>) -> Result<()> {
+        let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id.clone()).collect();
+        let stored = self.storage().event_ids_known(&ids).await?;
+        let new: Vec<Arc<Pdu>> = pdus.into_iter().filter(|pdu| !stored.contains(&pdu.event_id)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut needed: Vec<OwnedEventId> = new.iter().flat_map(|pdu| pdu.auth_events.clone()).collect();
+        if let Some(room) = self.room(&new[0].room_id).await? {
+            needed.extend(room.state_event_id(&ruma::events::StateEventType::RoomCreate, "").map(ToOwned::to_owned));
+        }
+        let known = self.events_by_id(&needed).await?;
+        let checked = check_outliers(rules, &new, &known);
+        let changes = checked.into_iter().map(|(pdu, standing)| outlier_change(pdu, standing)).collect();
+        let submission = Submission { room: None, changes };
+        self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+}

@@ -1,0 +1,81 @@
+//! One event that another server sent us: the one way in.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+
+use std::sync::Arc;
+
+use rules::{Pdu, RoomSnapshot, change::Standing};
+use ruma::{RoomId, ServerName};
+use serde_json::value::RawValue;
+
+use super::{append::Provenance, verify::Dropped};
+use crate::Engine;
+
+/// How often, for one event that was sent to us, we take another server's word for the state before an event.
+const MAX_CLAIMED_STATES: usize = 3;
+
+impl Engine {
+    /// Takes an event that `origin` sent for a room. Events of one room are taken one after the other.
+    pub(crate) async fn receive(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        raw: &RawValue,
+    ) -> Result<Standing, Dropped> {
+        let _turn = self.inner.ingest.lock(room_id.as_str()).await;
+        let room = self.resident_room(room_id).await?.ok_or(Dropped::OtherRoom)?;
+        let pdu = self.verified(room_id, &room.rules, raw).await?;
+        if let Some(stored) = self.stored_event(&pdu.event_id).await?
+            && stored.standing != Standing::Outlier
+        {
+            return Ok(stored.standing.clone());
+        }
+        if self.is_local(&pdu.sender) {
+            return Err(Dropped::Impostor);
+        }
+        if !self.acl_allows(&room, pdu.sender.server_name()).await? {
+            return Err(Dropped::BannedServer);
+        }
+        let mut claims_left = MAX_CLAIMED_STATES;
+        if !self.missing_prev(&pdu).await?.is_empty() {
+            self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
+        }
+        self.take(origin, &room, &pdu, &mut claims_left).await
+    }
+
+    /// Takes the events between the head of the room and `pdu`.
+    async fn fill_gap(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+        claims_left: &mut usize,
+    ) -> Result<(), Dropped> {
+        for missing in self.fetch_gap(origin, room, pdu).await {
+            if self.is_local(&missing.sender) || missing.event_id == pdu.event_id {
+                continue;
+            }
+            if let Err(reason) = self.take(origin, room, &missing, claims_left).await {
+                tracing::info!(room.id = %room.room_id, event.id = %missing.event_id, %reason, "gap not filled");
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        claims_left: &mut usize,
+    ) -> Result<Standing, Dropped> {
+        self.fetch_auth_events(origin, room, pdu).await?;
+        let provenance = if self.missing_prev(pdu).await?.is_empty() {
+            Provenance::Theirs
+        } else {
+            *claims_left = claims_left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
+            Provenance::TheirsWithState(Arc::new(self.fetch_claimed_state(origin, room, pdu).await?))
+        };
+        Ok(self.try_append(pdu, provenance).await?)
+    }
+}

@@ -1,0 +1,112 @@
+//! The state before and after events, worked out from what is stored.
+
+use std::{collections::HashSet, sync::Arc};
+
+use rules::{
+    Pdu, RoomSnapshot,
+    change::{Standing, StateEntry},
+    room::StateMap,
+};
+use ruma::OwnedEventId;
+use storage::StoredEvent;
+
+use crate::{Engine, Result};
+
+impl Engine {
+    /// The state before an event: what the states after its `prev_events` resolve to.
+    pub(crate) async fn state_before(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<StateMap> {
+        let states = self.states_after(room, &pdu.prev_events).await?;
+        self.resolve_states(room, states, None).await
+    }
+
+    /// The same, where some `prev_events` cannot be had and another server claims what the state was: its claim counts
+    /// as one more branch, so that it can add to what we know but not replace it.
+    pub(crate) async fn state_with_claim(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+        claim: &Arc<StateMap>,
+    ) -> Result<StateMap> {
+        let mut states = self.states_after(room, &pdu.prev_events).await?;
+        states.push(StateMap::clone(claim));
+        self.resolve_states(room, states, None).await
+    }
+
+    /// The current state once a forking event is accepted: what the states after all forward extremities resolve to.
+    pub(crate) async fn state_after_fork(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        before: StateMap,
+        forward_extremities: &[(OwnedEventId, u64)],
+    ) -> Result<StateMap> {
+        let others: Vec<OwnedEventId> = forward_extremities
+            .iter()
+            .map(|(event_id, _)| event_id.clone())
+            .filter(|event_id| *event_id != pdu.event_id)
+            .collect();
+        let mut after = before;
+        after.extend(pdu.state_key_pair().map(|key| (key, pdu.event_id.clone())));
+        let mut states = self.states_after(room, &others).await?;
+        states.push(after);
+        self.resolve_states(room, states, Some(pdu)).await
+    }
+
+    /// The state after each of the events that is stored with a state; several events with the same state count once.
+    async fn states_after(&self, room: &RoomSnapshot, event_ids: &[OwnedEventId]) -> Result<Vec<StateMap>> {
+        let mut states: Vec<StateMap> = Vec::new();
+        let mut seen = HashSet::new();
+        for event in self.storage().events(event_ids).await? {
+            if !seen.insert(event.pdu.event_id.clone()) {
+                continue;
+            }
+            if let Some(state) = self.state_after(room, &event).await?
+                && !states.contains(&state)
+            {
+                states.push(state);
+            }
+        }
+        Ok(states)
+    }
+
+    /// The state after an event; `None` for outliers, of which none is known.
+    pub(crate) async fn state_after(&self, room: &RoomSnapshot, event: &StoredEvent) -> Result<Option<StateMap>> {
+        let Some(mut state) = self.stored_state_before(room, event).await? else { return Ok(None) };
+        if !matches!(event.standing, Standing::Rejected(_)) {
+            state.extend(event.pdu.state_key_pair().map(|key| (key, event.pdu.event_id.clone())));
+        }
+        Ok(Some(state))
+    }
+
+    /// The state before a stored event; `None` for outliers.
+    pub(crate) async fn stored_state_before(
+        &self,
+        room: &RoomSnapshot,
+        event: &StoredEvent,
+    ) -> Result<Option<StateMap>> {
+        match (&event.state_before, event.order) {
+            (Some(reference), _) => {
+                let mut state = self.state_map_at(room, reference.base).await?;
+                for StateEntry { event_type, state_key, event_id, .. } in &reference.delta {
+                    let key = (event_type.clone(), state_key.clone());
+                    match event_id {
+                        Some(event_id) => state.insert(key, event_id.clone()),
+                        None => state.remove(&key),
+                    };
+                }
+                Ok(Some(state))
+            }
+            (None, Some(order)) => self.state_map_at(room, order - 1).await.map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    async fn state_map_at(&self, room: &RoomSnapshot, order: i64) -> Result<StateMap> {
+        if order == room.position {
+            return Ok(room.state_map());
+        }
+        let entries = self.storage().state_at(&room.room_id, order).await?;
+        let value = |entry: StateEntry| Some(((entry.event_type, entry.state_key), entry.event_id?));
+        Ok(entries.into_iter().filter_map(value).collect())
+    }
+}

@@ -1,0 +1,100 @@
+//! Checks 1 to 3 on receipt of a PDU: form, signatures, content hash. And that it is of the room it was asked for.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
+
+use std::sync::Arc;
+
+use outbound::VerifyError;
+use rules::{
+    Pdu, PduError,
+    event::{ReadError, read_pdu},
+};
+use ruma::{
+    CanonicalJsonObject, RoomId, canonical_json::redact_in_place, room_version_rules::RoomVersionRules,
+    signatures::Verified,
+};
+use serde_json::value::RawValue;
+
+use crate::{Engine, EngineError};
+
+/// Why an event from outside is dropped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Dropped {
+    #[error(transparent)]
+    Form(#[from] ReadError),
+    #[error(transparent)]
+    Pdu(#[from] PduError),
+    #[error("it belongs to another room")]
+    OtherRoom,
+    #[error("its sender is a user of this server, which did not send it")]
+    Impostor,
+    #[error("its signatures cannot be verified: {0}")]
+    Signatures(#[from] VerifyError),
+    #[error("it cannot be redacted: {0}")]
+    Redaction(#[from] ruma::canonical_json::CanonicalJsonFieldError),
+    #[error("events that it builds on cannot be had")]
+    MissingAncestors,
+    #[error("its server is banned from the room")]
+    BannedServer,
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+}
+
+impl From<storage::StorageError> for Dropped {
+    fn from(error: storage::StorageError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl Engine {
+    /// The event that a peer sent for a room, if it is one and its servers signed it. Where the content hash does not
+    /// fit, only what redaction leaves of it.
+    pub(crate) async fn verified(
+        &self,
+        room_id: &RoomId,
+        rules: &RoomVersionRules,
+        raw: &RawValue,
+    ) -> Result<Arc<Pdu>, Dropped> {
+        let (pdu, object) = read_pdu(raw.get(), rules)?;
+        if pdu.room_id != room_id {
+            return Err(Dropped::OtherRoom);
+        }
+        self.check_signatures(pdu, object, rules).await.map(Arc::new)
+    }
+
+    /// The same for several events: the keys are fetched together, and those that fail are left out.
+    pub(crate) async fn verified_all(
+        &self,
+        room_id: &RoomId,
+        rules: &RoomVersionRules,
+        raws: &[Box<RawValue>],
+    ) -> Vec<Arc<Pdu>> {
+        let read = raws.iter().filter_map(|raw| read_pdu(raw.get(), rules).ok());
+        let read: Vec<_> = read.filter(|(pdu, _)| pdu.room_id == room_id).collect();
+        self.federation().key_ring().prefetch(read.iter().map(|(_, object)| object), rules).await;
+        let mut verified = Vec::with_capacity(read.len());
+        for (pdu, object) in read {
+            let event_id = pdu.event_id.clone();
+            match self.check_signatures(pdu, object, rules).await {
+                Ok(pdu) => verified.push(Arc::new(pdu)),
+                Err(reason) => tracing::warn!(room.id = %room_id, event.id = %event_id, %reason, "event dropped"),
+            }
+        }
+        verified
+    }
+
+    async fn check_signatures(
+        &self,
+        pdu: Pdu,
+        mut object: CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<Pdu, Dropped> {
+        match self.federation().key_ring().verify_event(&object, rules).await? {
+            Verified::All => Ok(pdu),
+            Verified::Signatures => {
+                redact_in_place(&mut object, &rules.redaction, None)?;
+                Ok(Pdu::from_canonical(pdu.event_id, &object)?)
+            }
+        }
+    }
+}

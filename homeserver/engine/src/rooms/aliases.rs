@@ -1,0 +1,127 @@
+//! Room aliases.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#room-aliases>
+
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
+    events::TimelineEventType,
+};
+
+use super::remote::map_call_error;
+use crate::{Engine, EngineError, Requester, Result};
+
+/// How many servers of a room are named to those who look up its alias.
+const MAX_SERVERS_NAMED: usize = 50;
+/// The longest alias, in bytes. <https://spec.matrix.org/v1.19/appendices/#room-aliases>
+const MAX_ALIAS_BYTES: usize = 255;
+
+impl Engine {
+    /// The room that an alias points to, and servers that are in it.
+    pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+        if alias.server_name() == self.server_name() {
+            return self.resolve_local_alias(alias).await;
+        }
+        let server = alias.server_name();
+        let answer = self.federation().query_directory(server, alias).await;
+        let answer = answer.map_err(|error| map_call_error(server, &error))?;
+        let mut servers = answer.servers;
+        if !servers.iter().any(|named| named == server) {
+            servers.push(server.to_owned());
+        }
+        servers.truncate(MAX_SERVERS_NAMED);
+        Ok((answer.room_id, servers))
+    }
+
+    /// The same for aliases of this server only, as other servers may ask.
+    pub async fn resolve_local_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
+        let found = self.storage().alias(alias).await?;
+        let (room_id, _) = found.ok_or_else(|| EngineError::not_found(format!("There is no alias {alias}")))?;
+        let mut servers = self.storage().room_servers(&room_id).await?;
+        servers.sort_by_key(|server| server != self.server_name());
+        servers.truncate(MAX_SERVERS_NAMED);
+        Ok((room_id, servers))
+    }
+
+    /// Points an alias of this server to a room that the user is in.
+    pub async fn create_alias(&self, requester: &Requester, alias: &RoomAliasId, room_id: &RoomId) -> Result<()> {
+        if alias.server_name() != self.server_name() {
+            return Err(EngineError::invalid_param("The alias does not belong to this server"));
+        }
+        if alias.as_str().len() > MAX_ALIAS_BYTES {
+            return Err(EngineError::invalid_param(format!("The alias is longer than {MAX_ALIAS_BYTES} bytes")));
+        }
+        let room = self.known_room(room_id).await?;
+        Self::require_joined(&room, &requester.user_id)?;
+        if self.storage().create_alias(alias, room_id, &requester.user_id).await? {
+            return Ok(());
+        }
+        Err(EngineError::RoomInUse)
+    }
+
+    /// Removes an alias: its creator may, and who may set the room's canonical alias.
+    pub async fn delete_alias(&self, requester: &Requester, alias: &RoomAliasId) -> Result<()> {
+        let found = self.storage().alias(alias).await?;
+        let (room_id, creator) = found.ok_or_else(|| EngineError::not_found(format!("There is no alias {alias}")))?;
+        if creator != requester.user_id && !self.may_set_aliases(requester, &room_id).await? {
+            return Err(EngineError::forbidden("Only who made the alias or moderates the room may remove it"));
+        }
+        Ok(self.storage().delete_alias(alias).await?)
+    }
+
+    /// The aliases on this server of a room.
+    pub async fn local_aliases(&self, requester: &Requester, room_id: &RoomId) -> Result<Vec<OwnedRoomAliasId>> {
+        let view = self.view(room_id, &requester.user_id).await?;
+        if !view.is_joined() && !view.is_world_readable() {
+            return Err(EngineError::forbidden("You are not in this room"));
+        }
+        Ok(self.storage().aliases_of(room_id).await?)
+    }
+
+    /// An alias of this server by its localpart.
+    pub(crate) fn local_alias(&self, localpart: &str) -> Result<OwnedRoomAliasId> {
+        let alias = format!("#{localpart}:{}", self.server_name());
+        let unfit = localpart.is_empty() || alias.len() > MAX_ALIAS_BYTES || localpart.contains([':', '\0']);
+        if unfit {
+            return Err(EngineError::invalid_param("The alias is empty, too long, or holds a colon"));
+        }
+        RoomAliasId::parse(&alias).map(Into::into).map_err(|error| EngineError::InvalidParam(error.to_string()))
+    }
+
+    /// Refuses a canonical alias event that names new aliases which do not point to the room.
+    pub(crate) async fn check_canonical_alias(&self, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<()> {
+        let room = self.known_room(room_id).await?;
+        let existing = self.state_pdu(&room, &ruma::events::StateEventType::RoomCanonicalAlias, "").await?;
+        let existing = existing.and_then(|event| event.content_as::<CanonicalJsonObject>()).unwrap_or_default();
+        let known = named_aliases(&existing);
+        for text in named_aliases(content).into_iter().filter(|alias| !known.contains(alias)) {
+            let alias = RoomAliasId::parse(&text)
+                .map_err(|error| EngineError::invalid_param(format!("{text:?} is not an alias: {error}")))?;
+            let (points_to, _) = self
+                .resolve_alias(&alias)
+                .await
+                .map_err(|_| EngineError::BadAlias(format!("{alias} does not point to this room")))?;
+            if points_to != room_id {
+                return Err(EngineError::BadAlias(format!("{alias} does not point to this room")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn may_set_aliases(&self, requester: &Requester, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.resident_room(room_id).await? else { return Ok(false) };
+        if Self::require_joined(&room, &requester.user_id).is_err() {
+            return Ok(false);
+        }
+        let levels = self.power_levels(&room).await?;
+        Ok(levels.may_send_state(&requester.user_id, &TimelineEventType::RoomCanonicalAlias))
+    }
+}
+
+fn named_aliases(content: &CanonicalJsonObject) -> Vec<String> {
+    let alternatives = match content.get("alt_aliases") {
+        Some(CanonicalJsonValue::Array(list)) => list.clone(),
+        _ => Vec::new(),
+    };
+    let all = content.get("alias").cloned().into_iter().chain(alternatives);
+    all.filter_map(|value| value.as_str().map(ToOwned::to_owned)).collect()
+}

@@ -1,0 +1,120 @@
+//! Making a decision about a room true.
+
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    room::{EventsById, advance::keep_local_memberships, redact},
+};
+use ruma::{
+    OwnedEventId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde_json::value::{RawValue, to_raw_value};
+use storage::{CommitError, Committed, RoomGuard, Submission};
+
+use crate::{Engine, EngineError, Result, client_event::stripped};
+
+/// How often a decision is made anew because another process changed the room meanwhile.
+pub(crate) const MAX_ATTEMPTS: usize = 10;
+
+/// The state that invited and knocking users are shown.
+/// <https://spec.matrix.org/v1.19/client-server-api/#stripped-state>
+const STRIPPED_STATE: [StateEventType; 7] = [
+    StateEventType::RoomCreate,
+    StateEventType::RoomName,
+    StateEventType::RoomAvatar,
+    StateEventType::RoomTopic,
+    StateEventType::RoomJoinRules,
+    StateEventType::RoomCanonicalAlias,
+    StateEventType::RoomEncryption,
+];
+
+/// What was decided about a room.
+pub(crate) struct Decision {
+    /// What is to become true.
+    pub(crate) changes: Vec<Change>,
+    /// The room as it will be.
+    pub(crate) room: RoomSnapshot,
+}
+
+impl Engine {
+    /// Commits a decision that was made about `before`, and puts the room as it is then into memory.
+    pub(crate) async fn commit_decision(
+        &self,
+        before: &RoomSnapshot,
+        decision: Decision,
+    ) -> Result<Committed, CommitError> {
+        let Decision { mut changes, mut room } = decision;
+        keep_local_memberships(&mut changes, self.server_name());
+        for change in &mut changes {
+            if let Change::Membership { membership: MembershipState::Invite, sender, stripped_state, .. } = change
+                && stripped_state.is_none()
+            {
+                let events = self.stripped_state(&room, sender).await.unwrap_or_default();
+                *stripped_state = to_raw_value(&events).ok();
+            }
+        }
+        let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
+        let committed = self.storage().commit(Submission { room: Some(guard), changes }).await;
+        match &committed {
+            Ok(committed) => {
+                room.revision = committed.revision.unwrap_or(before.revision + 1);
+                room.position = committed.position;
+                self.remember_room(room);
+            }
+            Err(_) => self.forget_snapshot(&before.room_id),
+        }
+        committed
+    }
+
+    /// The state that a user invited by `sender` is shown.
+    pub(crate) async fn stripped_state(&self, room: &RoomSnapshot, sender: &ruma::UserId) -> Result<Vec<Box<RawValue>>> {
+        let mut event_ids: Vec<OwnedEventId> = STRIPPED_STATE
+            .iter()
+            .filter_map(|event_type| room.state_event_id(event_type, "").map(ToOwned::to_owned))
+            .collect();
+        let member = room.state_event_id(&StateEventType::RoomMember, sender.as_str());
+        event_ids.extend(member.map(ToOwned::to_owned));
+        let events = self.storage().events(&event_ids).await?;
+        Ok(events.iter().filter_map(|event| stripped(&event.pdu)).collect())
+    }
+
+    /// What a redaction event changes: the target's JSON, when the target is known and the sender may.
+    pub(crate) async fn redaction_change(
+        &self,
+        room: &RoomSnapshot,
+        redaction: &Pdu,
+    ) -> Result<Option<Change>> {
+        let Some(target_id) = redaction.redaction_target(room.rules.redaction.content_field_redacts) else {
+            return Ok(None);
+        };
+        let Some(target) = self.stored_event(&target_id).await? else { return Ok(None) };
+        let levels = self.power_levels(room).await?;
+        if target.redacted_by.is_some() || !redact::takes_effect(redaction, &target.pdu, &levels) {
+            return Ok(None);
+        }
+        Ok(redact::change(redaction, &target.pdu, &room.rules))
+    }
+
+    /// What users may do in the room as it is.
+    pub(crate) async fn power_levels(&self, room: &RoomSnapshot) -> Result<rules::room::authorise::PowerLevels> {
+        let create = self
+            .state_pdu(room, &StateEventType::RoomCreate, "")
+            .await?
+            .ok_or_else(|| EngineError::internal(format!("room {} has no create event", room.room_id)))?;
+        let levels = self.state_pdu(room, &StateEventType::RoomPowerLevels, "").await?;
+        Ok(rules::room::authorise::PowerLevels::new(&room.rules.authorization, create, levels))
+    }
+
+    /// The events of the current state for the given keys.
+    pub(crate) async fn events_for_keys(
+        &self,
+        room: &RoomSnapshot,
+        keys: &[rules::room::StateKey],
+    ) -> Result<EventsById> {
+        let ids: Vec<OwnedEventId> = keys
+            .iter()
+            .filter_map(|(event_type, key)| room.state_event_id(event_type, key).map(ToOwned::to_owned))
+            .collect();
+        self.events_by_id(&ids).await
+    }
+}

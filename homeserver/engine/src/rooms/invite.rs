@@ -1,0 +1,82 @@
+//! Inviting users, of this server and of others.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
+
+use std::sync::Arc;
+
+use rules::{
+    Pdu, RoomSnapshot,
+    event::read_pdu,
+    room::member::{self, Action},
+};
+use ruma::{CanonicalJsonValue, RoomId, UserId};
+
+use super::moderate::check_reason;
+use crate::{Engine, EngineError, Requester, Result, federation::Provenance, rooms::remote::map_call_error};
+
+impl Engine {
+    /// Invites a user into a room. For a user of another server, that server is asked to sign first.
+    pub async fn invite(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<String>,
+    ) -> Result<()> {
+        self.invite_as(requester, room_id, target, reason, false).await
+    }
+
+    pub(crate) async fn invite_as(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<String>,
+        is_direct: bool,
+    ) -> Result<()> {
+        check_reason(reason.as_deref())?;
+        let room = self.known_room(room_id).await?;
+        Self::require_joined(&room, &requester.user_id)?;
+        let mut content = if self.is_local(target) {
+            self.member_content(target, reason.as_deref()).await?
+        } else {
+            member::content(None, None, reason.as_deref(), None)
+        };
+        if is_direct {
+            content.insert("is_direct".to_owned(), CanonicalJsonValue::Bool(true));
+        }
+        let intent = member::intent(&room, Action::Invite, &requester.user_id, target, content)
+            .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        if self.is_local(target) {
+            return self.send_intent(room_id, intent, None).await.map(drop);
+        }
+        let pdu = self.make_event(&room, intent).await?;
+        let signed = self.signed_by_invited_server(&room, target, &pdu).await?;
+        self.append(&signed, Provenance::Ours).await
+    }
+
+    /// The invitation with the signature of the invited user's server. Made without holding the room, which would wait
+    /// for a slow server.
+    async fn signed_by_invited_server(
+        &self,
+        room: &RoomSnapshot,
+        target: &UserId,
+        pdu: &Arc<Pdu>,
+    ) -> Result<Arc<Pdu>> {
+        let shown = self.stripped_state(room, &pdu.sender).await?;
+        let answer = self
+            .federation()
+            .invite(target.server_name(), pdu, &room.version, &shown)
+            .await
+            .map_err(|error| map_call_error(target.server_name(), &error))?;
+        let nonsense = |reason: String| {
+            tracing::warn!(destination = %target.server_name(), reason, "answer to an invitation is not used");
+            EngineError::CannotFederate("The invited user's server gave an answer that makes no sense".to_owned())
+        };
+        let (signed, _) = read_pdu(answer.get(), &room.rules).map_err(|error| nonsense(error.to_string()))?;
+        if signed.event_id != pdu.event_id {
+            return Err(nonsense("another event came back".to_owned()));
+        }
+        Ok(Arc::new(signed))
+    }
+}

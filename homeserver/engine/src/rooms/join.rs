@@ -1,0 +1,75 @@
+//! Joining rooms: those that this server is in, and, by way of another server, those that it is not.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#joining-rooms>
+
+use rules::room::member;
+use ruma::{
+    OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
+    events::room::member::MembershipState,
+};
+
+use super::moderate::check_reason;
+use crate::{Engine, EngineError, Requester, Result};
+
+/// How many servers are asked to let our user in before we give up.
+const MAX_SERVERS_ASKED: usize = 5;
+
+impl Engine {
+    /// Joins a room by its id or an alias.
+    pub async fn join_by_alias_or_id(
+        &self,
+        requester: &Requester,
+        room: &RoomOrAliasId,
+        via: &[OwnedServerName],
+        reason: Option<String>,
+    ) -> Result<OwnedRoomId> {
+        let (room_id, mut servers) = match <&RoomId>::try_from(room) {
+            Ok(room_id) => (room_id.to_owned(), Vec::new()),
+            Err(alias) => self.resolve_alias(alias).await?,
+        };
+        servers.splice(0..0, via.iter().cloned());
+        self.join(requester, &room_id, &servers, reason).await?;
+        Ok(room_id)
+    }
+
+    /// Joins a room. `via` names servers that are in it.
+    pub async fn join(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        reason: Option<String>,
+    ) -> Result<()> {
+        check_reason(reason.as_deref())?;
+        let content = self.member_content(&requester.user_id, reason.as_deref()).await?;
+        if let Some(room) = self.resident_room(room_id).await? {
+            if room.membership(&requester.user_id) == MembershipState::Join {
+                return Ok(());
+            }
+            let user_id = &requester.user_id;
+            let intent = member::change(user_id, user_id, &MembershipState::Join, content);
+            return self.send_intent(room_id, intent, None).await.map(drop);
+        }
+        let servers = self.servers_to_join_by(requester, room_id, via).await?;
+        if servers.is_empty() {
+            return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
+        }
+        self.join_by_servers(&requester.user_id, room_id, &servers, content).await
+    }
+
+    async fn servers_to_join_by(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+    ) -> Result<Vec<OwnedServerName>> {
+        let mut servers = via.to_vec();
+        let invite = self.storage().membership(&requester.user_id, room_id).await?;
+        servers.extend(invite.map(|record| record.sender.server_name().to_owned()));
+        servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        let mut seen = std::collections::HashSet::new();
+        servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
+        servers.truncate(MAX_SERVERS_ASKED);
+        Ok(servers)
+    }
+}

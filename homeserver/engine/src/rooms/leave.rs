@@ -1,0 +1,71 @@
+//! Leaving rooms, turning down invitations, forgetting rooms.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites>
+
+use rules::{Change, room::member::Action};
+use ruma::{
+    OwnedServerName, RoomId,
+    events::room::member::MembershipState,
+};
+use storage::{MembershipRecord, Submission};
+
+use crate::{Engine, EngineError, Requester, Result, rooms::remote::commit_error};
+
+impl Engine {
+    /// Leaves a room, or turns down an invitation to it.
+    pub async fn leave(&self, requester: &Requester, room_id: &RoomId, reason: Option<String>) -> Result<()> {
+        let user_id = &requester.user_id;
+        let record = self
+            .storage()
+            .membership(user_id, room_id)
+            .await?
+            .ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
+        if record.membership == MembershipState::Leave {
+            return Ok(());
+        }
+        if self.resident_room(room_id).await?.is_some() {
+            return self.act(requester, room_id, Action::Leave, user_id, reason).await.map(drop);
+        }
+        match record.membership {
+            MembershipState::Invite | MembershipState::Knock => self.refuse_invite(&record, reason).await,
+            _ => Err(EngineError::forbidden("You are not in this room")),
+        }
+    }
+
+    /// Leaves a room that no user of this server is in. When no server helps, the invitation is gone for our user all
+    /// the same.
+    async fn refuse_invite(&self, record: &MembershipRecord, reason: Option<String>) -> Result<()> {
+        let inviter = record.sender.server_name().to_owned();
+        let room_server = record.room_id.server_name().map(ToOwned::to_owned);
+        let mut servers: Vec<OwnedServerName> = [Some(inviter), room_server].into_iter().flatten().collect();
+        servers.dedup();
+        servers.retain(|server| server != self.server_name());
+        let left = self.leave_by_servers(record, &servers, reason.as_deref()).await;
+        let event_id = left.unwrap_or_else(|error| {
+            tracing::info!(room.id = %record.room_id, %error, "invitation refused without the other server's help");
+            record.event_id.clone()
+        });
+        let change = Change::Membership {
+            user_id: record.user_id.clone(),
+            room_id: record.room_id.clone(),
+            membership: MembershipState::Leave,
+            event_id,
+            sender: record.user_id.clone(),
+            stripped_state: record.stripped_state.clone(),
+        };
+        let submission = Submission { room: None, changes: vec![change] };
+        self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+
+    /// Forgets a room that was left: nothing of it is shown any more.
+    pub async fn forget(&self, requester: &Requester, room_id: &RoomId) -> Result<()> {
+        let record = self.storage().membership(&requester.user_id, room_id).await?;
+        match record.map(|record| record.membership) {
+            None => Err(EngineError::forbidden("You were never in this room")),
+            Some(MembershipState::Leave | MembershipState::Ban) => {
+                Ok(self.storage().forget_room(&requester.user_id, room_id).await?)
+            }
+            Some(_) => Err(EngineError::BadState("You must leave the room before you can forget it".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Joining and leaving by way of a server that is in the room.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
+
+use std::sync::Arc;
+
+use outbound::CallError;
+use rules::{
+    Pdu,
+    event::build,
+    room::template::{self, Wanted},
+};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    events::room::member::MembershipState, room_version_rules::RoomVersionRules,
+};
+use storage::{CommitError, MembershipRecord};
+
+use crate::{Engine, EngineError, Result};
+
+/// The room versions that this server can take part in.
+pub(crate) const ROOM_VERSIONS: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
+    RoomVersionId::V6,
+    RoomVersionId::V7,
+    RoomVersionId::V8,
+    RoomVersionId::V9,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+impl Engine {
+    /// Joins by the first of the servers that lets our user in.
+    pub(crate) async fn join_by_servers(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+        servers: &[OwnedServerName],
+        content: CanonicalJsonObject,
+    ) -> Result<()> {
+        let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
+        for server in servers {
+            match self.join_by(server, user_id, room_id, content.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::info!(destination = %server, room.id = %room_id, %error, "join did not work");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn join_by(
+        &self,
+        server: &ServerName,
+        user_id: &UserId,
+        room_id: &RoomId,
+        content: CanonicalJsonObject,
+    ) -> Result<()> {
+        let offer = self.federation().make_join(server, room_id, user_id, &ROOM_VERSIONS).await;
+        let offer = offer.map_err(|error| map_call_error(server, &error))?;
+        let wanted = self.wanted(room_id, user_id, MembershipState::Join, content);
+        let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
+        let answer = self.federation().send_join(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
+        self.enter_room(server, &pdu, offer.room_version, rules, answer).await
+    }
+
+    /// Has a server of the room make known that our user turns an invitation down. Returns the leave event.
+    pub(crate) async fn leave_by_servers(
+        &self,
+        record: &MembershipRecord,
+        servers: &[OwnedServerName],
+        reason: Option<&str>,
+    ) -> Result<OwnedEventId> {
+        let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
+        for server in servers {
+            match self.leave_by(server, record, reason).await {
+                Ok(event_id) => return Ok(event_id),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn leave_by(
+        &self,
+        server: &ServerName,
+        record: &MembershipRecord,
+        reason: Option<&str>,
+    ) -> Result<OwnedEventId> {
+        let (room_id, user_id) = (&record.room_id, &record.user_id);
+        let offer = self.federation().make_leave(server, room_id, user_id).await;
+        let offer = offer.map_err(|error| map_call_error(server, &error))?;
+        let content = rules::room::member::content(None, None, reason, None);
+        let wanted = self.wanted(room_id, user_id, MembershipState::Leave, content);
+        let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
+        self.federation().send_leave(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
+        Ok(pdu.event_id.clone())
+    }
+
+    fn wanted<'a>(
+        &self,
+        room_id: &'a RoomId,
+        user_id: &'a UserId,
+        membership: MembershipState,
+        content: CanonicalJsonObject,
+    ) -> Wanted<'a> {
+        let (now, id_seed) = (self.world().clock.now(), self.world().random_string(18));
+        Wanted { room_id, user_id, membership, content, now, id_seed }
+    }
+
+    fn build_by_template(
+        &self,
+        wanted: Wanted<'_>,
+        event: &CanonicalJsonObject,
+        version: &RoomVersionId,
+    ) -> Result<(Arc<Pdu>, RoomVersionRules)> {
+        let rules = version.rules().filter(|_| ROOM_VERSIONS.contains(version));
+        let rules = rules.ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
+        let draft = template::draft(wanted, event, &rules)
+            .map_err(|error| EngineError::CannotFederate(error.to_string()))?;
+        let pdu = build(draft, &rules, self.federation().key())?;
+        Ok((Arc::new(pdu), rules))
+    }
+}
+
+/// What a client is told when another server did not do what was asked: never that server's own words or status.
+pub(crate) fn map_call_error(server: &ServerName, error: &CallError) -> EngineError {
+    match error {
+        CallError::Refused { status: 403, .. } => EngineError::forbidden(format!("{server} does not allow it")),
+        CallError::Refused { status: 404, .. } => EngineError::not_found(format!("{server} knows no such thing")),
+        CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_INCOMPATIBLE_ROOM_VERSION") => {
+            EngineError::CannotFederate("The room has a version that this server does not support".to_owned())
+        }
+        CallError::Denied(_) => EngineError::CannotFederate(format!("{server} is at an address that is not allowed")),
+        _ => EngineError::CannotFederate(format!("{server} could not be reached or gave no useful answer")),
+    }
+}
+
+/// A commit that no decision depended on went wrong.
+pub(crate) fn commit_error(error: CommitError) -> EngineError {
+    match error {
+        CommitError::Storage(error) => error.into(),
+        error => EngineError::internal(error),
+    }
+}
