@@ -42,7 +42,7 @@ impl Engine {
     pub async fn registration_check(&self, username: Option<&str>) -> Result<OwnedUserId> {
         self.refuse_unless_registration_is_possible()?;
         let random = || self.world().random_string(RANDOM_USERNAME_LENGTH).to_ascii_lowercase();
-        let username = username.map_or_else(random, ToOwned::to_owned);
+        let username = username.map_or_else(random, str::to_ascii_lowercase);
         let user_id = username::new_user_id(&username, self.server_name())?;
         if self.storage().account(&user_id).await?.is_some() {
             return Err(EngineError::UserInUse);

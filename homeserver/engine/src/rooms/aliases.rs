@@ -65,7 +65,8 @@ impl Engine {
         if creator != requester.user_id && !self.may_set_aliases(requester, &room_id).await? {
             return Err(EngineError::forbidden("Only who made the alias or moderates the room may remove it"));
         }
-        Ok(self.storage().delete_alias(alias).await?)
+        self.storage().delete_alias(alias).await?;
+        Ok(())
     }
 
     /// The aliases on this server of a room.
