@@ -1,0 +1,158 @@
+//! A client that does as much of the client-server API as the tests need, and takes nothing for granted.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// A logged-in user.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base_url: String,
+    token: String,
+    /// The user.
+    pub user_id: String,
+}
+
+/// A message and the event that it became.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The transaction id.
+    pub transaction_id: String,
+    /// The body.
+    pub body: String,
+    /// The event id, when the server acknowledged.
+    pub event_id: Option<String>,
+}
+
+impl Client {
+    /// Registers a user.
+    pub async fn register(base_url: &str, name: &str) -> Self {
+        let http = reqwest::Client::new();
+        let mut client =
+            Self { http, base_url: base_url.to_owned(), token: String::new(), user_id: String::new() };
+        let body = json!({ "username": name, "password": "correct horse", "auth": { "type": "m.login.dummy" } });
+        let answer = client.ok(Method::POST, "/_matrix/client/v3/register", &body).await;
+        client.token = text(&answer, "access_token");
+        client.user_id = text(&answer, "user_id");
+        client
+    }
+
+    /// Creates a public room.
+    pub async fn create_room(&self) -> String {
+        let answer = self.ok(Method::POST, "/_matrix/client/v3/createRoom", &json!({ "preset": "public_chat" })).await;
+        text(&answer, "room_id")
+    }
+
+    /// Joins a room.
+    pub async fn join(&self, room_id: &str) {
+        self.ok(Method::POST, &format!("/_matrix/client/v3/rooms/{room_id}/join"), &json!({})).await;
+    }
+
+    /// Sends a message; `None` when there was no answer, or one that is not a 200.
+    pub async fn send(&self, room_id: &str, transaction_id: &str, body: &str) -> Option<String> {
+        let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
+        let content = json!({ "msgtype": "m.text", "body": body });
+        match self.request(Method::PUT, &path, Some(&content)).await {
+            Ok((StatusCode::OK, answer)) => Some(text(&answer, "event_id")),
+            _ => None,
+        }
+    }
+
+    /// The sync token of now.
+    pub async fn now(&self) -> String {
+        let filter = r#"{"room":{"timeline":{"limit":1}}}"#;
+        let answer = self.get(&format!("/_matrix/client/v3/sync?timeout=0&filter={}", encoded(filter))).await;
+        text(&answer, "next_batch")
+    }
+
+    /// All messages of each room since a token, in order: event id and body, by `/sync`, and by `/messages` where a
+    /// timeline is limited.
+    pub async fn messages_since(&self, since: &str) -> BTreeMap<String, Vec<(String, String)>> {
+        let answer = self.get(&format!("/_matrix/client/v3/sync?timeout=0&since={since}")).await;
+        let mut rooms = BTreeMap::new();
+        for (room_id, room) in answer["rooms"]["join"].as_object().into_iter().flatten() {
+            let mut messages = Vec::new();
+            if room["timeline"]["limited"] == true {
+                messages = self.messages_between(room_id, &text(&room["timeline"], "prev_batch"), since).await;
+            }
+            messages.extend(messages_of(&room["timeline"]["events"]));
+            rooms.insert(room_id.clone(), messages);
+        }
+        rooms
+    }
+
+    /// All messages of a room, oldest first.
+    pub async fn history(&self, room_id: &str) -> Vec<(String, String)> {
+        let mut pages = Vec::new();
+        let mut from = String::new();
+        loop {
+            let path = format!("/_matrix/client/v3/rooms/{room_id}/messages?dir=b&limit=100{from}");
+            let page = self.get(&path).await;
+            pages.push(messages_of(&page["chunk"]));
+            match page["end"].as_str() {
+                Some(end) => from = format!("&from={end}"),
+                None => return pages.into_iter().flatten().rev().collect(),
+            }
+        }
+    }
+
+    async fn messages_between(&self, room_id: &str, from: &str, since: &str) -> Vec<(String, String)> {
+        let mut pages = Vec::new();
+        let mut from = from.to_owned();
+        loop {
+            let path = format!("/_matrix/client/v3/rooms/{room_id}/messages?dir=b&limit=100&from={from}&to={since}");
+            let page = self.get(&path).await;
+            pages.push(messages_of(&page["chunk"]));
+            match page["end"].as_str() {
+                Some(end) if page["chunk"].as_array().is_some_and(|chunk| !chunk.is_empty()) => end.clone_into(&mut from),
+                _ => return pages.into_iter().flatten().rev().collect(),
+            }
+        }
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        match self.request(Method::GET, path, None).await {
+            Ok((StatusCode::OK, answer)) => answer,
+            other => panic!("GET {path}: {other:?}"),
+        }
+    }
+
+    async fn ok(&self, method: Method, path: &str, body: &Value) -> Value {
+        match self.request(method, path, Some(body)).await {
+            Ok((StatusCode::OK, answer)) => answer,
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), reqwest::Error> {
+        let mut request = self.http.request(method, format!("{}{path}", self.base_url)).bearer_auth(&self.token);
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await?;
+        let status = answer.status();
+        let bytes = answer.bytes().await?;
+        Ok((status, serde_json::from_slice(&bytes).unwrap_or(Value::Null)))
+    }
+}
+
+fn messages_of(events: &Value) -> Vec<(String, String)> {
+    let events = events.as_array().into_iter().flatten();
+    let messages = events.filter(|event| event["type"] == "m.room.message");
+    messages.map(|event| (text(event, "event_id"), text(&event["content"], "body"))).collect()
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}")).to_owned()
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

@@ -1,0 +1,102 @@
+//! The binary as a child process.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use tokio::process::{Child, Command};
+
+use crate::Database;
+
+/// How long a start may take. Generous: the machine may be busy with other tests.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running server on a data folder that outlives it.
+pub struct Server {
+    child: Child,
+    /// Where the client API answers.
+    pub base_url: String,
+}
+
+/// The binary under test: `NUDGE_BINARY`, or the one that was built into the same target folder.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("NUDGE_BINARY") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("a test lies in <target>/<profile>/deps");
+    profile.join("nudge")
+}
+
+/// A port of the loopback address that nobody uses now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
+
+impl Server {
+    /// Starts the binary and waits until it answers.
+    pub async fn start(database: &Database, port: u16) -> Self {
+        let mut command = Command::new(binary());
+        command
+            .args(["serve", "--server-name", "localhost", "--registration", "open", "--rate-limits", "off"])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
+            .args(["--database-url", &database.url()])
+            .env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap")
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(database.log_file()))
+            .kill_on_drop(true);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        let mut server = Self { child, base_url: format!("http://127.0.0.1:{port}") };
+        server.wait_until_it_answers(database).await;
+        server
+    }
+
+    /// Kills it on the spot: nothing is flushed, nothing is closed.
+    pub async fn kill(mut self) {
+        self.child.start_kill().expect("the server runs");
+        self.child.wait().await.expect("a killed process ends");
+    }
+
+    /// Asks it to stop and waits; fails unless it exits with success.
+    pub async fn stop(mut self) {
+        let pid = self.child.id().expect("the server runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
+        assert!(sent.expect("`kill` is there").success());
+        let status = self.child.wait().await.expect("a stopped process ends");
+        assert!(status.success(), "the server ended with {status}");
+    }
+
+    /// Runs `nudge fsck` on a stopped server's database and fails unless it finds nothing.
+    pub async fn check(database: &Database) {
+        let output = Command::new(binary())
+            .arg("fsck")
+            .args(["--server-name", "localhost"])
+            .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
+            .args(["--database-url", &database.url()])
+            .output()
+            .await
+            .expect("the binary is there");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "fsck: {out}{err}");
+    }
+
+    async fn wait_until_it_answers(&mut self, database: &Database) {
+        let since = Instant::now();
+        let url = format!("{}/_matrix/client/versions", self.base_url);
+        loop {
+            if reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                panic!("the server ended with {status}: {}", database.log());
+            }
+            assert!(since.elapsed() < START_DEADLINE, "the server does not answer: {}", database.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

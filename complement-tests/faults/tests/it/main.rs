@@ -1,0 +1,3 @@
+//! Faults of the real binary.
+
+mod kill;
