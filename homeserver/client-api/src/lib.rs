@@ -1,1 +1,98 @@
-//! x
+//! The door for clients: the Client-Server API as an axum [`Router`] over the [`Engine`].
+//!
+//! Handlers only translate: request -> command, outcome -> reply. Their files mirror the URLs; [`routes`] has one row
+//! per endpoint; [`error`] is the only place with status codes and errcodes. What is not in the table does not exist:
+//! it answers 404 `M_UNRECOGNIZED`.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/>
+
+mod access_token;
+mod account;
+mod arguments;
+mod body;
+mod capabilities;
+mod cors;
+mod create_room;
+mod devices;
+mod directory;
+mod error;
+mod interactive;
+mod join;
+mod joined_rooms;
+mod login;
+mod logout;
+mod profile;
+mod pushrules;
+mod rate_limits;
+mod refresh;
+mod register;
+mod rooms;
+mod routes;
+mod sync;
+mod user;
+mod versions;
+mod well_known;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{Router, middleware};
+use engine::Engine;
+
+pub use self::routes::{Authentication, Route, route_table};
+use self::{arguments::Arguments, error::ApiError, interactive::Sessions, rate_limits::RateLimits};
+
+/// What the operator can choose about this door.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether clients are held to the rates of the table in `rate_limits.rs`. Off only for tests and benchmarks.
+    pub rate_limits: bool,
+    /// The URL that `/.well-known/matrix/client` tells clients to use. `None`: that path answers 404, because
+    /// something else serves it or the operator wants no discovery.
+    pub well_known_base_url: Option<String>,
+}
+
+/// Where a request comes from. The listener puts it into the request's extensions, after it has looked through a
+/// trusted proxy's headers. Requests without it share the limits of one unknown address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// All endpoints of the table, with CORS headers on every answer and the fallbacks for unknown paths and methods.
+///
+/// Whoever merges this router into another one calls [`Router::reset_fallback`] on one of the two first.
+pub fn router(engine: Engine, options: Options) -> Router {
+    let door = Door {
+        engine,
+        inner: Arc::new(Inner {
+            rate_limits: RateLimits::new(options.rate_limits),
+            sessions: Sessions::new(),
+            well_known_base_url: options.well_known_base_url,
+        }),
+    };
+    routes::router()
+        .fallback(async || ApiError::Unrecognized)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(middleware::from_fn(cors::cors))
+        .with_state(door)
+}
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+struct Door {
+    engine: Engine,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    rate_limits: RateLimits,
+    sessions: Sessions,
+    well_known_base_url: Option<String>,
+}
+
+impl Door {
+    fn now_ms(&self) -> u64 {
+        self.engine.world().clock.now_ms()
+    }
+}
+
+/// What a handler answers.
+type Result<T, E = ApiError> = std::result::Result<T, E>;

@@ -1,0 +1,5 @@
+//! `/_matrix/client/v3/account/...`
+
+pub(crate) mod deactivate;
+pub(crate) mod password;
+pub(crate) mod whoami;

@@ -1,0 +1,97 @@
+//! What a handler is given: who asks, from where, and what, as one of ruma's request types.
+//!
+//! Only [`Arguments::parse`] is generic; all else is compiled once.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequestParts, RawPathParams, Request},
+    http::{self, request::Parts},
+};
+use engine::Requester;
+use ruma::api::{IncomingRequest, IncomingRequestExt};
+
+use crate::{ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, routes::Endpoint};
+
+/// What is asked by a user.
+pub(crate) struct Arguments<T, Asker = Requester> {
+    /// What is asked.
+    pub(crate) request: T,
+    /// Who asks.
+    pub(crate) requester: Asker,
+    /// From where.
+    pub(crate) address: IpAddr,
+    /// With what confirmation, where the endpoint asks for one.
+    pub(crate) attempt: Attempt,
+}
+
+/// What anybody may ask.
+pub(crate) type Open<T> = Arguments<T, ()>;
+
+/// A request of which all is known but its type.
+pub(crate) struct Received<Asker> {
+    head: Parts,
+    path: Vec<String>,
+    body: Bytes,
+    requester: Asker,
+    address: IpAddr,
+    attempt: Attempt,
+}
+
+/// Receives a request that needs no access token. One that comes along is not looked at.
+pub(crate) async fn receive_open(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<()>> {
+    let (mut head, body) = request.into_parts();
+    let address = address(&head);
+    door.inner.rate_limits.take(endpoint.class, address, door.now_ms())?;
+    let path = path(&mut head).await?.into_iter().map(|(_, value)| value).collect();
+    let (attempt, body) = read_body(&head, body, endpoint).await?;
+    Ok(Received { head, path, body, requester: (), address, attempt })
+}
+
+/// Receives a request that needs an access token. A user's id in its path must be the requester's own.
+pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<Requester>> {
+    let (mut head, body) = request.into_parts();
+    let address = address(&head);
+    let requester = door.engine.authenticate(&access_token::access_token(&head)?).await?;
+    let span = tracing::Span::current();
+    span.record("user.id", requester.user_id.as_str()).record("device.id", requester.device_id.as_str());
+    door.engine.touch(&requester, Some(&address.to_string())).await;
+    door.inner.rate_limits.take(endpoint.class, &*requester.user_id, door.now_ms())?;
+    let path = path(&mut head).await?;
+    if path.iter().any(|(name, value)| name == "user_id" && *value != requester.user_id) {
+        return Err(ApiError::forbidden("The user in the path is not the one the access token belongs to"));
+    }
+    let path = path.into_iter().map(|(_, value)| value).collect();
+    let (attempt, body) = read_body(&head, body, endpoint).await?;
+    Ok(Received { head, path, body, requester, address, attempt })
+}
+
+fn address(head: &Parts) -> IpAddr {
+    head.extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0)
+}
+
+/// The parameters of the path with their names, percent-decoded.
+async fn path(head: &mut Parts) -> Result<Vec<(String, String)>> {
+    let parameters = RawPathParams::from_request_parts(head, &()).await;
+    let parameters = parameters.map_err(|error| ApiError::invalid_param(error.to_string()))?;
+    Ok(parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+async fn read_body(head: &Parts, body: axum::body::Body, endpoint: &Endpoint) -> Result<(Attempt, Bytes)> {
+    let mut body = body::read(head, body, endpoint.body_max_bytes).await?;
+    if let Some(mend) = endpoint.mend {
+        body = body::mended(&body, mend)?;
+    }
+    if endpoint.interactive { Attempt::read(head, &body) } else { Ok((Attempt::none(), body)) }
+}
+
+impl<T: IncomingRequest, Asker> Arguments<T, Asker> {
+    /// Reads the request as a `T`.
+    pub(crate) fn parse(received: Received<Asker>) -> Result<Self> {
+        let Received { head, path, body, requester, address, attempt } = received;
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let request = T::try_from_http_request(http::Request::from_parts(head, &*body), &path)?;
+        Ok(Self { request, requester, address, attempt })
+    }
+}

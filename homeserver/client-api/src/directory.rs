@@ -1,0 +1,4 @@
+//! `/_matrix/client/v3/directory/...`
+
+pub(crate) mod list;
+pub(crate) mod room;

@@ -1,0 +1,270 @@
+//! What clients hear when something goes wrong: the only place with status codes and errcodes.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::BytesMut;
+use engine::EngineError;
+use ruma::api::{
+    OutgoingResponse, OutgoingResponseExt,
+    client::uiaa::{AuthFlow, UiaaInfo, UiaaResponse},
+    error::{
+        DeserializationError, Error, ErrorBody, ErrorKind, FromHttpRequestError, IncompatibleRoomVersionErrorData,
+        LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
+    },
+};
+
+use crate::{Result, interactive::Challenge};
+
+/// Why a request is not answered as asked.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// The engine's reasons.
+    Engine(EngineError),
+    /// There is no such endpoint.
+    Unrecognized,
+    /// The endpoint has no such method.
+    MethodNotAllowed,
+    /// There is no usable access token; the text says why.
+    MissingToken(&'static str),
+    /// The body is not JSON.
+    NotJson(String),
+    /// The body comes in a wrapping that we do not open.
+    UnsupportedBody(&'static str),
+    /// The body is larger than the endpoint takes.
+    BodyTooLarge {
+        /// What it takes.
+        max_bytes: usize,
+    },
+    /// Too much in too short a time.
+    LimitExceeded {
+        /// When to try again.
+        retry_after_ms: u64,
+    },
+    /// Guests are not let in.
+    GuestForbidden,
+    /// The alias belongs to a room already.
+    AliasTaken,
+    /// Account data of this type is not the client's to write here.
+    ServerManaged(String),
+    /// The user must confirm the action.
+    Challenge(Box<Challenge>),
+}
+
+impl ApiError {
+    pub(crate) fn bad_json(text: impl Into<String>) -> Self {
+        EngineError::BadJson(text.into()).into()
+    }
+
+    pub(crate) fn invalid_param(text: impl Into<String>) -> Self {
+        EngineError::InvalidParam(text.into()).into()
+    }
+
+    pub(crate) fn forbidden(text: impl Into<String>) -> Self {
+        EngineError::Forbidden(text.into()).into()
+    }
+
+    /// Our own fault; `error` goes to the log.
+    pub(crate) fn internal(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        EngineError::Internal(error.into().to_string()).into()
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<FromHttpRequestError> for ApiError {
+    /// The body was checked to be an object before, so what fails as JSON has the wrong shape, but for what only the
+    /// typed parser looks at: escapes and depth.
+    fn from(error: FromHttpRequestError) -> Self {
+        match error {
+            FromHttpRequestError::Deserialization(DeserializationError::Json(error)) if error.is_data() => {
+                Self::bad_json(error.to_string())
+            }
+            FromHttpRequestError::Deserialization(DeserializationError::Json(error)) => {
+                Self::NotJson(error.to_string())
+            }
+            FromHttpRequestError::Deserialization(DeserializationError::Query(error)) => {
+                let text = error.to_string();
+                if text.starts_with("missing field") {
+                    EngineError::MissingParam(text).into()
+                } else {
+                    Self::invalid_param(text)
+                }
+            }
+            error => Self::invalid_param(error.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Challenge(challenge) => write(UiaaResponse::AuthResponse(uiaa_info(*challenge))),
+            Self::LimitExceeded { retry_after_ms } => limit_exceeded(retry_after_ms),
+            error => {
+                let (status, kind, text) = error.standard();
+                write(standard(status, kind, text))
+            }
+        }
+    }
+}
+
+impl ApiError {
+    fn standard(self) -> (StatusCode, ErrorKind, String) {
+        let (status, kind, text) = match self {
+            Self::Engine(error) => return of_engine(&error),
+            Self::Unrecognized => (StatusCode::NOT_FOUND, ErrorKind::Unrecognized, "Unrecognized request"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Unrecognized, "The endpoint has no such method")
+            }
+            Self::MissingToken(text) => (StatusCode::UNAUTHORIZED, ErrorKind::MissingToken, text),
+            Self::NotJson(text) => return (StatusCode::BAD_REQUEST, ErrorKind::NotJson, text),
+            Self::UnsupportedBody(text) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorKind::NotJson, text),
+            Self::BodyTooLarge { max_bytes } => {
+                let text = format!("The body is larger than {max_bytes} bytes");
+                return (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, text);
+            }
+            Self::GuestForbidden => {
+                (StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, "This server has no guest accounts")
+            }
+            Self::AliasTaken => (StatusCode::CONFLICT, ErrorKind::Unknown, "The room alias exists already"),
+            Self::ServerManaged(event_type) => {
+                let text = format!("{event_type} is managed by the server and has its own endpoint");
+                return (StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, text);
+            }
+            Self::LimitExceeded { .. } | Self::Challenge(_) => return of_engine(&EngineError::Busy),
+        };
+        (status, kind, text.to_owned())
+    }
+}
+
+fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
+    let (status, kind) = match error {
+        EngineError::Forbidden(_) | EngineError::ForeignUser(_) | EngineError::WrongCredentials => {
+            (StatusCode::FORBIDDEN, ErrorKind::Forbidden)
+        }
+        EngineError::NotFound(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
+        EngineError::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
+        EngineError::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
+        EngineError::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
+        EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
+        EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
+        EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
+        EngineError::UserInUse => (StatusCode::BAD_REQUEST, ErrorKind::UserInUse),
+        EngineError::InvalidUsername(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidUsername),
+        EngineError::WeakPassword(_) => (StatusCode::BAD_REQUEST, ErrorKind::WeakPassword),
+        EngineError::UnknownToken { soft_logout } => {
+            let mut data = UnknownTokenErrorData::new();
+            data.soft_logout = *soft_logout;
+            (StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data))
+        }
+        EngineError::UserDeactivated => (StatusCode::FORBIDDEN, ErrorKind::UserDeactivated),
+        EngineError::UnsupportedRoomVersion(_) => (StatusCode::BAD_REQUEST, ErrorKind::UnsupportedRoomVersion),
+        EngineError::IncompatibleRoomVersion(version) => {
+            let data = IncompatibleRoomVersionErrorData::new(version.clone());
+            (StatusCode::BAD_REQUEST, ErrorKind::IncompatibleRoomVersion(data))
+        }
+        EngineError::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin),
+        EngineError::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
+        EngineError::BadAlias(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
+        EngineError::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
+        EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
+        EngineError::Internal(_) | EngineError::Storage(_) => {
+            tracing::error!(error = chain(error), "A client's request failed by our fault");
+            let text = "Internal server error".to_owned();
+            return (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unknown, text);
+        }
+    };
+    (status, kind, error.to_string())
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn standard(status: StatusCode, kind: ErrorKind, text: String) -> Error {
+    Error::new(status, ErrorBody::Standard(StandardErrorBody::new(kind, text)))
+}
+
+/// The body says milliseconds, the header seconds: rounded up, lest a client that trusts it comes too early.
+fn limit_exceeded(retry_after_ms: u64) -> Response {
+    let mut data = LimitExceededErrorData::new();
+    data.retry_after = Some(RetryAfter::Delay(std::time::Duration::from_millis(retry_after_ms)));
+    let kind = ErrorKind::LimitExceeded(data);
+    let mut response = write(standard(StatusCode::TOO_MANY_REQUESTS, kind, "Too many requests".to_owned()));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000)));
+    response
+}
+
+fn uiaa_info(challenge: Challenge) -> UiaaInfo {
+    let mut info = UiaaInfo::new(vec![AuthFlow::new(vec![challenge.stage.auth_type()])]);
+    // Not required by the specification, but by clients that read it.
+    info.params = serde_json::value::to_raw_value(&serde_json::json!({})).ok();
+    info.session = Some(challenge.session);
+    info.auth_error =
+        challenge.refusal.map(|text| Box::new(StandardErrorBody::new(ErrorKind::Forbidden, text.to_owned())));
+    info
+}
+
+/// Writes a reply.
+pub(crate) fn answer(response: impl OutgoingResponse) -> Result<Response> {
+    let response = response.try_into_http_response::<BytesMut>().map_err(ApiError::internal)?;
+    Ok(response.map(|body| Body::from(body.freeze())))
+}
+
+fn write(response: impl OutgoingResponse) -> Response {
+    answer(response).unwrap_or_else(|error| {
+        tracing::error!(?error, "An error reply could not be written");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+    use engine::EngineError;
+    use serde_json::{Value, json};
+
+    use super::ApiError;
+
+    async fn reply(error: ApiError) -> (u16, Option<String>, Value) {
+        let response = error.into_response();
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, retry_after, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn internal_errors_tell_nothing() {
+        let (status, _, body) = reply(EngineError::Internal("a secret".to_owned()).into()).await;
+        assert_eq!(status, 500);
+        assert_eq!(body, json!({ "errcode": "M_UNKNOWN", "error": "Internal server error" }));
+    }
+
+    #[tokio::test]
+    async fn s_152_limits_say_when_to_come_back() {
+        let (status, retry_after, body) = reply(ApiError::LimitExceeded { retry_after_ms: 1_200 }).await;
+        assert_eq!((status, retry_after.as_deref()), (429, Some("2")));
+        assert_eq!(
+            body,
+            json!({ "errcode": "M_LIMIT_EXCEEDED", "error": "Too many requests", "retry_after_ms": 1_200 })
+        );
+    }
+}

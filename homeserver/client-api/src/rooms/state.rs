@@ -1,0 +1,52 @@
+//! `/_matrix/client/v3/rooms/{roomId}/state` and `/state/{eventType}/{stateKey}`
+
+use ruma::{
+    api::client::state::{
+        get_state_event_for_key::v3::{self as get_state_event, StateEventFormat},
+        get_state_events::v3 as get_state_events,
+        send_state_event::v3 as send_state_event,
+    },
+    events::AnyStateEvent,
+    serde::Raw,
+};
+use serde_json::value::RawValue;
+
+use super::raw;
+use crate::{Arguments, Door, Result, error::ApiError};
+
+pub(crate) async fn list(
+    door: Door,
+    asked: Arguments<get_state_events::Request>,
+) -> Result<get_state_events::Response> {
+    let state = door.engine.state(&asked.requester, &asked.request.room_id).await?;
+    Ok(get_state_events::Response::new(raw(state)))
+}
+
+pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) -> Result<get_state_event::Response> {
+    let Arguments { request, requester, .. } = asked;
+    let event = door
+        .engine
+        .state_event(&requester, &request.room_id, &request.event_type, &request.state_key)
+        .await?
+        .into_raw::<AnyStateEvent>();
+    let shown = match request.format {
+        StateEventFormat::Event => event.into_json(),
+        StateEventFormat::Content => content(&event)?,
+        _ => return Err(ApiError::invalid_param("`format` is `content` or `event`")),
+    };
+    Ok(get_state_event::Response::new(shown))
+}
+
+pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<send_state_event::Response> {
+    let Arguments { request, requester, .. } = asked;
+    let event_id = door
+        .engine
+        .set_state(&requester, &request.room_id, request.event_type, &request.state_key, request.body.json())
+        .await?;
+    Ok(send_state_event::Response::new(event_id))
+}
+
+fn content(event: &Raw<AnyStateEvent>) -> Result<Box<RawValue>> {
+    let content = event.get_field::<Box<RawValue>>("content").map_err(ApiError::internal)?;
+    content.ok_or_else(|| ApiError::internal("an event without content"))
+}

@@ -1,0 +1,321 @@
+//! The table of endpoints: one row each, with the section of the specification, ruma's request type and the handler.
+//!
+//! ruma's types bring method and paths, with all their versions. `docs/spec-coverage.md` is made from
+//! [`route_table`], and tests walk it, so that no endpoint can forget who may ask.
+
+mod table;
+
+use axum::{Router, http::Method};
+use ruma::api::client::{
+    account, alias, config, context, device, directory, discovery, filter, membership, message, profile, push,
+    read_marker, receipt, redact, room, session, state, sync, typing,
+};
+
+pub(crate) use self::table::Endpoint;
+use self::table::{Table, at};
+use crate::{Door, rate_limits::Class};
+
+/// One endpoint, as tests and documentation see it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its method.
+    pub method: Method,
+    /// All its paths; `{name}` stands for one segment.
+    pub paths: Vec<&'static str>,
+    /// Whether it asks for an access token.
+    pub authentication: Authentication,
+    /// Where the specification describes it, a URL.
+    pub section: String,
+}
+
+/// Whether an endpoint asks for an access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// Anybody may ask.
+    None,
+    /// Users only.
+    AccessToken,
+}
+
+/// An empty state key may be left out, with its slash or without.
+const STATE_WITHOUT_KEY: &[&str] = &[
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
+    "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
+];
+
+/// What this door serves.
+pub fn route_table() -> Vec<Route> {
+    table().routes
+}
+
+/// The same as a router.
+pub(crate) fn router() -> Router<Door> {
+    table().router
+}
+
+fn table() -> Table {
+    let table = Table::default();
+    let table = directories(profiles_and_data(accounts(discovery(table))));
+    reading(changing(memberships(table)))
+}
+
+fn discovery(table: Table) -> Table {
+    use crate::{capabilities, versions, well_known};
+    table
+        .open::<discovery::get_supported_versions::Request, _>(at("get_matrixclientversions"), versions::versions)
+        .open::<discovery::discover_homeserver::Request, _>(at("getwell-knownmatrixclient"), well_known::client)
+        .asked::<discovery::get_capabilities::v3::Request, _>(
+            at("get_matrixclientv3capabilities"),
+            capabilities::capabilities,
+        )
+}
+
+fn accounts(table: Table) -> Table {
+    use crate::{account as accounts, devices, login, logout, refresh, register};
+    table
+        .open::<account::register::v3::Request, _>(at("post_matrixclientv3register").interactive(), register::register)
+        .open::<account::get_username_availability::v3::Request, _>(
+            at("get_matrixclientv3registeravailable"),
+            register::available::available,
+        )
+        .open::<account::check_registration_token_validity::v1::Request, _>(
+            at("get_matrixclientv1registermloginregistration_tokenvalidity").rated(Class::RegistrationToken),
+            register::token_validity::token_validity,
+        )
+        .open::<session::get_login_types::v3::Request, _>(at("get_matrixclientv3login"), login::types)
+        .open::<session::login::v3::Request, _>(
+            at("post_matrixclientv3login").rated(Class::Login).mended(login::require_type),
+            login::login,
+        )
+        .open::<session::refresh_token::v3::Request, _>(at("post_matrixclientv3refresh"), refresh::refresh)
+        .asked::<session::logout::v3::Request, _>(at("post_matrixclientv3logout"), logout::logout)
+        .asked::<session::logout_all::v3::Request, _>(at("post_matrixclientv3logoutall"), logout::all)
+        .asked::<account::whoami::v3::Request, _>(at("get_matrixclientv3accountwhoami"), accounts::whoami::whoami)
+        .asked::<account::change_password::v3::Request, _>(
+            at("post_matrixclientv3accountpassword").interactive(),
+            accounts::password::password,
+        )
+        .asked::<account::deactivate::v3::Request, _>(
+            at("post_matrixclientv3accountdeactivate").interactive(),
+            accounts::deactivate::deactivate,
+        )
+        .asked::<device::get_devices::v3::Request, _>(at("get_matrixclientv3devices"), devices::list)
+        .asked::<device::get_device::v3::Request, _>(at("get_matrixclientv3devicesdeviceid"), devices::get)
+        .asked::<device::update_device::v3::Request, _>(at("put_matrixclientv3devicesdeviceid"), devices::put)
+        .asked::<device::delete_device::v3::Request, _>(
+            at("delete_matrixclientv3devicesdeviceid").interactive(),
+            devices::delete,
+        )
+        .asked::<device::delete_devices::v3::Request, _>(
+            at("post_matrixclientv3delete_devices").interactive(),
+            devices::delete_several,
+        )
+}
+
+fn profiles_and_data(table: Table) -> Table {
+    use crate::{profile as profiles, pushrules, user};
+    table
+        .open::<profile::get_profile::v3::Request, _>(at("get_matrixclientv3profileuserid"), profiles::get)
+        .open::<profile::get_display_name::v3::Request, _>(
+            at("get_matrixclientv3profileuseridkeyname"),
+            profiles::get_display_name,
+        )
+        .open::<profile::get_avatar_url::v3::Request, _>(
+            at("get_matrixclientv3profileuseridkeyname"),
+            profiles::get_avatar_url,
+        )
+        .asked::<profile::set_display_name::v3::Request, _>(
+            at("put_matrixclientv3profileuseridkeyname"),
+            profiles::put_display_name,
+        )
+        .asked::<profile::set_avatar_url::v3::Request, _>(
+            at("put_matrixclientv3profileuseridkeyname"),
+            profiles::put_avatar_url,
+        )
+        .asked::<config::get_global_account_data::v3::Request, _>(
+            at("get_matrixclientv3useruseridaccount_datatype"),
+            user::account_data::get,
+        )
+        .asked::<config::set_global_account_data::v3::Request, _>(
+            at("put_matrixclientv3useruseridaccount_datatype"),
+            user::account_data::put,
+        )
+        .asked::<config::get_room_account_data::v3::Request, _>(
+            at("get_matrixclientv3useruseridroomsroomidaccount_datatype"),
+            user::account_data::get_of_room,
+        )
+        .asked::<config::set_room_account_data::v3::Request, _>(
+            at("put_matrixclientv3useruseridroomsroomidaccount_datatype"),
+            user::account_data::put_of_room,
+        )
+        .asked::<filter::create_filter::v3::Request, _>(at("post_matrixclientv3useruseridfilter"), user::filter::post)
+        .asked::<filter::get_filter::v3::Request, _>(
+            at("get_matrixclientv3useruseridfilterfilterid"),
+            user::filter::get,
+        )
+        .asked::<push::get_pushrules_all::v3::Request, _>(at("get_matrixclientv3pushrules"), pushrules::all)
+        .asked::<push::get_pushrules_global_scope::v3::Request, _>(
+            at("get_matrixclientv3pushrulesglobal"),
+            pushrules::global,
+        )
+}
+
+fn directories(table: Table) -> Table {
+    use crate::{directory as directories, rooms};
+    table
+        .open::<alias::get_alias::v3::Request, _>(
+            at("get_matrixclientv3directoryroomroomalias"),
+            directories::room::get,
+        )
+        .asked::<alias::create_alias::v3::Request, _>(
+            at("put_matrixclientv3directoryroomroomalias"),
+            directories::room::put,
+        )
+        .asked::<alias::delete_alias::v3::Request, _>(
+            at("delete_matrixclientv3directoryroomroomalias"),
+            directories::room::delete,
+        )
+        .asked::<room::aliases::v3::Request, _>(at("get_matrixclientv3roomsroomidaliases"), rooms::aliases::aliases)
+        .open::<directory::get_room_visibility::v3::Request, _>(
+            at("get_matrixclientv3directorylistroomroomid"),
+            directories::list::get,
+        )
+        .asked::<directory::set_room_visibility::v3::Request, _>(
+            at("put_matrixclientv3directorylistroomroomid"),
+            directories::list::put,
+        )
+}
+
+fn memberships(table: Table) -> Table {
+    use crate::{create_room, join, joined_rooms, rooms};
+    table
+        .asked::<room::create_room::v3::Request, _>(
+            at("post_matrixclientv3createroom").rated(Class::CreateRoom),
+            create_room::create_room,
+        )
+        .asked::<membership::join_room_by_id_or_alias::v3::Request, _>(
+            at("post_matrixclientv3joinroomidoralias").rated(Class::Membership),
+            join::join,
+        )
+        .asked::<membership::join_room_by_id::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidjoin").rated(Class::Membership),
+            rooms::join::join,
+        )
+        .asked::<membership::invite_user::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidinvite").rated(Class::Membership),
+            rooms::invite::invite,
+        )
+        .asked::<membership::leave_room::v3::Request, _>(at("post_matrixclientv3roomsroomidleave"), rooms::leave::leave)
+        .asked::<membership::kick_user::v3::Request, _>(at("post_matrixclientv3roomsroomidkick"), rooms::kick::kick)
+        .asked::<membership::ban_user::v3::Request, _>(at("post_matrixclientv3roomsroomidban"), rooms::ban::ban)
+        .asked::<membership::unban_user::v3::Request, _>(at("post_matrixclientv3roomsroomidunban"), rooms::unban::unban)
+        .asked::<membership::forget_room::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidforget"),
+            rooms::forget::forget,
+        )
+        .asked::<membership::joined_rooms::v3::Request, _>(
+            at("get_matrixclientv3joined_rooms"),
+            joined_rooms::joined_rooms,
+        )
+}
+
+fn changing(table: Table) -> Table {
+    use crate::rooms;
+    table
+        .asked::<message::send_message_event::v3::Request, _>(
+            at("put_matrixclientv3roomsroomidsendeventtypetxnid").rated(Class::Message),
+            rooms::send::send,
+        )
+        .asked::<state::send_state_event::v3::Request, _>(
+            at("put_matrixclientv3roomsroomidstateeventtypestatekey").rated(Class::Message).also_at(STATE_WITHOUT_KEY),
+            rooms::state::put,
+        )
+        .asked::<redact::redact_event::v3::Request, _>(
+            at("put_matrixclientv3roomsroomidredacteventidtxnid").rated(Class::Message),
+            rooms::redact::redact,
+        )
+        .asked::<typing::create_typing_event::v3::Request, _>(
+            at("put_matrixclientv3roomsroomidtypinguserid").mended(rooms::typing::with_timeout),
+            rooms::typing::typing,
+        )
+        .asked::<receipt::create_receipt::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidreceiptreceipttypeeventid"),
+            rooms::receipt::receipt,
+        )
+        .asked::<read_marker::set_read_marker::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidread_markers"),
+            rooms::read_markers::read_markers,
+        )
+}
+
+fn reading(table: Table) -> Table {
+    use crate::{rooms, sync as syncing};
+    table
+        .asked::<sync::sync_events::v3::Request, _>(at("get_matrixclientv3sync"), syncing::sync)
+        .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
+        .asked::<state::get_state_event_for_key::v3::Request, _>(
+            at("get_matrixclientv3roomsroomidstateeventtypestatekey").also_at(STATE_WITHOUT_KEY),
+            rooms::state::get,
+        )
+        .asked::<membership::get_member_events::v3::Request, _>(
+            at("get_matrixclientv3roomsroomidmembers"),
+            rooms::members::members,
+        )
+        .asked::<membership::joined_members::v3::Request, _>(
+            at("get_matrixclientv3roomsroomidjoined_members"),
+            rooms::joined_members::joined_members,
+        )
+        .asked::<message::get_message_events::v3::Request, _>(
+            at("get_matrixclientv3roomsroomidmessages"),
+            rooms::messages::messages,
+        )
+        .asked::<room::get_room_event::v3::Request, _>(
+            at("get_matrixclientv3roomsroomideventeventid"),
+            rooms::event::event,
+        )
+        .asked::<context::get_context::v3::Request, _>(
+            at("get_matrixclientv3roomsroomidcontexteventid"),
+            rooms::context::context,
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Authentication, route_table};
+
+    #[test]
+    fn no_row_is_there_twice() {
+        let mut seen = HashSet::new();
+        for route in route_table() {
+            for path in route.paths {
+                assert!(seen.insert((route.method.clone(), path)), "{} {path}", route.method);
+            }
+        }
+    }
+
+    #[test]
+    fn what_anybody_may_ask_is_a_short_list() {
+        let open = route_table().into_iter().filter(|route| route.authentication == Authentication::None);
+        let open: Vec<_> = open.map(|route| format!("{} {}", route.method, route.paths.last().unwrap())).collect();
+        let expected = [
+            "GET /_matrix/client/versions",
+            "GET /.well-known/matrix/client",
+            "POST /_matrix/client/v3/register",
+            "GET /_matrix/client/v3/register/available",
+            "GET /_matrix/client/v1/register/m.login.registration_token/validity",
+            "GET /_matrix/client/v3/login",
+            "POST /_matrix/client/v3/login",
+            "POST /_matrix/client/v3/refresh",
+            "GET /_matrix/client/v3/profile/{user_id}",
+            "GET /_matrix/client/v3/profile/{user_id}/displayname",
+            "GET /_matrix/client/v3/profile/{user_id}/avatar_url",
+            "GET /_matrix/client/v3/directory/room/{room_alias}",
+            "GET /_matrix/client/v3/directory/list/room/{room_id}",
+        ];
+        assert_eq!(open, expected);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a row of the table is made of, and how it becomes a route.
+
+use std::any::TypeId;
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::Method,
+    response::Response,
+    routing::{MethodFilter, on},
+};
+use ruma::api::{IncomingRequest, Metadata, OutgoingResponse, auth_scheme::AccessToken, path_builder::PathBuilder};
+
+use super::{Authentication, Route};
+use crate::{
+    Door, Result,
+    arguments::{self, Arguments, Open},
+    body::Mend,
+    error::answer,
+    rate_limits::Class,
+};
+
+/// Most bodies are far smaller; an event is at most 64 KiB when it is sent on, but `createRoom` may hold several.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// How an endpoint is served.
+#[derive(Clone, Copy)]
+pub(crate) struct Endpoint {
+    section: &'static str,
+    other_paths: &'static [&'static str],
+    pub(crate) class: Class,
+    pub(crate) body_max_bytes: usize,
+    pub(crate) interactive: bool,
+    pub(crate) mend: Option<Mend>,
+}
+
+/// An endpoint of ordinary cost. `section` is the anchor in the specification.
+pub(super) const fn at(section: &'static str) -> Endpoint {
+    Endpoint {
+        section,
+        other_paths: &[],
+        class: Class::Other,
+        body_max_bytes: BODY_MAX_BYTES,
+        interactive: false,
+        mend: None,
+    }
+}
+
+impl Endpoint {
+    /// Limits it by another rate.
+    pub(super) const fn rated(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    /// Takes `auth` out of the body before the rest is read.
+    pub(super) const fn interactive(mut self) -> Self {
+        self.interactive = true;
+        self
+    }
+
+    /// Corrects the body before it is read.
+    pub(super) const fn mended(mut self, mend: Mend) -> Self {
+        self.mend = Some(mend);
+        self
+    }
+
+    /// Serves it at paths that ruma does not list, too.
+    pub(super) const fn also_at(mut self, paths: &'static [&'static str]) -> Self {
+        self.other_paths = paths;
+        self
+    }
+}
+
+/// The rows so far.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) routes: Vec<Route>,
+    pub(super) router: Router<Door>,
+}
+
+impl Table {
+    /// Adds an endpoint that anybody may ask.
+    pub(super) fn open<T, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Open<T>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        T::Authentication: 'static,
+        F: Future<Output = Result<T::OutgoingResponse>> + Send,
+    {
+        debug_assert_ne!(TypeId::of::<T::Authentication>(), TypeId::of::<AccessToken>(), "{}", endpoint.section);
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let received = arguments::receive_open(&door, &endpoint, request).await?;
+                serve(handler(door, Open::parse(received)?)).await
+            }
+        };
+        for path in self.add::<T>(endpoint, Authentication::None) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
+    /// Adds an endpoint that asks for an access token.
+    pub(super) fn asked<T, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        F: Future<Output = Result<T::OutgoingResponse>> + Send,
+    {
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let received = arguments::receive(&door, &endpoint, request).await?;
+                serve(handler(door, Arguments::parse(received)?)).await
+            }
+        };
+        for path in self.add::<T>(endpoint, Authentication::AccessToken) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
+    fn add<T: Metadata>(&mut self, endpoint: Endpoint, authentication: Authentication) -> Vec<&'static str> {
+        let paths: Vec<_> = T::PATH_BUILDER.all_paths().chain(endpoint.other_paths.iter().copied()).collect();
+        self.routes.push(Route {
+            method: T::METHOD,
+            paths: paths.clone(),
+            authentication,
+            section: format!("https://spec.matrix.org/v1.19/client-server-api/#{}", endpoint.section),
+        });
+        paths
+    }
+}
+
+async fn serve<R: OutgoingResponse>(handled: impl Future<Output = Result<R>>) -> Result<Response> {
+    answer(handled.await?)
+}
+
+fn method_filter(method: &Method) -> MethodFilter {
+    MethodFilter::try_from(method.clone()).expect("the specification has no methods that axum does not know")
+}

@@ -1,0 +1,4 @@
+//! `/_matrix/client/v3/user/{userId}/...`
+
+pub(crate) mod account_data;
+pub(crate) mod filter;

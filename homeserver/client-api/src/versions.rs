@@ -1,0 +1,19 @@
+//! `GET /_matrix/client/versions`
+
+use ruma::api::client::discovery::get_supported_versions;
+
+use crate::{Door, Result, arguments::Open};
+
+/// Versions whose changes to the endpoints that we serve are served. The paths changed from `r0` to `v3` in v1.1, and
+/// both are in the table, hence the first two. v1.12 is the last in which nothing changed that clients may rely on
+/// without asking `/capabilities` or trying the endpoint: later ones bring new meanings to what we serve (v1.16: other
+/// profile fields, `state_after`). Whole modules that are missing answer `M_UNRECOGNIZED`, as in any version.
+const VERSIONS: [&str; 13] =
+    ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
+
+pub(crate) async fn versions(
+    _: Door,
+    _: Open<get_supported_versions::Request>,
+) -> Result<get_supported_versions::Response> {
+    Ok(get_supported_versions::Response::new(VERSIONS.map(str::to_owned).to_vec()))
+}

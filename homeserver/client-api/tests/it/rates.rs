@@ -1,0 +1,93 @@
+//! Rate limits on the endpoints that they are for.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::server::{PASSWORD, Setup, TestServer, login};
+
+const LOGIN: &str = "/_matrix/client/v3/login";
+
+async fn limited() -> TestServer {
+    TestServer::start_as(Setup { rate_limits: true, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn s_109_and_s_152_logins_are_limited_by_address() {
+    let server = limited().await;
+    server.register("alice").await;
+    for index in 0..4 {
+        let user = format!("nobody{index}");
+        server.post_from("192.0.2.7", LOGIN, &login(&user, "wrong")).await.assert_error(403, "M_FORBIDDEN");
+    }
+    // The fifth is refused although it is right: nothing can be learnt from it.
+    let reply = server.post_from("192.0.2.7", LOGIN, &login("alice", PASSWORD)).await;
+    reply.assert_error(429, "M_LIMIT_EXCEEDED");
+    let wait_ms = reply.body["retry_after_ms"].as_u64().unwrap();
+    assert_eq!(reply.headers["retry-after"], wait_ms.div_ceil(1_000).to_string().as_str());
+    server.post_from("192.0.2.8", LOGIN, &login("alice", PASSWORD)).await.ok();
+    server.clock.advance(Duration::from_millis(wait_ms));
+    // Refused attempts count as attempts, so the other bucket may need longer.
+    let reply = server.post_from("192.0.2.7", LOGIN, &login("alice", PASSWORD)).await;
+    if reply.status == 429 {
+        server.clock.advance(Duration::from_millis(reply.body["retry_after_ms"].as_u64().unwrap()));
+        server.post_from("192.0.2.7", LOGIN, &login("alice", PASSWORD)).await.ok();
+    } else {
+        reply.ok();
+    }
+}
+
+#[tokio::test]
+async fn s_109_and_s_152_logins_are_limited_by_account() {
+    let server = limited().await;
+    server.register("alice").await;
+    let names = ["alice", "@alice:example.org", "Alice", "alice", "@alice:example.org"];
+    for (index, name) in names.into_iter().enumerate() {
+        let address = format!("192.0.2.{}", 10 + index);
+        server.post_from(&address, LOGIN, &login(name, "wrong")).await.assert_error(403, "M_FORBIDDEN");
+    }
+    server.post_from("192.0.2.20", LOGIN, &login("alice", PASSWORD)).await.assert_error(429, "M_LIMIT_EXCEEDED");
+    server.post_from("192.0.2.20", LOGIN, &login("bob", PASSWORD)).await.assert_error(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
+async fn s_109_wrong_passwords_count_where_they_confirm_an_action() {
+    let server = limited().await;
+    let alice = server.register("alice").await;
+    let path = "/_matrix/client/v3/account/password";
+    let change = |password: &str| {
+        let auth = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.user", "user": "alice" },
+            "password": password,
+        });
+        json!({ "new_password": "another good password", "auth": auth })
+    };
+    for _ in 0..4 {
+        server.post_as(&alice, path, change("wrong")).await.assert_error(401, "M_FORBIDDEN");
+    }
+    server.post_as(&alice, path, change(PASSWORD)).await.assert_error(429, "M_LIMIT_EXCEEDED");
+    server.clock.advance(Duration::from_secs(225));
+    server.post_as(&alice, path, change(PASSWORD)).await.ok();
+}
+
+#[tokio::test]
+async fn s_152_accounts_and_messages_are_limited() {
+    let server = limited().await;
+    let alice = server.register("alice").await;
+    server.register("bob").await;
+    server.register("carol").await;
+    let body = json!({ "username": "dave", "password": PASSWORD, "auth": { "type": "m.login.dummy" } });
+    server.post("/_matrix/client/v3/register", body.clone()).await.assert_error(429, "M_LIMIT_EXCEEDED");
+    server.post_from("192.0.2.9", "/_matrix/client/v3/register", &body).await.ok();
+    let room_id = server.private_room(&alice).await;
+    for index in 0..50 {
+        server.say(&alice, &room_id, &format!("t{index}"), "hello").await;
+    }
+    let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/t50");
+    let message = json!({ "msgtype": "m.text", "body": "hello" });
+    let reply = server.put_as(&alice, &path, message.clone()).await;
+    reply.assert_error(429, "M_LIMIT_EXCEEDED");
+    server.clock.advance(Duration::from_millis(reply.body["retry_after_ms"].as_u64().unwrap()));
+    server.put_as(&alice, &path, message).await.ok();
+}
