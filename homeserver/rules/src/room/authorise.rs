@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
-    EventId, Int, OwnedEventId, UserId,
+    EventId, Int, OwnedEventId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::AuthorizationRules,
     state_res::{
@@ -55,14 +55,48 @@ pub fn select_auth_events(room: &RoomSnapshot, keys: &[StateKey]) -> Vec<OwnedEv
 /// Checks an event against the events that it names as its `auth_events`: they are of the right kind, and they allow
 /// it. `events` must hold them, and the create event.
 pub fn check_auth_events(rules: &AuthorizationRules, pdu: &Pdu, events: &EventsById) -> Result<(), NotAllowed> {
+    if pdu.event_type == TimelineEventType::RoomCreate {
+        known_version(pdu)?;
+    }
     let fetch = |event_id: &EventId| events.get(event_id).cloned();
     check_state_independent_auth_rules(rules, pdu, fetch).map_err(NotAllowed)?;
-    let named: Vec<Arc<Pdu>> = pdu.auth_events.iter().filter_map(|id| events.get(id).cloned()).collect();
-    let create = events.values().find(|event| event.is_state(&TimelineEventType::RoomCreate)).cloned();
+    let implied = implied_create(rules, pdu, events);
+    let named: Vec<Arc<Pdu>> = pdu.auth_events.iter().filter_map(|id| events.get(id).cloned()).chain(implied).collect();
     check_state(rules, pdu, |event_type, state_key| {
-        let fits = |event: &&Arc<Pdu>| is_value_for(event, event_type, state_key);
-        named.iter().find(fits).cloned().or_else(|| create.clone().filter(|event| fits(&event)))
+        named.iter().find(|event| is_value_for(event, event_type, state_key)).cloned()
     })
+}
+
+/// The create event of version 12 and later, which events do not name because their room is named after it.
+fn implied_create(rules: &AuthorizationRules, pdu: &Pdu, events: &EventsById) -> Option<Arc<Pdu>> {
+    if !rules.room_create_event_id_as_room_id {
+        return None;
+    }
+    let event_id = EventId::parse(format!("${}", pdu.room_id.strip_sigil())).ok()?;
+    events.get(&*event_id).filter(|event| event.is_state(&TimelineEventType::RoomCreate)).cloned()
+}
+
+/// Checks that a create event is the one of its room: the room has no other, and is of the version that the event
+/// says.
+pub fn check_create(room: &RoomSnapshot, create: &Pdu) -> Result<(), NotAllowed> {
+    let present = room.state_event_id(&StateEventType::RoomCreate, "");
+    if present.is_some_and(|event_id| event_id != create.event_id) {
+        return Err(NotAllowed("the room has another create event".to_owned()));
+    }
+    let version = known_version(create)?;
+    if version != room.version {
+        return Err(NotAllowed(format!("the room is of version {}, its create event says {version}", room.version)));
+    }
+    Ok(())
+}
+
+/// The room version that a create event gives, if we know it.
+fn known_version(create: &Pdu) -> Result<RoomVersionId, NotAllowed> {
+    let version = RoomCreateEvent::new(create).room_version().map_err(NotAllowed)?;
+    match version.rules() {
+        Some(_) => Ok(version),
+        None => Err(NotAllowed(format!("unknown room version {version}"))),
+    }
 }
 
 /// Checks an event against a room state.
@@ -87,6 +121,8 @@ fn is_value_for(event: &Pdu, event_type: &StateEventType, state_key: &str) -> bo
 
 /// The power that redacting others' events takes when the room does not say.
 const DEFAULT_REDACT_LEVEL: i32 = 50;
+/// The power that sending state takes in a room without power levels.
+const DEFAULT_STATE_LEVEL: i32 = 50;
 
 /// What users may do, as the create and power levels events say.
 pub struct PowerLevels {
@@ -122,7 +158,7 @@ impl PowerLevels {
     pub fn may_send_state(&self, user_id: &UserId, event_type: &TimelineEventType) -> bool {
         let needed = match &self.levels {
             Some(levels) => levels.event_power_level(event_type, Some(""), &self.rules).ok(),
-            None => Some(Int::from(0)),
+            None => Some(Int::from(DEFAULT_STATE_LEVEL)),
         };
         needed.is_some_and(|needed| self.user_reaches(user_id, needed))
     }

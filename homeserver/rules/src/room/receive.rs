@@ -4,11 +4,14 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use ruma::{OwnedEventId, events::StateEventType};
+use ruma::{
+    OwnedEventId,
+    events::{StateEventType, TimelineEventType},
+};
 
 use super::{
     EventsById, RoomSnapshot,
-    authorise::{check_auth_events, check_current_state, check_state},
+    authorise::{check_auth_events, check_create, check_current_state, check_state},
 };
 use crate::{Pdu, change::Standing};
 
@@ -26,6 +29,11 @@ pub fn judge(
     events: &EventsById,
 ) -> Standing {
     let rules = &room.rules.authorization;
+    if pdu.event_type == TimelineEventType::RoomCreate
+        && let Err(reason) = check_create(room, pdu)
+    {
+        return Standing::Rejected(reason.to_string());
+    }
     // 4. Passes authorisation rules based on the event's auth events.
     if let Err(reason) = check_auth_events(rules, pdu, events) {
         return Standing::Rejected(format!("by its auth events: {reason}"));

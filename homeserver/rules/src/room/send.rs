@@ -15,7 +15,7 @@ use serde_json::value::to_raw_value;
 use super::{
     EventsById, RoomSnapshot, StateKey,
     advance::{Advance, advance},
-    authorise::{NotAllowed, check_current_state, deciding_keys, select_auth_events},
+    authorise::{NotAllowed, check_auth_events, check_create, check_current_state, deciding_keys, select_auth_events},
 };
 use crate::{
     Pdu,
@@ -78,7 +78,10 @@ pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'
     let draft = draft(room, intent, circumstances.now)?;
     let draft = with_legacy_parts(draft, room, circumstances);
     let pdu = build(draft, &room.rules, circumstances.key)?;
-    if !is_create {
+    if is_create {
+        check_create(room, &pdu)?;
+        check_auth_events(&room.rules.authorization, &pdu, circumstances.events)?;
+    } else {
         check_current_state(room, &pdu, circumstances.events)?;
     }
     Ok(Arc::new(pdu))
@@ -90,12 +93,15 @@ pub(crate) fn draft(
     intent: Intent,
     now: MilliSecondsSinceUnixEpoch,
 ) -> Result<Draft, NotAllowed> {
+    let is_create = intent.event_type == TimelineEventType::RoomCreate;
+    if is_create && !room.forward_extremities.is_empty() {
+        return Err(NotAllowed("the room has been created already".to_owned()).into());
+    }
     let keys = keys_for(room, &intent)?;
     let mut latest = room.forward_extremities.clone();
     latest.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
     latest.truncate(MAX_PREV_EVENTS);
     let depth = latest.iter().map(|(_, depth)| depth + 1).max().unwrap_or(1).min(MAX_DEPTH);
-    let is_create = intent.event_type == TimelineEventType::RoomCreate;
     let names_no_room = is_create && !room.rules.event_format.require_room_create_room_id;
     let content_redacts = room.rules.redaction.content_field_redacts;
     Ok(Draft {
