@@ -4,7 +4,11 @@ use rules::change::Position;
 use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::value::RawValue;
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage, StorageError,
+    dialect::{db, parsed, storable},
+    names::{decode, encode},
+};
 
 /// One piece of account data.
 #[derive(Clone, Debug)]
@@ -19,6 +23,9 @@ pub struct AccountDataRecord {
     pub position: Position,
 }
 
+/// Room, type, content, position.
+type Row = (Option<String>, String, String, Position);
+
 impl Storage {
     /// One piece of account data.
     pub async fn account_data(
@@ -27,7 +34,15 @@ impl Storage {
         room_id: Option<&RoomId>,
         event_type: &str,
     ) -> Result<Option<AccountDataRecord>> {
-        todo!()
+        const SQL: &str = "SELECT $3, type, content, position FROM account_data
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND type = $2
+            AND room_nid = CASE WHEN $3 IS NULL THEN 0 ELSE (SELECT name_nid FROM names WHERE name = $3) END";
+        let (user, room) = (encode(user_id.as_str()), room_id.map(|room_id| encode(room_id.as_str())));
+        let event_type = storable(event_type, "the type of account data")?;
+        let row: Option<Row> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(&*user).bind(event_type).bind(room.as_deref()).fetch_optional(pool).await
+        })?;
+        row.map(record).transpose()
     }
 
     /// A user's account data, global and of all rooms, that was set with `since < position <= until`, ascending.
@@ -37,6 +52,21 @@ impl Storage {
         since: Position,
         until: Position,
     ) -> Result<Vec<AccountDataRecord>> {
-        todo!()
+        const SQL: &str = "SELECT r.name, a.type, a.content, a.position
+            FROM account_data a LEFT JOIN names r ON r.name_nid = a.room_nid
+            WHERE a.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND a.position > $2 AND a.position <= $3 ORDER BY a.position";
+        let user = encode(user_id.as_str());
+        let rows: Vec<Row> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(&*user).bind(since).bind(until).fetch_all(pool).await
+        })?;
+        rows.into_iter().map(record).collect()
     }
+}
+
+fn record((room_id, event_type, content, position): Row) -> Result<AccountDataRecord> {
+    let room_id = room_id.map(|room_id| parsed(&decode(room_id), "account_data", "room_nid")).transpose()?;
+    let content = RawValue::from_string(content)
+        .map_err(|error| StorageError::corrupt("account_data", "content", event_type.as_str(), error))?;
+    Ok(AccountDataRecord { room_id, event_type, content, position })
 }

@@ -2,7 +2,12 @@
 
 use ruma::{OwnedUserId, UserId};
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage,
+    database::Transaction,
+    devices::remove_all_devices,
+    dialect::{db, is_storable, parsed, storable, without_nul},
+};
 
 /// An account to be created.
 #[derive(Clone, Debug)]
@@ -64,36 +69,105 @@ impl Storage {
         account: NewAccount,
         registration_token: Option<&str>,
     ) -> Result<AccountCreation> {
-        todo!()
+        const SQL: &str = "INSERT INTO accounts (user_id, password_hash, created_ts, guest, admin)
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id) DO NOTHING";
+        let user_id = storable(account.user_id.as_str(), "a user id")?;
+        let mut transaction = self.begin().await?;
+        let created = db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(user_id).bind(&account.password_hash).bind(account.created_ts as i64);
+            let query = query.bind(account.guest).bind(account.admin);
+            query.execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        if created == 0 {
+            return Ok(AccountCreation::UserIdTaken);
+        }
+        if let Some(token) = registration_token
+            && !spend_token(&mut transaction, token, account.created_ts).await?
+        {
+            return Ok(AccountCreation::TokenSpent);
+        }
+        transaction.commit().await?;
+        Ok(AccountCreation::Created)
     }
 
     /// An account.
     pub async fn account(&self, user_id: &UserId) -> Result<Option<Account>> {
-        todo!()
+        const SQL: &str = "SELECT user_id, password_hash, created_ts, guest, admin, deactivated FROM accounts
+            WHERE user_id = $1";
+        type Row = (String, Option<String>, i64, bool, bool, bool);
+        let row: Option<Row> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(user_id.as_str()).fetch_optional(pool).await)?;
+        let Some((user_id, password_hash, created_ts, guest, admin, deactivated)) = row else { return Ok(None) };
+        let (user_id, created_ts) = (parsed(&user_id, "accounts", "user_id")?, created_ts.unsigned_abs());
+        Ok(Some(Account { user_id, password_hash, created_ts, guest, admin, deactivated }))
     }
 
-    /// Replaces the hash of the password.
+    /// Replaces the hash of the password. A deactivated account gets none.
     pub async fn set_password(&self, user_id: &UserId, hash: &str) -> Result<()> {
-        todo!()
+        const SQL: &str = "UPDATE accounts SET password_hash = $1 WHERE user_id = $2 AND NOT deactivated";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(hash).bind(user_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
     }
 
     /// Deactivates an account: its password and all of its sessions are gone.
     pub async fn deactivate_account(&self, user_id: &UserId) -> Result<()> {
-        todo!()
+        const SQL: &str = "UPDATE accounts SET deactivated = TRUE, password_hash = NULL WHERE user_id = $1";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(user_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        let revoked = remove_all_devices(&mut transaction, user_id, None).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&revoked);
+        Ok(())
     }
 
     /// The profile of a local user; `None` when there is no such account.
     pub async fn profile(&self, user_id: &UserId) -> Result<Option<Profile>> {
-        todo!()
+        const SQL: &str = "SELECT p.display_name, p.avatar_url FROM accounts a
+            LEFT JOIN profiles p ON p.user_id = a.user_id WHERE a.user_id = $1";
+        let row: Option<(Option<String>, Option<String>)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(user_id.as_str()).fetch_optional(pool).await)?;
+        Ok(row.map(|(display_name, avatar_url)| Profile { display_name, avatar_url }))
     }
 
     /// Sets or removes the display name.
     pub async fn set_display_name(&self, user_id: &UserId, display_name: Option<&str>) -> Result<()> {
-        todo!()
+        const SQL: &str = "INSERT INTO profiles (user_id, display_name) VALUES ($1, $2)
+            ON CONFLICT (user_id) DO UPDATE SET display_name = excluded.display_name";
+        self.set_profile(SQL, user_id, display_name).await
     }
 
     /// Sets or removes the avatar.
     pub async fn set_avatar_url(&self, user_id: &UserId, avatar_url: Option<&str>) -> Result<()> {
-        todo!()
+        const SQL: &str = "INSERT INTO profiles (user_id, avatar_url) VALUES ($1, $2)
+            ON CONFLICT (user_id) DO UPDATE SET avatar_url = excluded.avatar_url";
+        self.set_profile(SQL, user_id, avatar_url).await
     }
+
+    async fn set_profile(&self, sql: &'static str, user_id: &UserId, value: Option<&str>) -> Result<()> {
+        let value = value.map(without_nul);
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(sql).bind(user_id.as_str()).bind(value).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+}
+
+/// Spends one use of a registration token; `false` when it has none left, is expired or unknown.
+async fn spend_token(transaction: &mut Transaction, token: &str, now_ts: u64) -> Result<bool> {
+    const SQL: &str = "UPDATE registration_tokens SET uses = uses + 1 WHERE token = $1
+        AND (uses_allowed IS NULL OR uses < uses_allowed) AND (expires_ts IS NULL OR expires_ts > $2)";
+    if !is_storable(token) {
+        return Ok(false);
+    }
+    let spent = db!(transaction.connection(), |connection| {
+        let query = sqlx::query(SQL).bind(token).bind(now_ts as i64);
+        query.execute(connection).await.map(|done| done.rows_affected())
+    })?;
+    Ok(spent > 0)
 }

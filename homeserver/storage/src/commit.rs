@@ -1,9 +1,29 @@
 //! The one way in which what others must hear about becomes true.
+//!
+//! A committer takes whatever waits, without waiting for more, and writes it in one transaction: with one submitter this
+//! costs one flush of the disk per submission, with a hundred still about one in all. Within the transaction each
+//! submission succeeds or fails on its own: it is checked before anything of it is written.
+
+mod apply;
+mod batch;
+mod facts;
+mod historic_state;
+mod write;
+
+use std::{sync::Arc, time::Duration, time::Instant};
 
 use rules::change::{Change, Position};
 use ruma::{OwnedEventId, OwnedRoomId};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{Storage, StorageError};
+use crate::{Result, Storage, StorageError, commit::batch::Batch, database::Shared, error::Failure};
+
+/// How many submissions one transaction holds at most: beyond that the flush is a small part of its cost.
+const BATCH_MAX: usize = 128;
+/// How often a transaction is tried that another process got in the way of.
+const ATTEMPTS_MAX: u32 = 6;
+/// How long to wait before the second attempt; doubles with each.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// Which state of a room a submission was decided against.
 #[derive(Clone, Debug)]
@@ -24,7 +44,7 @@ pub struct Submission {
 }
 
 /// What a commit came to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The position of the last change that got one; the head of the log when none did.
     pub position: Position,
@@ -35,7 +55,7 @@ pub struct Committed {
 }
 
 /// Why nothing of a submission became true.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum CommitError {
     /// Somebody else changed the room: load it again and decide again.
     #[error("the room was changed meanwhile")]
@@ -48,9 +68,127 @@ pub enum CommitError {
     Storage(#[from] StorageError),
 }
 
+/// What became of one submission.
+type Outcome = Result<Committed, CommitError>;
+
+/// What the committer is asked for.
+pub(crate) enum Request {
+    /// To commit, and to say what came of it.
+    Commit(Box<Submission>, oneshot::Sender<Outcome>),
+    /// To commit what waits, and then to take nothing more.
+    Close(oneshot::Sender<()>),
+}
+
 impl Storage {
     /// Makes the changes of a submission true, all or none, and returns once they are as durable as the options say.
+    /// Who stops waiting for the answer does not stop the commit.
     pub async fn commit(&self, submission: Submission) -> Result<Committed, CommitError> {
-        todo!()
+        let (answer, outcome) = oneshot::channel();
+        let request = Request::Commit(Box::new(submission), answer);
+        self.requests.send(request).await.map_err(|_| StorageError::Closed)?;
+        outcome.await.map_err(|_| StorageError::Closed)?
     }
+}
+
+/// The committer: runs until the storage is closed, or its last clone is dropped and nothing waits any more.
+pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request>) {
+    let mut requests = Vec::with_capacity(BATCH_MAX);
+    let mut closing = Vec::new();
+    while waiting.recv_many(&mut requests, BATCH_MAX).await > 0 {
+        metrics::gauge!("storage_commit_queue_length").set(waiting.len() as f64);
+        let (mut submissions, mut answers) = (Vec::new(), Vec::new());
+        for request in requests.drain(..) {
+            match request {
+                Request::Commit(submission, answer) => {
+                    submissions.push(*submission);
+                    answers.push(answer);
+                }
+                Request::Close(done) => {
+                    waiting.close();
+                    closing.push(done);
+                }
+            }
+        }
+        publish_sizes(&shared);
+        for (answer, outcome) in answers.into_iter().zip(commit_all(&shared, &submissions).await) {
+            // Who asked may have gone away; what was committed stays committed.
+            drop(answer.send(outcome));
+        }
+    }
+    for done in closing {
+        drop(done.send(()));
+    }
+}
+
+fn publish_sizes(shared: &Shared) {
+    metrics::gauge!("storage_cached_events_bytes").set(shared.events.weight() as f64);
+    metrics::gauge!("storage_cached_access_tokens").set(shared.tokens.count() as f64);
+    metrics::gauge!("storage_cached_names").set(shared.names.count() as f64);
+}
+
+/// Commits what waits together; if the database refuses that, one by one, so that each stands for itself.
+async fn commit_all(shared: &Shared, submissions: &[Submission]) -> Vec<Outcome> {
+    if submissions.is_empty() {
+        return Vec::new();
+    }
+    let error = match commit_together(shared, submissions).await {
+        Ok(outcomes) => return outcomes,
+        Err(error) => error,
+    };
+    if submissions.len() == 1 || error.failure() != Failure::Refused || matches!(error, StorageError::ReadOnly) {
+        return vec![Err(CommitError::Storage(error)); submissions.len()];
+    }
+    let mut outcomes = Vec::with_capacity(submissions.len());
+    for submission in submissions {
+        let outcome = commit_together(shared, std::slice::from_ref(submission)).await;
+        outcomes.push(outcome.map_or_else(|error| Err(error.into()), |mut outcomes| outcomes.remove(0)));
+    }
+    outcomes
+}
+
+/// Commits in one transaction, which is tried again when another process got in its way.
+async fn commit_together(shared: &Shared, submissions: &[Submission]) -> Result<Vec<Outcome>> {
+    let mut attempt = 1;
+    loop {
+        let started = Instant::now();
+        let mut committing = false;
+        let error = match attempt_together(shared, submissions, &mut committing).await {
+            Ok(outcomes) => {
+                metrics::histogram!("storage_commit_batch_size").record(submissions.len() as f64);
+                metrics::histogram!("storage_commit_seconds").record(started.elapsed());
+                return Ok(outcomes);
+            }
+            Err(error) => error,
+        };
+        let again = match error.failure() {
+            Failure::Collision => true,
+            // When the connection breaks during the commit itself, nobody knows whether it happened.
+            Failure::Disconnected => !committing,
+            Failure::Disk => {
+                shared.stop_writing();
+                false
+            }
+            Failure::Refused | Failure::Full => false,
+        };
+        if !again || attempt == ATTEMPTS_MAX {
+            tracing::error!(%error, attempt, submissions = submissions.len(), "commit failed");
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY_AFTER * 2_u32.pow(attempt - 1)).await;
+        attempt += 1;
+    }
+}
+
+async fn attempt_together(shared: &Shared, submissions: &[Submission], committing: &mut bool) -> Result<Vec<Outcome>> {
+    let mut transaction = shared.begin().await?;
+    let mut batch = Batch::load(shared, &mut transaction, submissions).await?;
+    let outcomes: Vec<Outcome> = submissions.iter().map(|submission| batch.decide(submission)).collect();
+    if outcomes.iter().all(Result::is_err) {
+        return Ok(outcomes);
+    }
+    batch.write(&mut transaction).await?;
+    *committing = true;
+    transaction.commit().await?;
+    batch.publish(shared);
+    Ok(outcomes)
 }

@@ -1,8 +1,52 @@
 //! Opening and closing: the only file that names the database drivers.
 
-use ruma::OwnedServerName;
+use std::{
+    borrow::Cow,
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use crate::Result;
+use rules::change::Position;
+use ruma::OwnedServerName;
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    OpenError, Result, StorageError,
+    commit::{self, Request},
+    devices::TokenCache,
+    dialect::{Backend, db},
+    error::Failure,
+    events::EventCache,
+    log::Bus,
+    names::NameCache,
+};
+
+/// How many submissions wait for the committer before those who submit have to wait themselves.
+const COMMIT_QUEUE: usize = 1024;
+/// How many prepared statements a writing connection keeps: each size of each bulk insert is one.
+const WRITER_STATEMENTS: usize = 512;
+/// How long to wait for another process that has locked the SQLite file: an operator's shell, a backup.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of the SQLite file is read through shared memory instead of copies, in bytes.
+const MMAP_SIZE: &str = "268435456";
+/// The page caches of SQLite's connections, in KiB: together some 16 MB, as most is read through shared memory.
+const WRITER_CACHE: &str = "-8192";
+const READER_CACHE: &str = "-2048";
+/// The write-ahead log is cut down to this many bytes after a checkpoint.
+const JOURNAL_SIZE_LIMIT: &str = "67108864";
+/// PostgreSQL connections beside the reading ones: the committer, and bookkeeping.
+const POSTGRES_WRITERS: u32 = 4;
 
 /// Where the database is and how careful it is to be.
 #[derive(Clone, Debug)]
@@ -27,98 +71,268 @@ pub enum Durability {
     Relaxed,
 }
 
-/// Why a database could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The URL names no database that this server knows.
-    #[error("database.url {url:?} is not understood: {reason}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
-    Url {
-        /// The URL, without its password.
-        url: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The database does not answer, or refuses.
-    #[error("cannot open the database: {0}")]
-    Connect(#[source] sqlx::Error),
-    /// The tables could not be brought up to date.
-    #[error("cannot migrate the database: {0}")]
-    Migrate(#[source] sqlx::migrate::MigrateError),
-    /// Remnants of a database lie where the file should be: somebody moved or deleted the file itself.
-    #[error("{path} is missing, but {remnant} exists; restore the database file, or remove the remnant to start anew")]
-    MissingDatabase {
-        /// Where the database should be.
-        path: String,
-        /// What is there instead.
-        remnant: String,
-    },
-    /// The database does not promise what was asked of it.
-    #[error("the database does not keep its promise of durability: {setting} is {value:?}, but should be {expected:?}")]
-    Durability {
-        /// The database's setting.
-        setting: &'static str,
-        /// Its value.
-        value: String,
-        /// What it should be.
-        expected: &'static str,
-    },
-    /// The tables could not be read.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
+/// SQLite's connections: many that read, one that writes. In memory there is only one, which does both.
+pub(crate) struct SqlitePools {
+    read: SqlitePool,
+    write: SqlitePool,
 }
 
-/// Why something could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// The database does not answer, or refuses; trying again later may help.
-    #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
-    /// What is stored cannot be what was stored.
-    #[error("corrupt row in the database: {table}.{column} of {row}: {reason}")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// The column.
-        column: &'static str,
-        /// Which row.
-        row: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A value holds a character that cannot be stored.
-    #[error("the value for {0} holds a NUL character, which cannot be stored")]
-    Unstorable(&'static str),
-    /// The storage was closed.
-    #[error("the storage is closed")]
-    Closed,
-    /// A write to the disk failed: nothing is acknowledged any more until the server is restarted.
-    #[error("the storage is read-only since a write to the disk failed; check the disk and restart")]
-    ReadOnly,
+/// What the storage and its committer share.
+pub(crate) struct Shared {
+    pools: Backend<SqlitePools, PgPool>,
+    read_only: Arc<AtomicBool>,
+    pub(crate) server_name: OwnedServerName,
+    pub(crate) bus: Bus,
+    pub(crate) names: NameCache,
+    pub(crate) events: EventCache,
+    pub(crate) tokens: TokenCache,
 }
 
-/// The storage. Cloning shares it.
+/// The storage. Cloning shares it. When the last clone is dropped, what waits is still committed.
 #[derive(Clone)]
-pub struct Storage {}
+pub struct Storage {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) requests: mpsc::Sender<Request>,
+}
 
 impl Storage {
     /// Connects, brings the tables up to date, checks that the database is as durable as `options` ask, and starts the
     /// committer.
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
-        todo!()
+        let pools = match options.url.split(':').next() {
+            Some("sqlite") => Backend::Sqlite(open_sqlite(options).await?),
+            Some("postgres" | "postgresql") => Backend::Postgres(open_postgres(options).await?),
+            _ => return Err(url_error(options, "it begins with neither sqlite: nor postgres:")),
+        };
+        let mut shared = Shared {
+            pools,
+            read_only: Arc::default(),
+            server_name: options.server_name.clone(),
+            bus: Bus::new(0),
+            names: NameCache::new(),
+            events: EventCache::default(),
+            tokens: TokenCache::default(),
+        };
+        shared.bus = Bus::new(shared.stored_head().await?);
+        let shared = Arc::new(shared);
+        let (requests, waiting) = mpsc::channel(COMMIT_QUEUE);
+        tokio::spawn(commit::run(Arc::clone(&shared), waiting));
+        Ok(Self { shared, requests })
     }
 
     /// Commits what waits, then closes all connections. Later calls fail with [`StorageError::Closed`].
     pub async fn close(&self) {
-        todo!()
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(done)).await.is_ok() {
+            // An error means that the committer is gone already, which is as good.
+            closed.await.unwrap_or_default();
+        }
+        match &self.shared.pools {
+            Backend::Postgres(pool) => pool.close().await,
+            Backend::Sqlite(pools) => {
+                if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pools.write).await {
+                    tracing::debug!(%error, "no checkpoint at the end");
+                }
+                pools.read.close().await;
+                pools.write.close().await;
+            }
+        }
     }
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
-        todo!()
+        db!(self.read(), |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop))?;
+        Ok(())
     }
 
     /// `SQLite` or `PostgreSQL`.
     pub fn backend(&self) -> &'static str {
-        todo!()
+        match self.shared.pools {
+            Backend::Sqlite(_) => "SQLite",
+            Backend::Postgres(_) => "PostgreSQL",
+        }
     }
+
+    /// Connections to read with.
+    pub(crate) fn read(&self) -> Backend<&SqlitePool, &PgPool> {
+        self.shared.read()
+    }
+
+    /// A transaction that writes. Dropping it takes it back.
+    pub(crate) async fn begin(&self) -> Result<Transaction> {
+        self.shared.begin().await
+    }
+}
+
+impl Shared {
+    pub(crate) fn read(&self) -> Backend<&SqlitePool, &PgPool> {
+        match &self.pools {
+            Backend::Sqlite(pools) => Backend::Sqlite(&pools.read),
+            Backend::Postgres(pool) => Backend::Postgres(pool),
+        }
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Transaction> {
+        if self.read_only.load(Ordering::Acquire) {
+            return Err(StorageError::ReadOnly);
+        }
+        let inner = match &self.pools {
+            Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin_with("BEGIN IMMEDIATE").await?),
+            Backend::Postgres(pool) => Backend::Postgres(pool.begin().await?),
+        };
+        Ok(Transaction { inner, read_only: Arc::clone(&self.read_only) })
+    }
+
+    /// Stops acknowledging: what the disk holds is uncertain.
+    pub(crate) fn stop_writing(&self) {
+        self.read_only.store(true, Ordering::Release);
+    }
+
+    async fn stored_head(&self) -> Result<Position> {
+        Ok(db!(self.read(), |pool| sqlx::query_scalar("SELECT position FROM log_head").fetch_one(pool).await)?)
+    }
+}
+
+/// A transaction that writes.
+pub(crate) struct Transaction {
+    inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
+    read_only: Arc<AtomicBool>,
+}
+
+impl Transaction {
+    /// The connection to run a statement on.
+    pub(crate) fn connection(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
+        match &mut self.inner {
+            Backend::Sqlite(transaction) => Backend::Sqlite(&mut **transaction),
+            Backend::Postgres(transaction) => Backend::Postgres(&mut **transaction),
+        }
+    }
+
+    /// Makes it true. After a failure of the disk nothing is written any more.
+    pub(crate) async fn commit(self) -> Result<()> {
+        let outcome = db!(self.inner, |transaction| transaction.commit().await).map_err(StorageError::from);
+        if outcome.as_ref().is_err_and(|error| error.failure() == Failure::Disk) {
+            self.read_only.store(true, Ordering::Release);
+        }
+        outcome
+    }
+}
+
+async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
+    let in_memory = options.url.contains(":memory:");
+    let parsed = SqliteConnectOptions::from_str(&options.url).map_err(|error| url_error(options, error))?;
+    let (synchronous, expected) = match options.durability {
+        Durability::Full => (SqliteSynchronous::Full, 2),
+        Durability::Relaxed => (SqliteSynchronous::Normal, 1),
+    };
+    let common = parsed.disable_statement_logging().busy_timeout(BUSY_TIMEOUT).pragma("temp_store", "MEMORY");
+    let writer = common
+        .clone()
+        .create_if_missing(true)
+        .journal_mode(if in_memory { SqliteJournalMode::Memory } else { SqliteJournalMode::Wal })
+        .synchronous(synchronous)
+        .statement_cache_capacity(WRITER_STATEMENTS)
+        .pragma("cache_size", WRITER_CACHE)
+        .pragma("mmap_size", MMAP_SIZE)
+        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+        // What is redacted is to be gone from the file as well.
+        .pragma("secure_delete", "FAST");
+    if !in_memory {
+        refuse_remnants(writer.get_filename())?;
+    }
+    let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
+    let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
+    // The tables are made on one connection before any other is opened.
+    migrator(Backend::Sqlite(())).run(&write).await.map_err(OpenError::Migrate)?;
+    check_sqlite(&write, expected).await?;
+    if in_memory {
+        return Ok(SqlitePools { read: write.clone(), write });
+    }
+    let reader = common.read_only(true).pragma("cache_size", READER_CACHE).pragma("mmap_size", MMAP_SIZE);
+    let readers = SqlitePoolOptions::new().max_connections(options.read_connections.max(1)).max_lifetime(None);
+    let read = readers.test_before_acquire(false).connect_with(reader).await.map_err(OpenError::Connect)?;
+    Ok(SqlitePools { read, write })
+}
+
+/// A write-ahead log without its database means that the file was moved or deleted: an empty one in its place would
+/// look like a server that has lost everything.
+fn refuse_remnants(path: &Path) -> Result<(), OpenError> {
+    if path.exists() {
+        return Ok(());
+    }
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut remnant = path.as_os_str().to_owned();
+        remnant.push(suffix);
+        if Path::new(&remnant).exists() {
+            let (path, remnant) = (path.display().to_string(), remnant.to_string_lossy().into_owned());
+            return Err(OpenError::MissingDatabase { path, remnant });
+        }
+    }
+    Ok(())
+}
+
+async fn check_sqlite(pool: &SqlitePool, expected: i64) -> Result<(), OpenError> {
+    let value: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.map_err(OpenError::Connect)?;
+    if value == expected {
+        return Ok(());
+    }
+    let expected = if expected == 2 { "2 (FULL)" } else { "1 (NORMAL)" };
+    Err(OpenError::Durability { setting: "PRAGMA synchronous", value: value.to_string(), expected })
+}
+
+async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
+    let parsed = PgConnectOptions::from_str(&options.url).map_err(|error| url_error(options, error))?;
+    let connect =
+        parsed.disable_statement_logging().application_name("nudge").statement_cache_capacity(WRITER_STATEMENTS);
+    let set_durability = match options.durability {
+        Durability::Full => "SET synchronous_commit TO on",
+        Durability::Relaxed => "SET synchronous_commit TO off",
+    };
+    let pool = PgPoolOptions::new()
+        .max_connections(options.read_connections.max(1) + POSTGRES_WRITERS)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            Box::pin(async move { sqlx::query(set_durability).execute(connection).await.map(drop) })
+        })
+        .connect_with(connect)
+        .await
+        .map_err(OpenError::Connect)?;
+    migrator(Backend::Postgres(())).run(&pool).await.map_err(OpenError::Migrate)?;
+    if options.durability == Durability::Full {
+        check_postgres(&pool).await?;
+    }
+    Ok(pool)
+}
+
+async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
+    for (setting, show) in [("fsync", "SHOW fsync"), ("synchronous_commit", "SHOW synchronous_commit")] {
+        let value: String = sqlx::query_scalar(show).fetch_one(pool).await.map_err(OpenError::Connect)?;
+        if value != "on" {
+            return Err(OpenError::Durability { setting, value, expected: "on" });
+        }
+    }
+    Ok(())
+}
+
+/// The migrations have the same numbers for both databases.
+fn migrator(backend: Backend<(), ()>) -> Migrator {
+    let first = match backend {
+        Backend::Sqlite(()) => include_str!("../migrations/sqlite/0001_first.sql"),
+        Backend::Postgres(()) => include_str!("../migrations/postgres/0001_first.sql"),
+    };
+    let migration = |version, name, text: &'static str| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(text), false)
+    };
+    Migrator::with_migrations(vec![migration(1, "first", first)])
+}
+
+/// What is wrong with the URL; the password in it is nobody's business.
+fn url_error(options: &Options, reason: impl ToString) -> OpenError {
+    let url = match (options.url.find("//"), options.url.rfind('@')) {
+        (Some(start), Some(end)) if start + 2 < end => {
+            format!("{}...{}", &options.url[..start + 2], &options.url[end..])
+        }
+        _ => options.url.clone(),
+    };
+    OpenError::Url { url, reason: reason.to_string() }
 }

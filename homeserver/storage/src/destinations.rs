@@ -1,11 +1,16 @@
 //! What other servers are still to be sent: a cursor into the log per server.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use rules::{Pdu, change::Position};
-use ruma::{OwnedServerName, ServerName};
+use ruma::{OwnedEventId, OwnedServerName, ServerName};
 
-use crate::{ReceiptRecord, Result, Storage};
+use crate::{
+    ReceiptRecord, Result, Storage, StorageError,
+    dialect::{db, parsed, storable, without_nul},
+    log::LogKind,
+    names::{decode, encode},
+};
 
 /// How far another server has got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,19 +38,30 @@ pub enum OutboundItem {
     Receipt(Position, ReceiptRecord),
 }
 
+/// Server, cursor, transaction in flight and up to where, failing since, retry at, failures.
+type Row = (String, Position, Option<String>, Option<Position>, Option<i64>, Option<i64>, i64);
+
 impl Storage {
     /// All servers that have a row.
     pub async fn destinations(&self) -> Result<Vec<Destination>> {
-        todo!()
+        const SQL: &str = "SELECT server, cursor, in_flight_transaction, in_flight_until, failing_since_ts,
+            retry_at_ts, failures FROM destinations";
+        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).fetch_all(pool).await)?;
+        rows.into_iter().map(destination).collect()
     }
 
     /// How far a server has got; cursor 0 and no failures when there is no row.
     pub async fn destination(&self, server: &ServerName) -> Result<Destination> {
-        todo!()
+        const SQL: &str = "SELECT server, cursor, in_flight_transaction, in_flight_until, failing_since_ts,
+            retry_at_ts, failures FROM destinations WHERE server = $1";
+        let name = storable(server.as_str(), "a server name")?;
+        let row: Option<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(name).fetch_optional(pool).await)?;
+        row.map_or_else(|| Ok(Destination::new(server.to_owned())), destination)
     }
 
     /// What a server is to be sent from the log after `cursor`, in the order of positions: events and receipts of local
     /// users in rooms that the server was in before that position. Stops before either maximum would be exceeded.
+    /// Receipts that have moved on since are left out: they come again at their new position.
     pub async fn outbound_since(
         &self,
         server: &ServerName,
@@ -54,16 +70,142 @@ impl Storage {
         max_events: usize,
         max_receipts: usize,
     ) -> Result<Vec<OutboundItem>> {
-        todo!()
+        // One row more than may be answered, to notice that a maximum is reached.
+        let limit = i64::try_from(max_events.saturating_add(max_receipts).saturating_add(1)).unwrap_or(i64::MAX);
+        let rows = self.outbound_rows(server, cursor, until.unwrap_or(Position::MAX), limit).await?;
+        let (mut events, mut receipts) = (Vec::new(), Vec::new());
+        let mut order = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (kind, taken, max) = match row.kind {
+                LogKind::Receipt => (LogKind::Receipt, receipts.len(), max_receipts),
+                _ => (LogKind::Event, events.len(), max_events),
+            };
+            if taken == max {
+                break;
+            }
+            order.push((kind, row.position));
+            match kind {
+                LogKind::Receipt => receipts.push(row),
+                _ => events.push(row),
+            }
+        }
+        self.outbound_items(order, &events, &receipts).await
+    }
+
+    async fn outbound_rows(
+        &self,
+        server: &ServerName,
+        cursor: Position,
+        until: Position,
+        limit: i64,
+    ) -> Result<Vec<OutboundRow>> {
+        // 3 is the kind of receipts.
+        const SQL: &str = "SELECT l.position, l.kind, r.name, l.event_id FROM log l
+            JOIN names r ON r.name_nid = l.room_nid
+            WHERE l.outbound AND l.position > $2 AND l.position <= $3 AND EXISTS (
+                SELECT 1 FROM room_servers s WHERE s.room_nid = l.room_nid
+                AND s.server_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND s.since < l.position AND (s.until IS NULL OR s.until >= l.position)
+            ) AND (l.kind <> 3 OR EXISTS (
+                SELECT 1 FROM receipts p WHERE p.room_nid = l.room_nid AND p.position = l.position
+            )) ORDER BY l.position LIMIT $4";
+        let name = encode(server.as_str());
+        let rows: Vec<(Position, i16, String, Option<String>)> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).fetch_all(pool).await
+        })?;
+        let row = |(position, kind, room, event_id): (Position, i16, String, Option<String>)| {
+            let event_id = parsed(&event_id.unwrap_or_default(), "log", "event_id")?;
+            let kind = if i64::from(kind) == LogKind::Receipt.code() { LogKind::Receipt } else { LogKind::Event };
+            Ok(OutboundRow { position, kind, room, event_id })
+        };
+        rows.into_iter().map(row).collect()
+    }
+
+    async fn outbound_items(
+        &self,
+        order: Vec<(LogKind, Position)>,
+        events: &[OutboundRow],
+        receipts: &[OutboundRow],
+    ) -> Result<Vec<OutboundItem>> {
+        let event_ids: Vec<OwnedEventId> = events.iter().map(|row| row.event_id.clone()).collect();
+        let stored = self.events(&event_ids).await?;
+        let mut pdus: HashMap<Position, Arc<Pdu>> =
+            stored.iter().filter_map(|event| Some((event.order?, Arc::clone(&event.pdu)))).collect();
+        let mut records: HashMap<Position, ReceiptRecord> = HashMap::new();
+        if !receipts.is_empty() {
+            let (rooms, positions) = (receipts.iter().map(|row| row.room.as_str()), receipts.iter());
+            let found = self.receipts_at(rooms, positions.map(|row| row.position)).await?;
+            records.extend(found.into_iter().map(|receipt| (receipt.position, receipt)));
+        }
+        let item = |(kind, position)| match kind {
+            // A receipt that moved between the two queries comes again later.
+            LogKind::Receipt => Ok(records.remove(&position).map(|receipt| OutboundItem::Receipt(position, receipt))),
+            _ => match pdus.remove(&position) {
+                Some(pdu) => Ok(Some(OutboundItem::Event(position, pdu))),
+                None => Err(StorageError::corrupt("log", "event_id", position.to_string(), "the event is not stored")),
+            },
+        };
+        order.into_iter().map(item).filter_map(Result::transpose).collect()
     }
 
     /// Replaces the row of a server.
     pub async fn save_destination(&self, destination: &Destination) -> Result<()> {
-        todo!()
+        const SQL: &str = "INSERT INTO destinations (server, cursor, in_flight_transaction, in_flight_until,
+                failing_since_ts, retry_at_ts, failures) VALUES ($1, $2, $3, $4, $5, $6, $7)
+            ON CONFLICT (server) DO UPDATE SET cursor = excluded.cursor,
+                in_flight_transaction = excluded.in_flight_transaction, in_flight_until = excluded.in_flight_until,
+                failing_since_ts = excluded.failing_since_ts, retry_at_ts = excluded.retry_at_ts,
+                failures = excluded.failures";
+        let name = storable(destination.server.as_str(), "a server name")?;
+        let (in_flight, in_flight_until) = destination.in_flight.clone().unzip();
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(name).bind(destination.cursor);
+            let query = query.bind(in_flight.as_deref().map(without_nul)).bind(in_flight_until);
+            let query = query.bind(destination.failing_since_ts.map(|ts| ts as i64));
+            let query = query.bind(destination.retry_at_ts.map(|ts| ts as i64)).bind(i64::from(destination.failures));
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
     }
 
     /// All servers that have something to be sent to them.
     pub async fn destinations_behind(&self) -> Result<Vec<OwnedServerName>> {
-        todo!()
+        const SQL: &str = "SELECT DISTINCT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
+            LEFT JOIN destinations d ON d.server = n.name
+            WHERE EXISTS (
+                SELECT 1 FROM log l WHERE l.outbound AND l.room_nid = s.room_nid AND l.position > s.since
+                AND l.position > COALESCE(d.cursor, 0) AND (s.until IS NULL OR l.position <= s.until)
+            )";
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).fetch_all(pool).await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
+}
+
+impl Destination {
+    /// A server that was never sent anything.
+    pub fn new(server: OwnedServerName) -> Self {
+        Self { server, cursor: 0, in_flight: None, failing_since_ts: None, retry_at_ts: None, failures: 0 }
+    }
+}
+
+/// An entry of the log that a server is to be sent.
+struct OutboundRow {
+    position: Position,
+    kind: LogKind,
+    /// The encoded name of the room.
+    room: String,
+    event_id: OwnedEventId,
+}
+
+fn destination(row: Row) -> Result<Destination> {
+    let (server, cursor, in_flight, in_flight_until, failing_since_ts, retry_at_ts, failures) = row;
+    Ok(Destination {
+        server: parsed(&server, "destinations", "server")?,
+        cursor,
+        in_flight: in_flight.zip(in_flight_until),
+        failing_since_ts: failing_since_ts.map(i64::unsigned_abs),
+        retry_at_ts: retry_at_ts.map(i64::unsigned_abs),
+        failures: u32::try_from(failures).unwrap_or(u32::MAX),
+    })
 }

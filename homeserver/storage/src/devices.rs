@@ -2,7 +2,15 @@
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage,
+    cache::{Reading, RowCache},
+    database::Transaction,
+    dialect::{db, list, parsed, storable, without_nul},
+};
+
+/// How many access tokens are remembered: one per device that is active at the same time.
+const CACHED_TOKENS: u64 = 50_000;
 
 /// A log-in.
 #[derive(Clone, Debug)]
@@ -67,19 +75,92 @@ pub enum RefreshOutcome {
     Reused,
 }
 
+/// The hash of a token.
+type Hash = [u8; 32];
+
+/// What access tokens that were used lately stand for.
+pub(crate) struct TokenCache(RowCache<Hash, AccessToken>);
+
+impl Default for TokenCache {
+    fn default() -> Self {
+        Self(RowCache::new(CACHED_TOKENS, |_, _| 1))
+    }
+}
+
+impl TokenCache {
+    /// Forgets revoked tokens. To be called after the transaction that revoked them.
+    pub(crate) fn forget(&self, revoked: &[Vec<u8>]) {
+        let hashes: Vec<Hash> = revoked.iter().filter_map(|hash| hash.as_slice().try_into().ok()).collect();
+        self.0.forget(&hashes);
+    }
+
+    /// How many tokens are remembered.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.weight()
+    }
+
+    fn reading(&self) -> Reading {
+        self.0.reading()
+    }
+}
+
 impl Storage {
     /// Logs a device in, replacing older tokens of that device.
     pub async fn create_session(&self, session: NewSession) -> Result<()> {
-        todo!()
+        const DEVICE: &str = "INSERT INTO devices (user_id, device_id, display_name, last_seen_ts)
+            VALUES ($1, $2, $3, $4)
+            ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ts = excluded.last_seen_ts";
+        let user_id = session.user_id.as_str();
+        let device_id = storable(session.device_id.as_str(), "a device id")?;
+        let display_name = session.display_name.as_deref().map(without_nul);
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(DEVICE).bind(user_id).bind(device_id).bind(display_name);
+            query.bind(session.now_ts as i64).execute(connection).await.map(drop)
+        })?;
+        let revoked = revoke_device(&mut transaction, user_id, device_id).await?;
+        let access = NewAccess {
+            hash: session.access_token_hash,
+            expires_ts: session.access_token_expires_ts,
+            unconfirmed: false,
+        };
+        insert_tokens(&mut transaction, user_id, device_id, &access, session.refresh_token_hash.as_ref()).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&revoked);
+        Ok(())
     }
 
     /// What an access token stands for, expired or not; `None` when it is unknown or revoked. The first use of a token
     /// that came from a refresh revokes the pair before it.
     pub async fn access_token(&self, hash: &[u8; 32]) -> Result<Option<AccessToken>> {
-        todo!()
+        const SQL: &str = "SELECT t.user_id, t.device_id, t.expires_ts, t.unconfirmed, COALESCE(a.deactivated, FALSE)
+            FROM access_tokens t LEFT JOIN accounts a ON a.user_id = t.user_id WHERE t.token_hash = $1";
+        if let Some(token) = self.shared.tokens.0.get(hash) {
+            return Ok(Some(token));
+        }
+        let reading = self.shared.tokens.reading();
+        let row: Option<(String, String, Option<i64>, bool, bool)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&hash[..]).fetch_optional(pool).await)?;
+        let Some((user_id, device_id, expires_ts, unconfirmed, deactivated)) = row else { return Ok(None) };
+        if unconfirmed {
+            let mut transaction = self.begin().await?;
+            let revoked = confirm(&mut transaction, &user_id, &device_id, hash).await?;
+            transaction.commit().await?;
+            self.shared.tokens.forget(&revoked);
+        }
+        let token = AccessToken {
+            user_id: parsed(&user_id, "access_tokens", "user_id")?,
+            device_id: device_id.into(),
+            expires_ts: expires_ts.map(i64::unsigned_abs),
+            deactivated,
+        };
+        // After a confirmation this is refused, and the next use remembers it.
+        self.shared.tokens.0.offer(reading, *hash, token.clone());
+        Ok(Some(token))
     }
 
-    /// Spends a refresh token for a new pair of tokens.
+    /// Spends a refresh token for a new pair of tokens. Until one of the new pair is used, the old refresh token can be
+    /// spent again, should the answer have been lost: then that pair takes the place of the one before.
     pub async fn refresh(
         &self,
         refresh_token_hash: &[u8; 32],
@@ -88,17 +169,53 @@ impl Storage {
         new_refresh_token_hash: [u8; 32],
         now_ts: u64,
     ) -> Result<RefreshOutcome> {
-        todo!()
+        const SQL: &str =
+            "SELECT user_id, device_id, access_token_hash, used FROM refresh_tokens WHERE token_hash = $1";
+        const SEEN: &str = "UPDATE devices SET last_seen_ts = $1 WHERE user_id = $2 AND device_id = $3";
+        let mut transaction = self.begin().await?;
+        let row: Option<(String, String, Vec<u8>, bool)> = db!(transaction.connection(), |connection| {
+            sqlx::query_as(SQL).bind(&refresh_token_hash[..]).fetch_optional(connection).await
+        })?;
+        let Some((user_id, device_id, access_token_hash, used)) = row else { return Ok(RefreshOutcome::Unknown) };
+        if used {
+            let revoked = revoke_device(&mut transaction, &user_id, &device_id).await?;
+            transaction.commit().await?;
+            self.shared.tokens.forget(&revoked);
+            return Ok(RefreshOutcome::Reused);
+        }
+        let mut revoked = Vec::new();
+        if is_unconfirmed(&mut transaction, &access_token_hash).await? {
+            revoked.extend(confirm(&mut transaction, &user_id, &device_id, &access_token_hash).await?);
+        }
+        revoked.extend(drop_unconfirmed(&mut transaction, &user_id, &device_id).await?);
+        let access = NewAccess { hash: new_access_token_hash, expires_ts: access_token_expires_ts, unconfirmed: true };
+        insert_tokens(&mut transaction, &user_id, &device_id, &access, Some(&new_refresh_token_hash)).await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SEEN).bind(now_ts as i64).bind(&user_id).bind(&device_id);
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&revoked);
+        let user_id = parsed(&user_id, "refresh_tokens", "user_id")?;
+        Ok(RefreshOutcome::Refreshed { user_id, device_id: device_id.into() })
     }
 
     /// All devices of a user.
     pub async fn devices(&self, user_id: &UserId) -> Result<Vec<Device>> {
-        todo!()
+        const SQL: &str = "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices WHERE user_id = $1";
+        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(user_id.as_str()).fetch_all(pool).await)?;
+        Ok(rows.into_iter().map(|row| device(user_id, row)).collect())
     }
 
     /// One device.
     pub async fn device(&self, user_id: &UserId, device_id: &DeviceId) -> Result<Option<Device>> {
-        todo!()
+        const SQL: &str = "SELECT device_id, display_name, last_seen_ts, last_seen_ip FROM devices
+            WHERE user_id = $1 AND device_id = $2";
+        let device_id = storable(device_id.as_str(), "a device id")?;
+        let row: Option<Row> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(user_id.as_str()).bind(device_id).fetch_optional(pool).await
+        })?;
+        Ok(row.map(|row| device(user_id, row)))
     }
 
     /// Renames a device; `false` when there is no such device.
@@ -108,21 +225,185 @@ impl Storage {
         device_id: &DeviceId,
         display_name: Option<&str>,
     ) -> Result<bool> {
-        todo!()
+        const SQL: &str = "UPDATE devices SET display_name = $1 WHERE user_id = $2 AND device_id = $3";
+        let device_id = storable(device_id.as_str(), "a device id")?;
+        let display_name = display_name.map(without_nul);
+        let mut transaction = self.begin().await?;
+        let renamed = db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(display_name).bind(user_id.as_str()).bind(device_id);
+            query.execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        transaction.commit().await?;
+        Ok(renamed > 0)
     }
 
     /// Deletes devices and their tokens. Unknown ones are ignored.
     pub async fn delete_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
-        todo!()
+        let device_ids: Vec<&str> = device_ids.iter().map(|device_id| device_id.as_str()).collect();
+        let mut transaction = self.begin().await?;
+        let revoked = remove_devices(&mut transaction, user_id, &device_ids).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&revoked);
+        Ok(())
     }
 
     /// Deletes all devices of a user and their tokens, but for one.
     pub async fn delete_all_devices(&self, user_id: &UserId, except: Option<&DeviceId>) -> Result<()> {
-        todo!()
+        let mut transaction = self.begin().await?;
+        let revoked = remove_all_devices(&mut transaction, user_id, except).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&revoked);
+        Ok(())
     }
 
     /// Notes when and from where a device was used.
     pub async fn touch_device(&self, user_id: &UserId, device_id: &DeviceId, ts: u64, ip: &str) -> Result<()> {
-        todo!()
+        const SQL: &str =
+            "UPDATE devices SET last_seen_ts = $1, last_seen_ip = $2 WHERE user_id = $3 AND device_id = $4";
+        let device_id = storable(device_id.as_str(), "a device id")?;
+        let ip = without_nul(ip);
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(ts as i64).bind(ip).bind(user_id.as_str()).bind(device_id);
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
     }
+}
+
+/// Device, display name, last seen when and from where.
+type Row = (String, Option<String>, Option<i64>, Option<String>);
+
+fn device(user_id: &UserId, (device_id, display_name, last_seen_ts, last_seen_ip): Row) -> Device {
+    Device {
+        device_id: device_id.into(),
+        user_id: user_id.to_owned(),
+        display_name,
+        last_seen_ts: last_seen_ts.map(i64::unsigned_abs),
+        last_seen_ip,
+    }
+}
+
+struct NewAccess {
+    hash: Hash,
+    expires_ts: Option<u64>,
+    unconfirmed: bool,
+}
+
+async fn insert_tokens(
+    transaction: &mut Transaction,
+    user_id: &str,
+    device_id: &str,
+    access: &NewAccess,
+    refresh_token_hash: Option<&Hash>,
+) -> Result<()> {
+    const ACCESS: &str = "INSERT INTO access_tokens (token_hash, user_id, device_id, expires_ts, unconfirmed)
+        VALUES ($1, $2, $3, $4, $5)";
+    const REFRESH: &str = "INSERT INTO refresh_tokens (token_hash, user_id, device_id, access_token_hash, used)
+        VALUES ($1, $2, $3, $4, FALSE)";
+    db!(transaction.connection(), |connection| {
+        let query = sqlx::query(ACCESS).bind(&access.hash[..]).bind(user_id).bind(device_id);
+        let query = query.bind(access.expires_ts.map(|ts| ts as i64)).bind(access.unconfirmed);
+        query.execute(connection).await.map(drop)
+    })?;
+    if let Some(hash) = refresh_token_hash {
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(REFRESH).bind(&hash[..]).bind(user_id).bind(device_id).bind(&access.hash[..]);
+            query.execute(connection).await.map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+async fn is_unconfirmed(transaction: &mut Transaction, access_token_hash: &[u8]) -> Result<bool> {
+    const SQL: &str = "SELECT unconfirmed FROM access_tokens WHERE token_hash = $1";
+    let unconfirmed: Option<bool> = db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(SQL).bind(access_token_hash).fetch_optional(connection).await
+    })?;
+    Ok(unconfirmed.unwrap_or(false))
+}
+
+/// The client has the pair of this access token: every other token of the device is spent. Returns the access tokens
+/// that are revoked by it.
+async fn confirm(
+    transaction: &mut Transaction,
+    user_id: &str,
+    device_id: &str,
+    access_token_hash: &[u8],
+) -> Result<Vec<Vec<u8>>> {
+    const CONFIRM: &str = "UPDATE access_tokens SET unconfirmed = FALSE WHERE token_hash = $1";
+    const REVOKE: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND token_hash <> $3
+        RETURNING token_hash";
+    const SPEND: &str = "UPDATE refresh_tokens SET used = TRUE
+        WHERE user_id = $1 AND device_id = $2 AND access_token_hash <> $3";
+    let confirmed = db!(transaction.connection(), |connection| {
+        sqlx::query(CONFIRM).bind(access_token_hash).execute(connection).await.map(|done| done.rows_affected())
+    })?;
+    if confirmed == 0 {
+        // Revoked between reading and now: it must not revoke what took its place.
+        return Ok(Vec::new());
+    }
+    let revoked = db!(transaction.connection(), |connection| {
+        let query = sqlx::query_scalar(REVOKE).bind(user_id).bind(device_id).bind(access_token_hash);
+        query.fetch_all(connection).await
+    })?;
+    db!(transaction.connection(), |connection| {
+        let query = sqlx::query(SPEND).bind(user_id).bind(device_id).bind(access_token_hash);
+        query.execute(connection).await.map(drop)
+    })?;
+    Ok(revoked)
+}
+
+/// Takes back pairs that were handed out but never used.
+async fn drop_unconfirmed(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<Vec<Vec<u8>>> {
+    const REFRESH: &str = "DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id = $2 AND access_token_hash IN
+        (SELECT token_hash FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND unconfirmed)";
+    const ACCESS: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND unconfirmed
+        RETURNING token_hash";
+    db!(transaction.connection(), |connection| {
+        sqlx::query(REFRESH).bind(user_id).bind(device_id).execute(connection).await.map(drop)
+    })?;
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(ACCESS).bind(user_id).bind(device_id).fetch_all(connection).await
+    })?)
+}
+
+/// Revokes all tokens of a device. Returns the access tokens among them.
+async fn revoke_device(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<Vec<Vec<u8>>> {
+    const REFRESH: &str = "DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id = $2";
+    const ACCESS: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 RETURNING token_hash";
+    db!(transaction.connection(), |connection| {
+        sqlx::query(REFRESH).bind(user_id).bind(device_id).execute(connection).await.map(drop)
+    })?;
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(ACCESS).bind(user_id).bind(device_id).fetch_all(connection).await
+    })?)
+}
+
+/// Deletes all devices of a user with their tokens, but for one. Returns the access tokens that are revoked by it.
+pub(crate) async fn remove_all_devices(
+    transaction: &mut Transaction,
+    user_id: &UserId,
+    except: Option<&DeviceId>,
+) -> Result<Vec<Vec<u8>>> {
+    const SQL: &str = "SELECT device_id FROM devices WHERE user_id = $1";
+    let mut device_ids: Vec<String> = db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(SQL).bind(user_id.as_str()).fetch_all(connection).await
+    })?;
+    device_ids.retain(|device_id| except.is_none_or(|except| except.as_str() != device_id));
+    let device_ids: Vec<&str> = device_ids.iter().map(String::as_str).collect();
+    remove_devices(transaction, user_id, &device_ids).await
+}
+
+async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_ids: &[&str]) -> Result<Vec<Vec<u8>>> {
+    const SQL: &str = "DELETE FROM devices WHERE user_id = $1 AND device_id IN (SELECT value FROM json_each($2))";
+    let mut revoked = Vec::new();
+    for device_id in device_ids.iter().filter(|device_id| crate::dialect::is_storable(device_id)) {
+        revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
+    }
+    let device_ids = list(device_ids.iter().copied());
+    db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(user_id.as_str()).bind(device_ids).execute(connection).await.map(drop)
+    })?;
+    Ok(revoked)
 }

@@ -2,16 +2,44 @@
 
 use ruma::UserId;
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage,
+    dialect::{db, without_nul},
+};
 
 impl Storage {
     /// Stores a filter and returns its id. The same JSON gets the same id.
     pub async fn store_filter(&self, user_id: &UserId, json: &str) -> Result<String> {
-        todo!()
+        const FIND: &str = "SELECT filter_id FROM filters WHERE user_id = $1 AND json = $2";
+        // Locks nothing: should two processes choose the same number, the second one's insertion waits and is ignored.
+        const STORE: &str = "INSERT INTO filters (user_id, filter_id, json)
+            VALUES ($1, (SELECT COALESCE(MAX(filter_id), 0) + 1 FROM filters WHERE user_id = $1), $2)
+            ON CONFLICT (user_id, filter_id) DO NOTHING RETURNING filter_id";
+        let json = without_nul(json);
+        loop {
+            let found: Option<i64> = db!(self.read(), |pool| {
+                sqlx::query_scalar(FIND).bind(user_id.as_str()).bind(&json).fetch_optional(pool).await
+            })?;
+            if let Some(filter_id) = found {
+                return Ok(filter_id.to_string());
+            }
+            let mut transaction = self.begin().await?;
+            let stored: Option<i64> = db!(transaction.connection(), |connection| {
+                sqlx::query_scalar(STORE).bind(user_id.as_str()).bind(&json).fetch_optional(connection).await
+            })?;
+            transaction.commit().await?;
+            if let Some(filter_id) = stored {
+                return Ok(filter_id.to_string());
+            }
+        }
     }
 
     /// A filter.
     pub async fn filter(&self, user_id: &UserId, filter_id: &str) -> Result<Option<String>> {
-        todo!()
+        const SQL: &str = "SELECT json FROM filters WHERE user_id = $1 AND filter_id = $2";
+        let Ok(filter_id) = filter_id.parse::<i64>() else { return Ok(None) };
+        Ok(db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(user_id.as_str()).bind(filter_id).fetch_optional(pool).await
+        })?)
     }
 }

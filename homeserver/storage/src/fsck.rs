@@ -23,6 +23,6 @@ impl Storage {
     /// Checks the invariants between the tables and returns what violates them. Reads everything; meant for an
     /// operator, not for a running server under load.
     pub async fn fsck(&self) -> Result<Vec<Violation>> {
-        todo!()
+        unimplemented!()
     }
 }

@@ -8,14 +8,17 @@
 mod account_data;
 mod accounts;
 mod aliases;
+mod cache;
 mod commit;
 mod database;
 mod destinations;
 mod devices;
 mod dialect;
+mod error;
 mod events;
 mod filters;
 mod fsck;
+mod insert;
 mod log;
 mod memberships;
 mod names;
@@ -32,9 +35,10 @@ pub use self::{
     account_data::AccountDataRecord,
     accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
-    database::{Durability, OpenError, Options, Storage, StorageError},
+    database::{Durability, Options, Storage},
     destinations::{Destination, OutboundItem},
     devices::{AccessToken, Device, NewSession, RefreshOutcome},
+    error::{OpenError, StorageError},
     events::StoredEvent,
     fsck::Violation,
     log::{LogEntry, LogKind},

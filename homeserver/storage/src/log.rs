@@ -1,10 +1,22 @@
 //! Reading the log, and being woken when it grows.
 
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::{PoisonError, RwLock},
+};
+
 use rules::change::Position;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::room::member::MembershipState};
 use tokio::sync::watch;
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage, StorageError,
+    dialect::{db, list, parsed},
+    names::{decode, encode},
+};
+
+/// How many of the latest entries are kept in memory for readers that are not far behind: at some 250 bytes each, 4 MB.
+const RECENT_MAX: usize = 16_384;
 
 /// What kind of change a log entry tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,20 +50,86 @@ pub struct LogEntry {
     pub membership: Option<MembershipState>,
 }
 
+impl LogKind {
+    pub(crate) fn code(self) -> i64 {
+        match self {
+            Self::Event => 1,
+            Self::Membership => 2,
+            Self::Receipt => 3,
+            Self::AccountData => 4,
+        }
+    }
+
+    fn from_code(code: i16) -> Option<Self> {
+        [Self::Event, Self::Membership, Self::Receipt, Self::AccountData]
+            .into_iter()
+            .find(|kind| kind.code() == i64::from(code))
+    }
+}
+
+/// Tells readers that there is more, and what, as far as they are not far behind.
+///
+/// This one serves one process. For several processes on one database, each has to be told when another has committed:
+/// then the head is advanced by reading the log, and so is what is recent.
+pub(crate) struct Bus {
+    head: watch::Sender<Position>,
+    recent: RwLock<VecDeque<LogEntry>>,
+}
+
+impl Bus {
+    pub(crate) fn new(head: Position) -> Self {
+        Self { head: watch::Sender::new(head), recent: RwLock::default() }
+    }
+
+    /// Takes in what was committed, and wakes who waits. Positions ascend from call to call.
+    pub(crate) fn publish(&self, entries: impl Iterator<Item = LogEntry>, head: Position) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            // Another process committed in between: what came before does not connect any more.
+            if recent.back().is_some_and(|last| last.position + 1 != entry.position) {
+                recent.clear();
+            }
+            if recent.len() == RECENT_MAX {
+                recent.pop_front();
+            }
+            recent.push_back(entry);
+        }
+        drop(recent);
+        self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
+    }
+
+    /// What `read` makes of the entries after a position, if memory reaches back that far.
+    fn read<T>(&self, position: Position, read: impl FnOnce(&mut dyn Iterator<Item = &LogEntry>) -> T) -> Option<T> {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        let oldest = recent.front().map_or(*self.head.borrow() + 1, |entry| entry.position);
+        let skipped = usize::try_from(position + 1 - oldest).ok()?;
+        Some(read(&mut recent.iter().skip(skipped)))
+    }
+}
+
 impl Storage {
     /// The newest committed position that this process has seen.
     pub fn head(&self) -> Position {
-        todo!()
+        *self.shared.bus.head.borrow()
     }
 
     /// A receiver that changes whenever the log grows, holding the head.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
-        todo!()
+        self.shared.bus.head.subscribe()
     }
 
     /// Up to `limit` log entries after `position`, ascending.
     pub async fn log_since(&self, position: Position, limit: usize) -> Result<Vec<LogEntry>> {
-        todo!()
+        const SQL: &str = "SELECT l.position, l.kind, r.name, u.name, l.event_id, l.outbound, l.membership
+            FROM log l LEFT JOIN names r ON r.name_nid = l.room_nid LEFT JOIN names u ON u.name_nid = l.user_nid
+            WHERE l.position > $1 ORDER BY l.position LIMIT $2";
+        if let Some(recent) = self.shared.bus.read(position, |entries| entries.take(limit).cloned().collect()) {
+            return Ok(recent);
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<Row> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(position).bind(limit).fetch_all(pool).await })?;
+        rows.into_iter().map(entry).collect()
     }
 
     /// Those of `rooms` that have a log entry with `since < position <= until`.
@@ -61,6 +139,35 @@ impl Storage {
         since: Position,
         until: Position,
     ) -> Result<Vec<OwnedRoomId>> {
-        todo!()
+        const SQL: &str = "SELECT n.name FROM names n WHERE n.name IN (SELECT value FROM json_each($1)) AND EXISTS
+            (SELECT 1 FROM log l WHERE l.room_nid = n.name_nid AND l.position > $2 AND l.position <= $3)";
+        let seen: Option<HashSet<OwnedRoomId>> = self.shared.bus.read(since, |entries| {
+            entries.take_while(|entry| entry.position <= until).filter_map(|entry| entry.room_id.clone()).collect()
+        });
+        if let Some(changed) = seen {
+            return Ok(rooms.iter().filter(|room_id| changed.contains(*room_id)).cloned().collect());
+        }
+        let asked: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let asked = list(asked.iter().map(|room_id| &**room_id));
+        let found: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(asked).bind(since).bind(until).fetch_all(pool).await
+        })?;
+        found.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
+}
+
+type Row = (Position, i16, Option<String>, Option<String>, Option<String>, bool, Option<String>);
+
+fn entry((position, kind, room_id, user_id, event_id, outbound, membership): Row) -> Result<LogEntry> {
+    let kind = LogKind::from_code(kind)
+        .ok_or_else(|| StorageError::corrupt("log", "kind", position.to_string(), "no such kind"))?;
+    Ok(LogEntry {
+        position,
+        kind,
+        room_id: room_id.map(|id| parsed(&decode(id), "log", "room_nid")).transpose()?,
+        user_id: user_id.map(|id| parsed(&decode(id), "log", "user_nid")).transpose()?,
+        event_id: event_id.map(|id| parsed(&id, "log", "event_id")).transpose()?,
+        outbound,
+        membership: membership.map(Into::into),
+    })
 }

@@ -3,7 +3,11 @@
 use rules::change::Position;
 use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId};
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage, StorageError,
+    dialect::{db, parsed},
+    names::{decode, encode},
+};
 
 /// A room.
 #[derive(Clone, Debug)]
@@ -14,7 +18,7 @@ pub struct RoomRecord {
     pub version: RoomVersionId,
     /// How often it has been changed: what [`crate::RoomGuard`] compares.
     pub revision: i64,
-    /// The position of its last change.
+    /// The position of its last live event or change of state.
     pub position: Position,
     /// The events that new ones name as `prev_events`, with their depths.
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
@@ -25,27 +29,62 @@ pub struct RoomRecord {
 impl Storage {
     /// A room, if it is known.
     pub async fn room(&self, room_id: &RoomId) -> Result<Option<RoomRecord>> {
-        todo!()
+        const SQL: &str = "SELECT version, revision, position, forward_extremities, published FROM rooms
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)";
+        let name = encode(room_id.as_str());
+        let row: Option<(String, i64, Position, String, bool)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
+        let Some((version, revision, position, extremities, published)) = row else { return Ok(None) };
+        let version = parsed(&version, "rooms", "version")?;
+        let forward_extremities = serde_json::from_str(&extremities)
+            .map_err(|error| StorageError::corrupt("rooms", "forward_extremities", room_id.as_str(), error))?;
+        Ok(Some(RoomRecord {
+            room_id: room_id.to_owned(),
+            version,
+            revision,
+            position,
+            forward_extremities,
+            published,
+        }))
     }
 
     /// Lists a room in the public directory, or takes it out. Nothing happens when the room is unknown.
     pub async fn set_room_published(&self, room_id: &RoomId, published: bool) -> Result<()> {
-        todo!()
+        const SQL: &str =
+            "UPDATE rooms SET published = $1 WHERE room_nid = (SELECT name_nid FROM names WHERE name = $2)";
+        let name = encode(room_id.as_str());
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(published).bind(&*name).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
     }
 
     /// All rooms in the public directory.
     pub async fn published_rooms(&self) -> Result<Vec<OwnedRoomId>> {
-        todo!()
+        const SQL: &str = "SELECT n.name FROM rooms r JOIN names n ON n.name_nid = r.room_nid WHERE r.published";
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).fetch_all(pool).await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 
     /// The servers that are in a room now.
     pub async fn room_servers(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
-        todo!()
+        const SQL: &str = "SELECT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
+            WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1) AND s.until IS NULL";
+        let name = encode(room_id.as_str());
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*name).fetch_all(pool).await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 
     /// The servers that are to be sent the event at `position`: those in the room before it, including one that leaves
     /// by it.
     pub async fn room_servers_at(&self, room_id: &RoomId, position: Position) -> Result<Vec<OwnedServerName>> {
-        todo!()
+        const SQL: &str = "SELECT DISTINCT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
+            WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND s.since < $2 AND (s.until IS NULL OR s.until >= $2)";
+        let name = encode(room_id.as_str());
+        let names: Vec<String> =
+            db!(self.read(), |pool| { sqlx::query_scalar(SQL).bind(&*name).bind(position).fetch_all(pool).await })?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 }

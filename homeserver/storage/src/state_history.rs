@@ -1,8 +1,15 @@
 //! One key of a room's state through time.
 
-use ruma::{OwnedEventId, RoomId, events::{StateEventType, room::member::MembershipState}};
+use ruma::{
+    OwnedEventId, RoomId,
+    events::{StateEventType, room::member::MembershipState},
+};
 
-use crate::{Result, Storage};
+use crate::{
+    Result, Storage,
+    dialect::{db, parsed},
+    names::encode,
+};
 
 /// How long one value of a key held.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +39,20 @@ impl Storage {
         event_type: &StateEventType,
         state_key: &str,
     ) -> Result<Vec<StateSpan>> {
-        todo!()
+        const SQL: &str = "SELECT s.since, s.until, s.event_id, s.membership FROM room_state s
+            WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND s.type_nid = (SELECT name_nid FROM names WHERE name = $2)
+            AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $3)
+            ORDER BY s.since";
+        let type_text = event_type.to_string();
+        let (room, type_name, key) = (encode(room_id.as_str()), encode(&type_text), encode(state_key));
+        let rows: Vec<(i64, Option<i64>, Option<String>, Option<String>)> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(&*room).bind(&*type_name).bind(&*key).fetch_all(pool).await
+        })?;
+        let span = |(since, until, event_id, membership): (i64, Option<i64>, Option<String>, Option<String>)| {
+            let event_id = event_id.map(|id| parsed(&id, "room_state", "event_id")).transpose()?;
+            Ok(StateSpan { since, until, event_id, membership: membership.map(Into::into) })
+        };
+        rows.into_iter().map(span).collect()
     }
 }

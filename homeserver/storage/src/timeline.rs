@@ -1,10 +1,14 @@
-//! A room's timeline: one linear order, live events by position, backfilled ones below 1.
+//! A room's timeline: one linear order, live events by position, backfilled ones below zero.
 
 use std::sync::Arc;
 
 use ruma::RoomId;
 
-use crate::{Result, Storage, StoredEvent};
+use crate::{
+    Result, Storage, StoredEvent,
+    dialect::{db, parsed},
+    names::encode,
+};
 
 /// Which way to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +35,31 @@ pub struct TimelineRange {
 impl Storage {
     /// A part of a room's timeline.
     pub async fn timeline(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<Arc<StoredEvent>>> {
-        todo!()
+        const FORWARD: &str = "SELECT event_id FROM events
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order LIMIT $4";
+        const BACKWARD: &str = "SELECT event_id FROM events
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order DESC LIMIT $4";
+        let sql = match range.direction {
+            Direction::Forward => FORWARD,
+            Direction::Backward => BACKWARD,
+        };
+        let (after, until) = (range.after.unwrap_or(i64::MIN), range.until.unwrap_or(i64::MAX));
+        let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
+        let name = encode(room_id.as_str());
+        let event_ids: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(sql).bind(&*name).bind(after).bind(until).bind(limit).fetch_all(pool).await
+        })?;
+        let event_ids: Result<Vec<_>> = event_ids.iter().map(|id| parsed(id, "events", "event_id")).collect();
+        self.events(&event_ids?).await
     }
 
     /// The least order in a room's timeline.
     pub async fn timeline_start(&self, room_id: &RoomId) -> Result<Option<i64>> {
-        todo!()
+        const SQL: &str = "SELECT MIN(timeline_order) FROM events
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND timeline_order IS NOT NULL";
+        let name = encode(room_id.as_str());
+        Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*name).fetch_one(pool).await)?)
     }
 }

@@ -1,0 +1,86 @@
+//! A bounded cache of rows that never keeps what a reader fetched before somebody changed it.
+
+use std::{
+    hash::Hash,
+    sync::{PoisonError, RwLock},
+};
+
+use moka::sync::Cache;
+
+/// A cache of rows by key.
+///
+/// A reader that misses notes the [`Reading`], asks the database, and offers what it got. If any row was changed or
+/// forgotten meanwhile, the offer is refused: the row may be the old one.
+pub(crate) struct RowCache<K, V> {
+    rows: Cache<K, V>,
+    changes: RwLock<u64>,
+}
+
+/// When a reader began to read.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading(u64);
+
+impl<K, V> RowCache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(max_weight: u64, weight: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
+        Self { rows: Cache::builder().max_capacity(max_weight).weigher(weight).build(), changes: RwLock::new(0) }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        self.rows.get(key)
+    }
+
+    /// To be called before the database is asked.
+    pub(crate) fn reading(&self) -> Reading {
+        Reading(*self.changes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Offers a row that was read since `reading`.
+    pub(crate) fn offer(&self, reading: Reading, key: K, value: V) {
+        let changes = self.changes.read().unwrap_or_else(PoisonError::into_inner);
+        if *changes == reading.0 {
+            self.rows.insert(key, value);
+        }
+    }
+
+    /// Puts in a row that is new in the database.
+    pub(crate) fn put_new(&self, key: K, value: V) {
+        self.rows.insert(key, value);
+    }
+
+    /// Forgets rows that have changed. To be called after the change is committed.
+    pub(crate) fn forget<'a>(&self, keys: impl IntoIterator<Item = &'a K>)
+    where
+        K: 'a,
+    {
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        for key in keys {
+            self.rows.invalidate(key);
+        }
+    }
+
+    /// What the rows weigh together.
+    pub(crate) fn weight(&self) -> u64 {
+        self.rows.weighted_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RowCache;
+
+    #[test]
+    fn a_row_read_before_a_change_is_not_kept() {
+        let cache: RowCache<u8, &str> = RowCache::new(10, |_, _| 1);
+        let reading = cache.reading();
+        cache.forget(&[1]);
+        cache.offer(reading, 1, "old");
+        assert_eq!(cache.get(&1), None);
+        cache.offer(cache.reading(), 1, "new");
+        assert_eq!(cache.get(&1), Some("new"));
+    }
+}

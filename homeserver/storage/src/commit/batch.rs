@@ -1,0 +1,163 @@
+//! One transaction's worth of submissions: check each against the facts, note what is to be written, write it all.
+
+use std::collections::HashSet;
+
+use rules::change::Change;
+use ruma::{EventId, OwnedServerName};
+
+use crate::{
+    Result, StorageError,
+    commit::{
+        CommitError, Committed, Submission,
+        apply::Applying,
+        facts::{ClientTransaction, Facts, names_of},
+        write::Writes,
+    },
+    database::{Shared, Transaction},
+    dialect::{is_storable, storable},
+    names::encode,
+};
+
+/// Facts, and what follows from the submissions decided so far.
+pub(super) struct Batch {
+    pub(super) server_name: OwnedServerName,
+    pub(super) facts: Facts,
+    pub(super) writes: Writes,
+}
+
+impl Batch {
+    /// Reads what has to be known.
+    pub(super) async fn load(
+        shared: &Shared,
+        transaction: &mut Transaction,
+        submissions: &[Submission],
+    ) -> Result<Self> {
+        let facts = Facts::load(shared, transaction, submissions).await?;
+        Ok(Self { server_name: shared.server_name.clone(), facts, writes: Writes::default() })
+    }
+
+    /// Decides on one submission, and notes what it writes if it succeeds.
+    pub(super) fn decide(&mut self, submission: &Submission) -> Result<Committed, CommitError> {
+        self.check_done(submission)?;
+        self.check_guard(submission)?;
+        check_storable(submission)?;
+        self.check_extremities(submission)?;
+        Ok(Applying::new(self).apply(submission))
+    }
+
+    /// Writes everything that was noted.
+    pub(super) async fn write(&mut self, transaction: &mut Transaction) -> Result<()> {
+        self.writes.write(&self.facts, transaction).await
+    }
+
+    /// Tells caches and readers, once it is committed.
+    pub(super) fn publish(self, shared: &Shared) {
+        for (name, nid) in self.facts.names {
+            shared.names.put(name, nid);
+        }
+        for event in self.writes.live {
+            shared.events.put_new(event);
+        }
+        shared.events.forget(&self.writes.altered);
+        shared.bus.publish(self.writes.log.into_iter().map(|entry| entry.entry), self.facts.head.position);
+    }
+
+    /// The number of a name; it gets one if it has none.
+    pub(super) fn name(&mut self, name: &str) -> i64 {
+        let encoded = encode(name);
+        if let Some(nid) = self.facts.names.get(&*encoded) {
+            return *nid;
+        }
+        self.facts.head.name_nid += 1;
+        let nid = self.facts.head.name_nid;
+        self.writes.names.push((nid, encoded.clone().into_owned()));
+        self.facts.names.insert(encoded.into_owned(), nid);
+        nid
+    }
+
+    fn check_done(&self, submission: &Submission) -> Result<(), CommitError> {
+        let done = submission.changes.iter().filter_map(client_transaction).find_map(|key| self.facts.done.get(&key));
+        done.map_or(Ok(()), |event_id| Err(CommitError::AlreadyDone(event_id.clone())))
+    }
+
+    fn check_guard(&self, submission: &Submission) -> Result<(), CommitError> {
+        let Some(guard) = &submission.room else { return Ok(()) };
+        let nid = self.facts.names.get(&*encode(guard.room_id.as_str()));
+        let room = nid.and_then(|nid| self.facts.rooms.get(nid));
+        if room.map_or(0, |room| room.revision) == guard.revision { Ok(()) } else { Err(CommitError::Conflict) }
+    }
+
+    /// What new events will build upon has to be stored: otherwise the room could not go on.
+    fn check_extremities(&self, submission: &Submission) -> Result<()> {
+        let mut new: HashSet<&EventId> = HashSet::new();
+        for change in &submission.changes {
+            match change {
+                Change::Event(event) => drop(new.insert(&event.pdu.event_id)),
+                Change::ForwardExtremities { event_ids, .. } => {
+                    let stored = |id: &&EventId| new.contains(*id) || self.facts.events.contains_key(*id);
+                    if let Some(missing) = event_ids.iter().map(|id| &**id).find(|id| !stored(id)) {
+                        return Err(StorageError::NotStored(missing.to_owned()));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What identifies the request that a change makes idempotent.
+pub(super) fn client_transaction(change: &Change) -> Option<ClientTransaction> {
+    match change {
+        Change::TransactionId { user_id, device_id, scope, transaction_id, .. } => {
+            Some((user_id.to_string(), device_id.to_string(), scope.clone(), transaction_id.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn check_storable(submission: &Submission) -> Result<()> {
+    for change in &submission.changes {
+        for name in names_of(change) {
+            // Only their length: what one database cannot keep is escaped.
+            if !is_storable(&encode(&name)) {
+                return Err(StorageError::Unstorable("a name"));
+            }
+        }
+        check_texts(change)?;
+    }
+    Ok(())
+}
+
+fn check_texts(change: &Change) -> Result<()> {
+    match change {
+        Change::Event(new) => drop(storable(new.pdu.event_id.as_str(), "an event id")?),
+        Change::State { entries, .. } | Change::InitialState { entries, .. } => {
+            for event_id in entries.iter().filter_map(|entry| entry.event_id.as_ref()) {
+                storable(event_id.as_str(), "an event id")?;
+            }
+        }
+        Change::AwaitedRedaction { event_id, redacted_by } => {
+            storable(event_id.as_str(), "an event id")?;
+            storable(redacted_by.as_str(), "an event id")?;
+        }
+        Change::Membership { event_id, .. } => drop(storable(event_id.as_str(), "an event id")?),
+        Change::Receipt { receipt_type, thread_id, event_id, .. } => {
+            storable(receipt_type.as_str(), "a receipt's type")?;
+            storable(thread_id.as_deref().unwrap_or_default(), "a receipt's thread")?;
+            storable(event_id.as_str(), "an event id")?;
+        }
+        Change::AccountData { event_type, .. } => drop(storable(event_type, "the type of account data")?),
+        Change::TransactionId { device_id, scope, transaction_id, .. } => {
+            storable(device_id.as_str(), "a device id")?;
+            storable(scope, "the scope of a transaction")?;
+            storable(transaction_id, "a transaction id")?;
+        }
+        Change::Room { .. }
+        | Change::ForwardExtremities { .. }
+        | Change::HistoricState { .. }
+        | Change::RoomServer { .. }
+        | Change::Redaction { .. } => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! What a batch has to know before it can decide and write: read in a handful of statements for all submissions.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
+
+use rules::change::{Change, Placement, Position, Standing, StateEntry};
+use ruma::OwnedEventId;
+
+use crate::{
+    Result,
+    commit::Submission,
+    database::{Shared, Transaction},
+    dialect::{db, list, number_list, parsed},
+    names::encode,
+};
+
+/// The counters in the one row that every commit updates.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) position: Position,
+    pub(super) event_nid: i64,
+    pub(super) name_nid: i64,
+}
+
+/// A row of `rooms`, as far as commits change it.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    pub(super) version: String,
+    pub(super) revision: i64,
+    pub(super) position: Position,
+    pub(super) forward_extremities: String,
+    pub(super) changed: bool,
+}
+
+impl Room {
+    /// A room that becomes known.
+    pub(super) fn new(version: String) -> Self {
+        let forward_extremities = "[]".to_owned();
+        Self { version, revision: 1, position: 0, forward_extremities, changed: true }
+    }
+}
+
+/// What is known of an event that is stored, or will be by this batch.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) nid: i64,
+    pub(super) standing: i16,
+    pub(super) order: Option<i64>,
+    pub(super) depth: i64,
+    /// Its index among the events that this batch inserts.
+    pub(super) inserting: Option<usize>,
+}
+
+/// What identifies a request of a client: user, device, scope, transaction id.
+pub(super) type ClientTransaction = (String, String, String, String);
+
+/// Everything that a batch has to know.
+pub(super) struct Facts {
+    pub(super) head: Head,
+    /// Encoded names and their numbers.
+    pub(super) names: HashMap<String, i64>,
+    pub(super) rooms: HashMap<i64, Room>,
+    /// The least order of each timeline that something is backfilled into; at most 0.
+    pub(super) least_orders: HashMap<i64, i64>,
+    pub(super) events: HashMap<OwnedEventId, Known>,
+    pub(super) done: HashMap<ClientTransaction, OwnedEventId>,
+}
+
+/// The standing as it is stored.
+pub(crate) fn standing_code(standing: &Standing) -> i16 {
+    match standing {
+        Standing::Accepted => 0,
+        Standing::SoftFailed(_) => 1,
+        Standing::Rejected(_) => 2,
+        Standing::Outlier => OUTLIER,
+    }
+}
+
+/// The stored standing of an outlier.
+pub(super) const OUTLIER: i16 = 3;
+/// The stored standing of an accepted event.
+pub(super) const ACCEPTED: i16 = 0;
+
+impl Facts {
+    pub(super) async fn load(
+        shared: &Shared,
+        transaction: &mut Transaction,
+        submissions: &[Submission],
+    ) -> Result<Self> {
+        // First of all: from here on no other process commits until we have.
+        let head = load_head(transaction).await?;
+        let wanted = Wanted::by(submissions);
+        let names = load_names(shared, transaction, &wanted.names).await?;
+        let rooms = load_rooms(transaction, &wanted, &names).await?;
+        let mut least_orders = HashMap::new();
+        for nid in wanted.backfilled.iter().filter_map(|room_id| names.get(room_id).copied()) {
+            least_orders.insert(nid, load_least_order(transaction, nid).await?.min(0));
+        }
+        let events = load_events(transaction, &wanted.events).await?;
+        let done = load_done(transaction, &wanted.transactions).await?;
+        Ok(Self { head, names, rooms, least_orders, events, done })
+    }
+}
+
+/// What the submissions mention. Names are encoded.
+#[derive(Default)]
+struct Wanted<'a> {
+    names: BTreeSet<String>,
+    rooms: BTreeSet<String>,
+    backfilled: BTreeSet<String>,
+    events: BTreeSet<&'a OwnedEventId>,
+    transactions: BTreeSet<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    fn by(submissions: &'a [Submission]) -> Self {
+        let mut wanted = Self::default();
+        for submission in submissions {
+            if let Some(guard) = &submission.room {
+                wanted.room(guard.room_id.as_str());
+            }
+            submission.changes.iter().for_each(|change| wanted.change(change));
+        }
+        wanted
+    }
+
+    fn room(&mut self, room_id: &str) {
+        self.names.insert(encode(room_id).into_owned());
+        self.rooms.insert(encode(room_id).into_owned());
+    }
+
+    fn change(&mut self, change: &'a Change) {
+        self.names.extend(names_of(change).iter().map(|name| encode(name).into_owned()));
+        match change {
+            Change::Room { room_id, .. } | Change::State { room_id, .. } => self.room(room_id.as_str()),
+            Change::ForwardExtremities { room_id, event_ids } => {
+                self.room(room_id.as_str());
+                self.events.extend(event_ids);
+            }
+            Change::Event(new) => {
+                self.room(new.pdu.room_id.as_str());
+                self.events.insert(&new.pdu.event_id);
+                if new.placement != Placement::None {
+                    self.events.extend(&new.pdu.prev_events);
+                }
+                if new.placement == Placement::Backfilled {
+                    self.backfilled.insert(encode(new.pdu.room_id.as_str()).into_owned());
+                }
+            }
+            Change::TransactionId { transaction_id, .. } => {
+                self.transactions.insert(transaction_id);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The names that a change needs numbers for.
+pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
+    match change {
+        Change::Room { room_id, .. } | Change::ForwardExtremities { room_id, .. } => vec![room_id.as_str().into()],
+        Change::Event(new) => {
+            let pdu = &new.pdu;
+            let mut names =
+                vec![pdu.room_id.as_str().into(), pdu.sender.as_str().into(), pdu.event_type.to_string().into()];
+            names.extend(pdu.state_key.as_deref().map(Cow::Borrowed));
+            names.extend(new.state_before.iter().flat_map(|reference| keys_of(&reference.delta)));
+            names
+        }
+        Change::State { room_id, entries } | Change::InitialState { room_id, entries } => {
+            std::iter::once(room_id.as_str().into()).chain(keys_of(entries)).collect()
+        }
+        Change::HistoricState { room_id, event_type, state_key, .. } => {
+            vec![room_id.as_str().into(), event_type.to_string().into(), state_key.into()]
+        }
+        Change::RoomServer { room_id, server, .. } => vec![room_id.as_str().into(), server.as_str().into()],
+        Change::Membership { user_id, room_id, sender, .. } => {
+            vec![user_id.as_str().into(), room_id.as_str().into(), sender.as_str().into()]
+        }
+        Change::Receipt { room_id, user_id, .. } => vec![room_id.as_str().into(), user_id.as_str().into()],
+        Change::AccountData { user_id, room_id, .. } => {
+            let room_id = room_id.as_ref().map(|room_id| room_id.as_str().into());
+            std::iter::once(user_id.as_str().into()).chain(room_id).collect()
+        }
+        Change::Redaction { .. } | Change::AwaitedRedaction { .. } | Change::TransactionId { .. } => Vec::new(),
+    }
+}
+
+fn keys_of(entries: &[StateEntry]) -> impl Iterator<Item = Cow<'_, str>> {
+    entries.iter().flat_map(|entry| [entry.event_type.to_string().into(), Cow::Borrowed(entry.state_key.as_str())])
+}
+
+/// Locks the one row until the end of the transaction.
+async fn load_head(transaction: &mut Transaction) -> Result<Head> {
+    const SQL: &str = "UPDATE log_head SET position = position RETURNING position, event_nid, name_nid";
+    let (position, event_nid, name_nid) =
+        db!(transaction.connection(), |connection| sqlx::query_as(SQL).fetch_one(connection).await)?;
+    Ok(Head { position, event_nid, name_nid })
+}
+
+async fn load_names(
+    shared: &Shared,
+    transaction: &mut Transaction,
+    wanted: &BTreeSet<String>,
+) -> Result<HashMap<String, i64>> {
+    const SQL: &str = "SELECT name, name_nid FROM names WHERE name IN (SELECT value FROM json_each($1))";
+    let mut names = HashMap::with_capacity(wanted.len());
+    let mut missing = Vec::new();
+    for name in wanted {
+        match shared.names.get(name) {
+            Some(nid) => drop(names.insert(name.clone(), nid)),
+            None => missing.push(name.as_str()),
+        }
+    }
+    if !missing.is_empty() {
+        let missing = list(missing);
+        let rows: Vec<(String, i64)> =
+            db!(transaction.connection(), |connection| sqlx::query_as(SQL).bind(missing).fetch_all(connection).await)?;
+        names.extend(rows);
+    }
+    Ok(names)
+}
+
+async fn load_rooms(
+    transaction: &mut Transaction,
+    wanted: &Wanted<'_>,
+    names: &HashMap<String, i64>,
+) -> Result<HashMap<i64, Room>> {
+    const SQL: &str = "SELECT room_nid, version, revision, position, forward_extremities FROM rooms
+        WHERE room_nid IN (SELECT CAST(value AS BIGINT) FROM json_each($1))";
+    type Row = (i64, String, i64, Position, String);
+    let nids: Vec<i64> = wanted.rooms.iter().filter_map(|room_id| names.get(room_id).copied()).collect();
+    if nids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let nids = number_list(nids);
+    let rows: Vec<Row> =
+        db!(transaction.connection(), |connection| sqlx::query_as(SQL).bind(nids).fetch_all(connection).await)?;
+    let room = |(nid, version, revision, position, forward_extremities)| {
+        (nid, Room { version, revision, position, forward_extremities, changed: false })
+    };
+    Ok(rows.into_iter().map(room).collect())
+}
+
+async fn load_least_order(transaction: &mut Transaction, room_nid: i64) -> Result<i64> {
+    const SQL: &str =
+        "SELECT COALESCE(MIN(timeline_order), 0) FROM events WHERE room_nid = $1 AND timeline_order IS NOT NULL";
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(SQL).bind(room_nid).fetch_one(connection).await
+    })?)
+}
+
+async fn load_events(
+    transaction: &mut Transaction,
+    wanted: &BTreeSet<&OwnedEventId>,
+) -> Result<HashMap<OwnedEventId, Known>> {
+    const SQL: &str = "SELECT event_id, event_nid, standing, timeline_order, depth FROM events
+        WHERE event_id IN (SELECT value FROM json_each($1))";
+    type Row = (String, i64, i16, Option<i64>, i64);
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let event_ids = list(wanted.iter().map(|event_id| event_id.as_str()));
+    let rows: Vec<Row> =
+        db!(transaction.connection(), |connection| sqlx::query_as(SQL).bind(event_ids).fetch_all(connection).await)?;
+    let known = |(event_id, nid, standing, order, depth): Row| {
+        let event_id: OwnedEventId = parsed(&event_id, "events", "event_id")?;
+        Ok((event_id, Known { nid, standing, order, depth, inserting: None }))
+    };
+    rows.into_iter().map(known).collect()
+}
+
+async fn load_done(
+    transaction: &mut Transaction,
+    wanted: &BTreeSet<&str>,
+) -> Result<HashMap<ClientTransaction, OwnedEventId>> {
+    const SQL: &str = "SELECT user_id, device_id, scope, transaction_id, event_id FROM client_transactions
+        WHERE transaction_id IN (SELECT value FROM json_each($1))";
+    if wanted.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let transaction_ids = list(wanted.iter().copied());
+    let rows: Vec<(String, String, String, String, String)> = db!(transaction.connection(), |connection| {
+        sqlx::query_as(SQL).bind(transaction_ids).fetch_all(connection).await
+    })?;
+    let done = |(user_id, device_id, scope, transaction_id, event_id): (String, String, String, String, String)| {
+        let event_id = parsed(&event_id, "client_transactions", "event_id")?;
+        Ok(((user_id, device_id, scope, transaction_id), event_id))
+    };
+    rows.into_iter().map(done).collect()
+}

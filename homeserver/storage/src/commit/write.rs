@@ -1,0 +1,342 @@
+//! The rows of one batch, and writing them: a few statements of many rows each.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use rules::{Pdu, change::Position};
+use ruma::{OwnedEventId, events::room::member::MembershipState};
+
+use crate::{
+    LogEntry, Result, StoredEvent,
+    commit::{facts::Facts, historic_state::HistoricState},
+    database::Transaction,
+    dialect::{db, event_id_list, without_nul},
+    insert::{Insert, Value, row},
+};
+
+static NAMES: Insert = Insert::new("names (name_nid, name)", 2, "");
+static EVENTS: Insert = Insert::new(
+    "events (event_nid, event_id, room_nid, type_nid, state_key_nid, sender_nid, depth, origin_server_ts, standing,
+        reason, timeline_order, state_base, json)",
+    13,
+    "",
+);
+static AUTH_EVENTS: Insert = Insert::new("event_auth (event_nid, auth_event_id)", 2, "ON CONFLICT DO NOTHING");
+static STATE_DELTAS: Insert = Insert::new(
+    "event_state_delta (event_nid, type_nid, state_key_nid, event_id, membership)",
+    5,
+    "ON CONFLICT DO NOTHING",
+);
+static MISSING: Insert =
+    Insert::new("backward_extremities (room_nid, missing_event_id, event_nid, depth)", 4, "ON CONFLICT DO NOTHING");
+static AWAITED_REDACTIONS: Insert =
+    Insert::new("awaited_redactions (event_id, redacted_by)", 2, "ON CONFLICT DO NOTHING");
+static ROOMS: Insert = Insert::new(
+    "rooms (room_nid, version, revision, position, forward_extremities)",
+    5,
+    "ON CONFLICT (room_nid) DO UPDATE SET revision = excluded.revision, position = excluded.position,
+        forward_extremities = excluded.forward_extremities",
+);
+static STATE: Insert = Insert::new(
+    "room_state (room_nid, type_nid, state_key_nid, since, until, event_id, membership)",
+    7,
+    "ON CONFLICT (room_nid, type_nid, state_key_nid, since) DO UPDATE SET until = excluded.until,
+        event_id = excluded.event_id, membership = excluded.membership",
+);
+static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", 3, "ON CONFLICT DO NOTHING");
+static MEMBERSHIPS: Insert = Insert::new(
+    "memberships (user_nid, room_nid, membership, event_id, sender_nid, position, stripped_state, forgotten)",
+    8,
+    "ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, event_id = excluded.event_id,
+        sender_nid = excluded.sender_nid, position = excluded.position, stripped_state = excluded.stripped_state,
+        forgotten = excluded.forgotten",
+);
+static RECEIPTS: Insert = Insert::new(
+    "receipts (room_nid, user_nid, receipt_type, thread_id, event_id, ts, position)",
+    7,
+    "ON CONFLICT (room_nid, user_nid, receipt_type, thread_id) DO UPDATE SET event_id = excluded.event_id,
+        ts = excluded.ts, position = excluded.position",
+);
+static ACCOUNT_DATA: Insert = Insert::new(
+    "account_data (user_nid, room_nid, type, content, position)",
+    5,
+    "ON CONFLICT (user_nid, room_nid, type) DO UPDATE SET content = excluded.content, position = excluded.position",
+);
+static TRANSACTIONS: Insert =
+    Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id)", 5, "");
+static LOG: Insert = Insert::new("log (position, kind, room_nid, user_nid, event_id, outbound, membership)", 7, "");
+
+/// An event to be inserted.
+pub(super) struct EventRow {
+    pub(super) nid: i64,
+    pub(super) pdu: Arc<Pdu>,
+    /// Of the room, the type and the sender.
+    pub(super) names: [i64; 3],
+    pub(super) state_key_nid: Option<i64>,
+    pub(super) standing: i16,
+    pub(super) reason: Option<String>,
+    pub(super) order: Option<i64>,
+    pub(super) state_base: Option<Position>,
+}
+
+/// A stored event that gets another standing.
+pub(super) struct Upgrade {
+    pub(super) nid: i64,
+    pub(super) standing: i16,
+    pub(super) reason: Option<String>,
+    pub(super) order: Option<i64>,
+    pub(super) state_base: Option<Position>,
+}
+
+/// A stored event that loses its content.
+pub(super) struct RedactionRow {
+    pub(super) event_id: OwnedEventId,
+    pub(super) redacted_by: OwnedEventId,
+    pub(super) json: Box<str>,
+}
+
+/// A server that enters or leaves a room.
+pub(super) struct ServerRow {
+    pub(super) room_nid: i64,
+    pub(super) server_nid: i64,
+    pub(super) position: Position,
+    pub(super) present: bool,
+}
+
+/// One key of one room's state: room, event type, state key.
+pub(super) type StateKeyNids = (i64, i64, i64);
+
+/// One value of one key of a room's state.
+pub(super) struct StateRow {
+    pub(super) key: StateKeyNids,
+    pub(super) since: i64,
+    pub(super) until: Option<i64>,
+    pub(super) event_id: Option<OwnedEventId>,
+    pub(super) membership: Option<MembershipState>,
+}
+
+impl StateRow {
+    fn values(&self) -> Vec<Value> {
+        let (room_nid, type_nid, state_key_nid) = self.key;
+        let event_id = self.event_id.as_ref().map(ToString::to_string);
+        let membership = self.membership.as_ref().map(|membership| without_nul(membership.as_str()));
+        row![room_nid, type_nid, state_key_nid, self.since, self.until, event_id, membership]
+    }
+
+    pub(super) async fn insert(rows: &[Self], transaction: &mut Transaction) -> Result<()> {
+        Ok(STATE.run(transaction, rows.iter().map(Self::values).collect()).await?)
+    }
+}
+
+/// The state that a batch sets, in order.
+#[derive(Default)]
+pub(super) struct StateWrites {
+    rows: Vec<StateRow>,
+    /// The last row of each key.
+    last: HashMap<StateKeyNids, usize>,
+    /// Where stored values end: keys, and from when on they have another value.
+    ends: Vec<(StateKeyNids, i64)>,
+}
+
+impl StateWrites {
+    /// Sets a value.
+    pub(super) fn set(&mut self, row: StateRow) {
+        match self.last.get(&row.key).map(|index| &mut self.rows[*index]) {
+            Some(last) if last.since == row.since => return *last = row,
+            Some(last) => last.until = Some(row.since),
+            None => self.ends.push((row.key, row.since)),
+        }
+        self.begin(row);
+    }
+
+    /// Sets the first value of a key.
+    pub(super) fn begin(&mut self, row: StateRow) {
+        self.last.insert(row.key, self.rows.len());
+        self.rows.push(row);
+    }
+
+    async fn write(&self, transaction: &mut Transaction) -> Result<()> {
+        const END: &str = "UPDATE room_state SET until = $1
+            WHERE room_nid = $2 AND type_nid = $3 AND state_key_nid = $4 AND until IS NULL";
+        for ((room_nid, type_nid, state_key_nid), until) in &self.ends {
+            db!(transaction.connection(), |connection| {
+                let query = sqlx::query(END).bind(until).bind(room_nid).bind(type_nid).bind(state_key_nid);
+                query.execute(connection).await.map(drop)
+            })?;
+        }
+        StateRow::insert(&self.rows, transaction).await
+    }
+}
+
+/// An entry of the log, with the numbers of its names.
+pub(super) struct LogRow {
+    pub(super) room_nid: Option<i64>,
+    pub(super) user_nid: Option<i64>,
+    pub(super) entry: LogEntry,
+}
+
+/// Everything that a batch writes.
+#[derive(Default)]
+pub(super) struct Writes {
+    pub(super) names: Vec<(i64, String)>,
+    pub(super) events: Vec<EventRow>,
+    pub(super) upgrades: Vec<Upgrade>,
+    pub(super) auth_events: Vec<Vec<Value>>,
+    pub(super) state_deltas: Vec<Vec<Value>>,
+    /// Events that nobody misses any more.
+    pub(super) arrived: Vec<OwnedEventId>,
+    /// Missing events, by room and by the number of the event that names them; with its depth.
+    pub(super) missing: BTreeMap<(i64, OwnedEventId, i64), i64>,
+    pub(super) state: StateWrites,
+    pub(super) historic: Vec<HistoricState>,
+    pub(super) servers: Vec<ServerRow>,
+    pub(super) memberships: BTreeMap<(i64, i64), Vec<Value>>,
+    pub(super) receipts: BTreeMap<(i64, i64, String, String), Vec<Value>>,
+    pub(super) account_data: BTreeMap<(i64, i64, String), Vec<Value>>,
+    pub(super) redactions: Vec<RedactionRow>,
+    pub(super) awaited_redactions: Vec<Vec<Value>>,
+    pub(super) transactions: Vec<Vec<Value>>,
+    pub(super) log: Vec<LogRow>,
+    /// New live events, for the cache.
+    pub(super) live: Vec<Arc<StoredEvent>>,
+    /// Stored events that change, for the cache.
+    pub(super) altered: Vec<OwnedEventId>,
+}
+
+impl Writes {
+    /// Writes everything but what [`Writes::live`] and [`Writes::altered`] are for.
+    pub(super) async fn write(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
+        let names = std::mem::take(&mut self.names).into_iter().map(|(nid, name)| row![nid, name]).collect();
+        NAMES.run(transaction, names).await?;
+        self.write_events(transaction).await?;
+        self.write_rooms(facts, transaction).await?;
+        self.state.write(transaction).await?;
+        for historic in &self.historic {
+            historic.write(transaction).await?;
+        }
+        self.write_servers(transaction).await?;
+        MEMBERSHIPS.run(transaction, std::mem::take(&mut self.memberships).into_values().collect()).await?;
+        RECEIPTS.run(transaction, std::mem::take(&mut self.receipts).into_values().collect()).await?;
+        ACCOUNT_DATA.run(transaction, std::mem::take(&mut self.account_data).into_values().collect()).await?;
+        TRANSACTIONS.run(transaction, std::mem::take(&mut self.transactions)).await?;
+        LOG.run(transaction, self.log.iter().map(log_values).collect()).await?;
+        write_head(facts, transaction).await
+    }
+
+    async fn write_events(&mut self, transaction: &mut Transaction) -> Result<()> {
+        EVENTS.run(transaction, self.events.iter().map(event_values).collect()).await?;
+        for upgrade in &self.upgrades {
+            upgrade.write(transaction).await?;
+        }
+        AUTH_EVENTS.run(transaction, std::mem::take(&mut self.auth_events)).await?;
+        STATE_DELTAS.run(transaction, std::mem::take(&mut self.state_deltas)).await?;
+        if !self.arrived.is_empty() {
+            const FOUND: &str = "DELETE FROM backward_extremities
+                WHERE missing_event_id IN (SELECT value FROM json_each($1))";
+            let arrived = event_id_list(&self.arrived);
+            db!(transaction.connection(), |connection| {
+                sqlx::query(FOUND).bind(arrived).execute(connection).await.map(drop)
+            })?;
+        }
+        let missing = std::mem::take(&mut self.missing).into_iter();
+        let missing = missing.map(|((room_nid, missing, nid), depth)| row![room_nid, missing.as_str(), nid, depth]);
+        MISSING.run(transaction, missing.collect()).await?;
+        AWAITED_REDACTIONS.run(transaction, std::mem::take(&mut self.awaited_redactions)).await?;
+        for redaction in &self.redactions {
+            redaction.write(transaction).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_rooms(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
+        let changed: BTreeMap<_, _> = facts.rooms.iter().filter(|(_, room)| room.changed).collect();
+        let rows = changed.into_iter().map(|(nid, room)| {
+            let (version, extremities) = (room.version.as_str(), room.forward_extremities.as_str());
+            row![*nid, version, room.revision, room.position, extremities]
+        });
+        Ok(ROOMS.run(transaction, rows.collect()).await?)
+    }
+
+    async fn write_servers(&mut self, transaction: &mut Transaction) -> Result<()> {
+        const LEAVES: &str =
+            "UPDATE room_servers SET until = $1 WHERE room_nid = $2 AND server_nid = $3 AND until IS NULL";
+        let mut enter = Vec::new();
+        for server in std::mem::take(&mut self.servers) {
+            if server.present {
+                enter.push(row![server.room_nid, server.server_nid, server.position]);
+                continue;
+            }
+            SERVERS.run(transaction, std::mem::take(&mut enter)).await?;
+            db!(transaction.connection(), |connection| {
+                let query = sqlx::query(LEAVES).bind(server.position).bind(server.room_nid).bind(server.server_nid);
+                query.execute(connection).await.map(drop)
+            })?;
+        }
+        Ok(SERVERS.run(transaction, enter).await?)
+    }
+}
+
+impl Upgrade {
+    async fn write(&self, transaction: &mut Transaction) -> Result<()> {
+        const SQL: &str = "UPDATE events SET standing = $2, reason = $3, timeline_order = $4, state_base = $5
+            WHERE event_nid = $1";
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(self.nid).bind(self.standing).bind(&self.reason);
+            query.bind(self.order).bind(self.state_base).execute(connection).await.map(drop)
+        })?;
+        Ok(())
+    }
+}
+
+impl RedactionRow {
+    async fn write(&self, transaction: &mut Transaction) -> Result<()> {
+        const SQL: &str = "UPDATE events SET json = $2, redacted_by = COALESCE(redacted_by, $3) WHERE event_id = $1";
+        const COME: &str = "DELETE FROM awaited_redactions WHERE event_id = $1";
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(self.event_id.as_str()).bind(&*self.json);
+            query.bind(self.redacted_by.as_str()).execute(connection).await.map(drop)
+        })?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(COME).bind(self.event_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        Ok(())
+    }
+}
+
+fn event_values(event: &EventRow) -> Vec<Value> {
+    let (pdu, [room_nid, type_nid, sender_nid]) = (&event.pdu, event.names);
+    row![
+        event.nid,
+        pdu.event_id.as_str(),
+        room_nid,
+        type_nid,
+        event.state_key_nid,
+        sender_nid,
+        pdu.depth as i64,
+        i64::from(pdu.origin_server_ts.0),
+        i64::from(event.standing),
+        event.reason.clone(),
+        event.order,
+        event.state_base,
+        &*pdu.json
+    ]
+}
+
+fn log_values(row: &LogRow) -> Vec<Value> {
+    let entry = &row.entry;
+    let event_id = entry.event_id.as_ref().map(ToString::to_string);
+    let membership = entry.membership.as_ref().map(|membership| without_nul(membership.as_str()));
+    row![entry.position, entry.kind.code(), row.room_nid, row.user_nid, event_id, entry.outbound, membership]
+}
+
+async fn write_head(facts: &Facts, transaction: &mut Transaction) -> Result<()> {
+    const SQL: &str = "UPDATE log_head SET position = $1, event_nid = $2, name_nid = $3";
+    let head = facts.head;
+    db!(transaction.connection(), |connection| {
+        let query = sqlx::query(SQL).bind(head.position).bind(head.event_nid).bind(head.name_nid);
+        query.execute(connection).await.map(drop)
+    })?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! What can go wrong, and what a failure means for what comes after it.
+
+use std::sync::Arc;
+
+/// Why a database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The URL names no database that this server knows.
+    #[error("the database URL {url:?} is not understood: {reason}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    Url {
+        /// The URL, without its password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The database does not answer, or refuses.
+    #[error("cannot open the database: {0}")]
+    Connect(#[source] sqlx::Error),
+    /// The tables could not be brought up to date.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+    /// Remnants of a database lie where the file should be: somebody moved or deleted the file itself.
+    #[error("{path} is missing, but {remnant} exists; restore the database file, or remove the remnant to start anew")]
+    MissingDatabase {
+        /// Where the database should be.
+        path: String,
+        /// What is there instead.
+        remnant: String,
+    },
+    /// The database does not promise what was asked of it.
+    #[error("the database would not keep acknowledged data: its {setting} is {value:?}, but must be {expected:?}")]
+    Durability {
+        /// The database's setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// The tables could not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// Why something could not be read or written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The database does not answer, or refuses; trying again later may help.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] Arc<sqlx::Error>),
+    /// What is stored cannot be what was stored.
+    #[error("corrupt row in the database: {table}.{column} of {row}: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// Which row.
+        row: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value holds a NUL character or is too long, so that it cannot be stored, nor be found.
+    #[error("{0} holds a NUL character or is too long to be stored")]
+    Unstorable(&'static str),
+    /// A change names an event that is not stored and has to be.
+    #[error("a change names the event {0}, which is not stored")]
+    NotStored(ruma::OwnedEventId),
+    /// The storage was closed.
+    #[error("the storage is closed")]
+    Closed,
+    /// A write to the disk failed: nothing is acknowledged any more until the server is restarted.
+    #[error("the storage is read-only since a write to the disk failed; check the disk and restart the server")]
+    ReadOnly,
+}
+
+impl StorageError {
+    /// A stored value that cannot be read.
+    pub(crate) fn corrupt(
+        table: &'static str,
+        column: &'static str,
+        row: impl Into<String>,
+        reason: impl ToString,
+    ) -> Self {
+        Self::Corrupt { table, column, row: row.into(), reason: reason.to_string() }
+    }
+
+    /// What the failure means for what comes after it.
+    pub(crate) fn failure(&self) -> Failure {
+        match self {
+            Self::Unavailable(error) => Failure::of(error),
+            _ => Failure::Refused,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolClosed => Self::Closed,
+            error => Self::Unavailable(Arc::new(error)),
+        }
+    }
+}
+
+/// What a failed transaction means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Another one got in the way; the same again may succeed.
+    Collision,
+    /// The connection broke.
+    Disconnected,
+    /// What was to be written is refused; the rest of a batch may be fine.
+    Refused,
+    /// There is no room left; when there is again, all is well.
+    Full,
+    /// The disk failed: what it holds is uncertain.
+    Disk,
+}
+
+impl Failure {
+    fn of(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Self::Disconnected,
+            sqlx::Error::Database(error) => error.code().map_or(Self::Refused, |code| Self::of_code(&code)),
+            _ => Self::Refused,
+        }
+    }
+
+    /// PostgreSQL's codes have five characters, SQLite's are numbers whose lowest byte is the kind of error.
+    fn of_code(code: &str) -> Self {
+        match code {
+            "40001" | "40P01" | "55P03" => Self::Collision,
+            "53100" => Self::Full,
+            // The administrator or a crash ends the session; or the server is starting up.
+            "57P01" | "57P02" | "57P03" | "08000" | "08003" | "08006" => Self::Disconnected,
+            "58030" | "XX001" | "XX002" => Self::Disk,
+            code if code.len() == 5 => Self::Refused,
+            code => match code.parse::<u32>().unwrap_or(0) & 0xff {
+                5 | 6 => Self::Collision,
+                13 => Self::Full,
+                // I/O error, corrupt, read-only file, cannot open, not a database.
+                8 | 10 | 11 | 14 | 26 => Self::Disk,
+                _ => Self::Refused,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Failure;
+
+    #[test]
+    fn codes_of_both_databases_are_told_apart() {
+        assert_eq!(Failure::of_code("40001"), Failure::Collision);
+        assert_eq!(Failure::of_code("23505"), Failure::Refused);
+        assert_eq!(Failure::of_code("2067"), Failure::Refused, "SQLITE_CONSTRAINT_UNIQUE");
+        assert_eq!(Failure::of_code("1034"), Failure::Disk, "SQLITE_IOERR_FSYNC");
+        assert_eq!(Failure::of_code("13"), Failure::Full);
+        assert_eq!(Failure::of_code("517"), Failure::Collision, "SQLITE_BUSY_SNAPSHOT");
+    }
+}
