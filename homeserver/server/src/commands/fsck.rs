@@ -1,0 +1,27 @@
+//! `nudge fsck`.
+
+use std::process::ExitCode;
+
+use super::{Outcome, with_configuration};
+use crate::{configuration::Sources, wiring};
+
+pub(crate) fn run(sources: &Sources) -> Outcome {
+    with_configuration(sources, async |loaded| {
+        let database = loaded.configuration.database();
+        if let Some(missing) = database.sqlite_file().filter(|file| !file.exists()) {
+            return Err(format!("there is no database at {}", missing.display()).into());
+        }
+        let storage = wiring::open_storage(&loaded.configuration).await?;
+        let violations = storage.fsck().await?;
+        storage.close().await;
+        if violations.is_empty() {
+            println!("{database} is consistent");
+            return Ok(ExitCode::SUCCESS);
+        }
+        for violation in &violations {
+            println!("{violation}");
+        }
+        println!("{database} violates its invariants in {} places", violations.len());
+        Ok(ExitCode::FAILURE)
+    })
+}

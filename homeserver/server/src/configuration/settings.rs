@@ -1,0 +1,201 @@
+//! All settings. This one table feeds the parsers of file, environment and flags, the help, the example file and
+//! `docs/configuration.md`: the doc comments below are what operators read.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use ruma::{OwnedServerName, RoomVersionId};
+
+use super::{
+    layers::Layers,
+    network::Network,
+    problem::Problems,
+    value::{
+        DatabaseUrl, Durability, Filter, Lifetime, List, LogFormat, Overrides, PasswordHashing, RegistrationMode,
+        Secret, Value, WebAddress,
+    },
+};
+
+/// What there is to know about one setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Its name in the file, with its section: `federation.listen`.
+    pub key: &'static str,
+    /// What its values look like.
+    pub shape: &'static str,
+    /// The default as text; empty when there is none.
+    pub default: &'static str,
+    /// A value in TOML.
+    pub example: &'static str,
+    /// What it is for; lines start with a space.
+    pub text: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Its flag.
+    pub flag: Option<Flag>,
+}
+
+/// The flag of a setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Without the dashes.
+    pub name: &'static str,
+    /// What stands for the value in the help.
+    pub value_name: &'static str,
+}
+
+impl Setting {
+    /// The section and the name inside of it.
+    pub fn section_and_name(&self) -> (&'static str, &'static str) {
+        self.key.rsplit_once('.').unwrap_or(("", self.key))
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("NUDGE_{}", self.key.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// The text line by line.
+    pub fn lines(&self) -> impl Iterator<Item = &'static str> {
+        self.text.lines().map(str::trim)
+    }
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $text:literal])+
+        $field:ident: $kind:ty = $default:literal, $key:literal, example $example:literal $(, flag $flag:literal $value_name:literal)?;
+    )+) => {
+        /// All settings, typed. Fields are named after their keys.
+        #[derive(Clone, Debug)]
+        pub struct Configuration { $($(#[doc = $text])+ pub $field: $kind,)+ }
+
+        /// All settings, described.
+        pub static SETTINGS: &[Setting] = &[$(Setting {
+            key: $key,
+            shape: <$kind as Value>::SHAPE,
+            default: $default,
+            example: $example,
+            text: concat!($($text, "\n"),+),
+            secret: <$kind as Value>::SECRET,
+            flag: settings!(@flag $($flag $value_name)?),
+        }),+];
+
+        impl Configuration {
+            /// Types what was given; `None` when problems were added.
+            pub(super) fn read(layers: &Layers, problems: &mut Problems) -> Option<Self> {
+                $(let $field = layers.read::<$kind>($key, $default, problems);)+
+                Some(Self { $($field: $field?),+ })
+            }
+        }
+    };
+    (@flag) => { None };
+    (@flag $name:literal $value_name:literal) => { Some(Flag { name: $name, value_name: $value_name }) };
+}
+
+settings! {
+    /// The name of this server: the part behind the colon in user ids. It can never be changed, because every user id
+    /// and every signature holds it. Required in a configuration file; without a file it is `localhost`.
+    server_name: OwnedServerName = "", "server_name", example "\"example.org\"", flag "server-name" "NAME";
+    /// The folder for the signing key and, unless `database.url` says otherwise, the database. Relative to the
+    /// working directory. Back it up.
+    data_dir: PathBuf = "nudge-data", "data_dir", example "\"/var/lib/nudge\"", flag "data-dir" "DIR";
+    /// Where clients and reverse proxies connect, over plain HTTP. Other servers are answered here too unless
+    /// `federation.listen` is set.
+    listen: SocketAddr = "127.0.0.1:8008", "listen", example "\"127.0.0.1:8008\"", flag "listen" "ADDRESS:PORT";
+
+    /// The database. By default an SQLite database in the file `nudge.db` in `data_dir`.
+    database_url: Option<DatabaseUrl> = "", "database.url", example "\"postgres://nudge@localhost/nudge\"", flag "database-url" "URL";
+    /// What a power loss may take: `full` flushes each commit to the disk before it is acknowledged, and loses nothing;
+    /// `relaxed` is faster and may lose the last moments, but never the consistency of the database.
+    database_durability: Durability = "full", "database.durability", example "\"full\"";
+
+    /// Who may create an account: everybody (`open`), whoever has a registration token (`token`), nobody (`closed`).
+    /// `nudge user create` and `nudge registration-token create` work in any case. Without a configuration file
+    /// registration is open as long as only this machine can connect.
+    registration_mode: RegistrationMode = "closed", "registration.mode", example "\"token\"", flag "registration" "open|token|closed";
+    /// A registration token that may be used any number of times. At least 12 of the characters `A-Z a-z 0-9 . _ ~ -`.
+    /// Needs `registration.mode = "token"`.
+    registration_token: Option<Secret> = "", "registration.token", example "\"a long random text\"";
+    /// A file that holds that token, instead of `registration.token`.
+    registration_token_file: Option<PathBuf> = "", "registration.token_file", example "\"/run/secrets/nudge-registration-token\"";
+
+    /// Where other servers connect, when not at `listen`.
+    federation_listen: Option<SocketAddr> = "", "federation.listen", example "\"0.0.0.0:8448\"", flag "federation-listen" "ADDRESS:PORT";
+    /// The certificate for `federation.listen`, with its chain, as PEM. Without it `federation.listen` speaks plain HTTP
+    /// and needs a reverse proxy. Read again upon SIGHUP.
+    federation_certificate_file: Option<PathBuf> = "", "federation.certificate_file", example "\"/etc/nudge/certificate.pem\"";
+    /// The private key of that certificate, as PEM.
+    federation_private_key_file: Option<PathBuf> = "", "federation.private_key_file", example "\"/etc/nudge/private-key.pem\"";
+    /// Certificate authorities, as PEM files, to be trusted for other servers in addition to the usual ones.
+    federation_extra_certificate_authorities: List<PathBuf> = "", "federation.extra_certificate_authorities", example "[\"/etc/nudge/our-own-authority.pem\"]";
+    /// Where to connect for a server name, instead of looking it up. The name is still what certificates are checked
+    /// for.
+    federation_overrides: Overrides = "", "federation.overrides", example "{ \"hs2.example.org\" = \"192.0.2.2:8448\" }";
+    /// Networks that would be refused because they are not public, but may be connected to when another server's name
+    /// leads there. Without a configuration file that is this machine itself.
+    federation_allow_private_addresses: List<Network> = "", "federation.allow_private_addresses", example "[\"192.168.0.0/16\"]";
+    /// Servers that are asked for the keys of servers that do not answer themselves.
+    federation_trusted_notaries: List<OwnedServerName> = "", "federation.trusted_notaries", example "[\"matrix.org\"]";
+
+    /// The version of new rooms when the client names none.
+    rooms_default_version: RoomVersionId = "12", "rooms.default_version", example "\"12\"";
+
+    /// Whether clients that ask too often are told to wait. Turn it off for tests only.
+    rate_limits_enabled: bool = "true", "rate_limits.enabled", example "true", flag "rate-limits" "on|off";
+
+    /// Where clients reach this server, when that is not the address of `server_name`: the answer to
+    /// `/.well-known/matrix/client`.
+    well_known_client_base_url: Option<WebAddress> = "", "well_known.client_base_url", example "\"https://matrix.example.org\"";
+    /// Where other servers reach this server, when that is not port 8448 of `server_name`: the answer to
+    /// `/.well-known/matrix/server`.
+    well_known_server: Option<OwnedServerName> = "", "well_known.server", example "\"matrix.example.org:443\"";
+
+    /// How much work it is to guess a password from its stored hash. `cheap` is for tests only.
+    accounts_password_hashing: PasswordHashing = "strong", "accounts.password_hashing", example "\"strong\"";
+    /// How long an access token lives when the client can refresh it. Tokens of other clients live until they log out.
+    accounts_access_token_lifetime: Lifetime = "1h", "accounts.access_token_lifetime", example "\"12h\"";
+
+    /// Reverse proxies whose `X-Forwarded-For` header is believed. Rate limits and the list of a user's devices need it.
+    network_trusted_proxies: List<Network> = "", "network.trusted_proxies", example "[\"127.0.0.1\", \"::1\"]";
+
+    /// How log lines look: for eyes (`human`) or for machines (`json`). They go to the standard error stream.
+    log_format: LogFormat = "human", "log.format", example "\"human\"";
+    /// Which log lines are written: a level (`error`, `warn`, `info`, `debug`, `trace`), and other levels for parts of
+    /// the program.
+    log_filter: Filter = "info,ruma_state_res=warn,sqlx=warn", "log.filter", example "\"info,ruma_state_res=warn,sqlx=warn\"";
+
+    /// Where Prometheus collects `/metrics`; also answers `/health` and `/ready`. Do not let the public in.
+    metrics_listen: Option<SocketAddr> = "", "metrics.listen", example "\"127.0.0.1:9008\"";
+}
+
+/// What the sections are about.
+pub(super) static SECTIONS: &[(&str, &str)] = &[
+    ("", "The server"),
+    ("database", "The database"),
+    ("registration", "Who may create an account"),
+    ("federation", "Other servers"),
+    ("rooms", "Rooms"),
+    ("rate_limits", "Rate limits"),
+    ("well_known", "How others find this server"),
+    ("accounts", "Accounts"),
+    ("network", "Reverse proxies"),
+    ("log", "Logs"),
+    ("metrics", "Metrics"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_can_be_read_and_every_setting_has_a_section() {
+        let mut layers = Layers::default();
+        layers.add_default("server_name", "localhost");
+        let mut problems = Problems::default();
+        assert!(Configuration::read(&layers, &mut problems).is_some(), "{problems}");
+        for setting in SETTINGS {
+            let (section, _) = setting.section_and_name();
+            assert!(SECTIONS.iter().any(|(name, _)| *name == section), "{}", setting.key);
+        }
+    }
+}

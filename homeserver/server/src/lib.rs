@@ -1,0 +1,21 @@
+//! The homeserver as one program: configuration, command line, wiring, listeners, logs, metrics, and its end.
+//!
+//! The binary `nudge` is [`cli::run`].
+
+pub mod cli;
+mod commands;
+pub mod configuration;
+pub mod data_directory;
+pub mod doors;
+mod greeting;
+mod health;
+pub mod listen;
+mod logging;
+mod metrics;
+mod registration_token;
+mod serve;
+pub mod signing_key;
+pub mod stopping;
+pub mod tls;
+mod wiring;
+pub mod world;

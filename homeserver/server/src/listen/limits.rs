@@ -1,0 +1,59 @@
+//! How patient and how roomy a listener is.
+
+use std::time::Duration;
+
+use crate::metrics::open_files_max;
+
+/// Limits of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections may be open.
+    pub connections_max: usize,
+    /// How many of them to one address that is neither this machine nor a trusted proxy. A household or an office may
+    /// share an address, and each of its clients keeps a few connections.
+    pub connections_per_address_max: usize,
+    /// From connecting, or from the end of the last answer, to the end of a request's head. It is also how long an
+    /// idle connection is kept, since the first byte of a head cannot be told from its last by who waits for it.
+    pub head_timeout: Duration,
+    /// Between two pieces of a request's body.
+    pub body_idle_timeout: Duration,
+    /// For a whole request's body: a large transaction over a slow line.
+    pub body_timeout: Duration,
+    /// How long the other end may leave an answer unread before the next piece of it.
+    pub write_timeout: Duration,
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long requests in flight may take to finish once the server stops.
+    pub drain_timeout: Duration,
+}
+
+/// 10,000 idle long polls cost 65 MB.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// File descriptors that are kept for the database, for calls to other servers, and for logs.
+const FILES_RESERVED: u64 = 128;
+
+impl Limits {
+    /// Limits for one of `listeners` that share this process's file descriptors.
+    pub fn share(listeners: usize) -> Self {
+        // The connections may take three quarters when there is so little that the reserve would leave nothing.
+        let files = open_files_max().map_or(u64::MAX, |max| max.saturating_sub(FILES_RESERVED).max(max / 4 * 3));
+        let connections = usize::try_from(files).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
+        Self { connections_max: (connections / listeners.max(1)).max(1), ..Self::default() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX,
+            connections_per_address_max: 256,
+            head_timeout: Duration::from_secs(20),
+            body_idle_timeout: Duration::from_secs(20),
+            body_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(8),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Serving: from the first socket to the last.
+
+use std::{io::Write, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use axum::Router;
+use futures_util::FutureExt;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    task::JoinSet,
+};
+
+use crate::{
+    configuration::{Configuration, Loaded, Network, WebAddress},
+    data_directory::Use,
+    doors::{Doors, FEDERATION_PATHS},
+    greeting::{Addresses, greeting},
+    health,
+    listen::{Limits, Listener},
+    metrics, registration_token,
+    stopping::{self, Stopping},
+    tls::Certificate,
+    wiring::{self, House, StartError},
+    world,
+};
+
+/// What is left of the ten seconds that a stop may take, after [`Limits::drain_timeout`].
+const SENDER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A delivery loop that fell over is picked up again, but not in a tight loop.
+const SENDER_RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Serves until a signal says to stop.
+pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
+    let configuration = &loaded.configuration;
+    let mut signals = Signals::new()?;
+    let metrics_handle = metrics::start();
+    tokio::spawn(metrics::tidy_up(metrics_handle.clone()));
+    let sockets = Sockets::bind(configuration).await?;
+    let certificate = wiring::certificate(configuration)?;
+    let house = House::open(configuration, &world::system(), Use::Serving).await?;
+    registration_token::settle(configuration, &house).await?;
+
+    let (stop, stopping) = stopping::channel();
+    // Nobody has to read it.
+    let _ = std::io::stdout().write_all(greeting(loaded, house.storage.backend(), &sockets.addresses()?).as_bytes());
+    for notice in &loaded.notices {
+        tracing::warn!("{notice}");
+    }
+    let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
+    let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
+    let mut listeners = sockets.serve(configuration, doors, certificate.clone(), &stopping);
+    tracing::info!(server.name = %configuration.server_name, database = house.storage.backend(), "started");
+
+    signals.stop_asked(certificate.as_ref()).await;
+    tracing::info!("stopping");
+    stop.now();
+    house.engine.stop();
+    tokio::select! {
+        () = async { while listeners.join_next().await.is_some() {} } => {}
+        () = signals.stop_asked(None) => tracing::warn!("asked twice to stop: not waiting for requests in flight"),
+    }
+    if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut sender).await.is_err() {
+        sender.abort();
+    }
+    house.storage.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Delivers to other servers until the end, whatever happens in between.
+async fn deliver(sender: outbound::Sender, stopping: Stopping) {
+    loop {
+        if AssertUnwindSafe(sender.clone().run(stopping.asked())).catch_unwind().await.is_ok() {
+            return;
+        }
+        ::metrics::counter!("task_panics_total", "task" => "sender").increment(1);
+        tracing::error!("delivery to other servers fell over; starting it again");
+        tokio::time::sleep(SENDER_RESTART_PAUSE).await;
+    }
+}
+
+/// SIGTERM and SIGINT stop the server, SIGHUP has it read its certificate again.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, StartError> {
+        let catch = |kind| signal(kind).map_err(StartError::Signals);
+        Ok(Self {
+            terminate: catch(SignalKind::terminate())?,
+            interrupt: catch(SignalKind::interrupt())?,
+            hang_up: catch(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop_asked(&mut self, certificate: Option<&Certificate>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => match certificate.map(Certificate::reload) {
+                    Some(Ok(())) => tracing::info!("read the certificate again"),
+                    Some(Err(error)) => tracing::error!(%error, "keeping the old certificate"),
+                    None => tracing::info!("there is no certificate to read again"),
+                },
+            }
+        }
+    }
+}
+
+/// The routers behind each kind of listener.
+struct OpenDoors {
+    client: Doors,
+    federation: Doors,
+    metrics: Doors,
+}
+
+impl OpenDoors {
+    fn new(configuration: &Configuration, house: &House, stopping: &Stopping, metrics: Router) -> Self {
+        let client_options = client_api::Options {
+            rate_limits: configuration.rate_limits_enabled,
+            well_known_base_url: configuration.well_known_client_base_url.as_ref().map(|WebAddress(url)| url.clone()),
+        };
+        let federation_options =
+            inbound::Options { well_known_server: configuration.well_known_server.as_ref().map(ToString::to_string) };
+        let health = health::router(house.storage.clone(), stopping.clone());
+        let federation = inbound::router(house.engine.clone(), federation_options);
+        let client = Doors::new(client_api::router(house.engine.clone(), client_options));
+        Self {
+            client: client.with(FEDERATION_PATHS, federation.clone()).with(health::PATHS, health.clone()),
+            federation: Doors::new(federation),
+            metrics: Doors::new(metrics).with(health::PATHS, health),
+        }
+    }
+}
+
+/// Bound, but nobody is let in yet.
+struct Sockets {
+    client: TcpListener,
+    federation: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Sockets {
+    async fn bind(configuration: &Configuration) -> Result<Self, StartError> {
+        Ok(Self {
+            client: bind("listen", configuration.listen).await?,
+            federation: bind_if("federation.listen", configuration.federation_listen).await?,
+            metrics: bind_if("metrics.listen", configuration.metrics_listen).await?,
+        })
+    }
+
+    /// As the system has chosen them, where a port was 0.
+    fn addresses(&self) -> Result<Addresses, StartError> {
+        let address = |setting, socket: &TcpListener| {
+            socket.local_addr().map_err(|error| {
+                let address = SocketAddr::from(([0, 0, 0, 0], 0));
+                StartError::Listen { setting, address, error }
+            })
+        };
+        Ok(Addresses {
+            client: address("listen", &self.client)?,
+            federation: self.federation.as_ref().map(|socket| address("federation.listen", socket)).transpose()?,
+            metrics: self.metrics.as_ref().map(|socket| address("metrics.listen", socket)).transpose()?,
+        })
+    }
+
+    fn serve(
+        self,
+        configuration: &Configuration,
+        doors: OpenDoors,
+        certificate: Option<Certificate>,
+        stopping: &Stopping,
+    ) -> JoinSet<()> {
+        let trusted_proxies: Arc<[Network]> = configuration.network_trusted_proxies.0.clone().into();
+        let all = [
+            ("client", Some(self.client), doors.client, None),
+            ("federation", self.federation, doors.federation, certificate),
+            ("metrics", self.metrics, doors.metrics, None),
+        ];
+        let count = all.iter().filter(|(_, socket, _, _)| socket.is_some()).count();
+        let mut listeners = JoinSet::new();
+        for (name, socket, doors, certificate) in all {
+            let Some(socket) = socket else { continue };
+            let trusted_proxies = trusted_proxies.clone();
+            let listener = Listener { name, doors, certificate, trusted_proxies, limits: Limits::share(count) };
+            listeners.spawn(listener.serve(socket, stopping.clone()));
+        }
+        listeners
+    }
+}
+
+async fn bind_if(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    match address {
+        Some(address) => bind(setting, address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
+}

@@ -1,0 +1,157 @@
+//! Puts the house together, from the cellar to the roof. That this is a straight line is the proof that there is no
+//! cycle.
+
+use std::{net::IpAddr, sync::Arc, thread::available_parallelism};
+
+use engine::Engine;
+use outbound::{EgressError, EgressOptions, Federation, FederationOptions, HttpTransport, Sender, SenderOptions};
+use rules::world::World;
+use storage::{OpenError, Options, Storage, StorageError};
+
+use crate::{
+    configuration::{Configuration, Durability, Network, PasswordHashing, RegistrationMode},
+    data_directory::{DataDirectory, DataDirectoryError, Use},
+    tls::{Certificate, TlsError},
+};
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    #[error("database.url = {url}: {error}")]
+    Database {
+        url: String,
+        #[source]
+        error: OpenError,
+    },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{setting} = {address}: {error}; is another server running there?")]
+    Listen {
+        setting: &'static str,
+        address: std::net::SocketAddr,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("federation.extra_certificate_authorities: {path:?}: {error}")]
+    CertificateAuthority {
+        path: std::path::PathBuf,
+        #[source]
+        error: std::io::Error,
+    },
+    #[error("calls to other servers: {0}")]
+    Egress(#[from] EgressError),
+    #[error(
+        "registration.mode = \"token\", but there is no token: set registration.token, or run: nudge registration-token \
+         create"
+    )]
+    NoRegistrationToken,
+    #[error("the registration token cannot be remembered in data_dir: {0}")]
+    RegistrationToken(#[source] std::io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Everything but the doors.
+pub(crate) struct House {
+    pub(crate) directory: DataDirectory,
+    pub(crate) storage: Storage,
+    pub(crate) sender: Sender,
+    pub(crate) engine: Engine,
+}
+
+impl House {
+    /// Opens the data folder and the database and puts the engine above them. Delivers nothing yet.
+    pub(crate) async fn open(configuration: &Configuration, world: &World, how: Use) -> Result<Self, StartError> {
+        let directory = DataDirectory::open(configuration, world, how)?;
+        let key = Arc::new(directory.signing_key(configuration)?);
+        let storage = open_storage(configuration).await?;
+        if storage.head() != rules::change::Position::default() {
+            directory.database_holds_data()?;
+        }
+        let transport = HttpTransport::new(egress(configuration)?, configuration.server_name.clone(), world.clone())?;
+        let federation = Federation::new(FederationOptions {
+            key,
+            storage: storage.clone(),
+            transport: Arc::new(transport),
+            world: world.clone(),
+            notaries: configuration.federation_trusted_notaries.0.clone(),
+        });
+        let sender = Sender::new(federation.clone(), SenderOptions::default());
+        let settings = engine_settings(configuration);
+        let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
+        Ok(Self { directory, storage, sender, engine })
+    }
+}
+
+/// Opens the database alone.
+pub(crate) async fn open_storage(configuration: &Configuration) -> Result<Storage, StartError> {
+    let url = configuration.database();
+    let options = Options {
+        url: url.reveal().to_owned(),
+        durability: match configuration.database_durability {
+            Durability::Full => storage::Durability::Full,
+            Durability::Relaxed => storage::Durability::Relaxed,
+        },
+        // Readers wait for the disk as often as for a core.
+        read_connections: available_parallelism().map_or(2, |cores| cores.get() as u32).clamp(2, 16) * 2,
+        server_name: configuration.server_name.clone(),
+    };
+    Storage::open(&options).await.map_err(|error| StartError::Database { url: url.to_string(), error })
+}
+
+/// The certificate of the federation listener, if there is one.
+pub(crate) fn certificate(configuration: &Configuration) -> Result<Option<Certificate>, TlsError> {
+    match (&configuration.federation_certificate_file, &configuration.federation_private_key_file) {
+        (Some(certificate), Some(key)) => Certificate::load(certificate.clone(), key.clone()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn egress(configuration: &Configuration) -> Result<EgressOptions, StartError> {
+    let authorities = configuration.federation_extra_certificate_authorities.0.iter().map(|path| {
+        std::fs::read(path).map_err(|error| StartError::CertificateAuthority { path: path.clone(), error })
+    });
+    let networks = configuration.federation_allow_private_addresses.0.iter().map(outbound_network);
+    Ok(EgressOptions {
+        extra_root_certificates_pem: authorities.collect::<Result<_, _>>()?,
+        overrides: configuration.federation_overrides.0.clone().into_iter().collect(),
+        allow_private_addresses: networks.collect(),
+        user_agent: concat!("Nudge/", env!("CARGO_PKG_VERSION")).to_owned(),
+    })
+}
+
+fn outbound_network(network: &Network) -> outbound::Network {
+    network.to_string().parse().expect("both packages read networks in the same notation")
+}
+
+fn engine_settings(configuration: &Configuration) -> engine::Settings {
+    let lifetime = configuration.accounts_access_token_lifetime.0;
+    engine::Settings {
+        server_name: configuration.server_name.clone(),
+        registration: match configuration.registration_mode {
+            RegistrationMode::Open => engine::Registration::Open,
+            RegistrationMode::Token => engine::Registration::Token,
+            RegistrationMode::Closed => engine::Registration::Closed,
+        },
+        default_room_version: configuration.rooms_default_version.clone(),
+        access_token_lifetime_ms: u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX),
+        password_hashing: match configuration.accounts_password_hashing {
+            PasswordHashing::Strong => engine::PasswordHashing::Strong,
+            PasswordHashing::Cheap => engine::PasswordHashing::Cheap,
+        },
+    }
+}
+
+/// An address that others can connect to, for what is printed: nobody connects to `0.0.0.0`.
+pub(crate) fn reachable(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    (ip, address.port()).into()
+}

@@ -1,0 +1,141 @@
+//! Timers, caps, panics and the end of a listener.
+
+use std::time::{Duration, Instant};
+
+use homeserver_server::listen::Limits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::scene::{BIG, PATIENCE, Scene, impatient, read_all};
+
+const CLOSE: &str = "Host: a\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn s_153_whoever_says_nothing_is_sent_away() {
+    let scene = Scene::new(impatient()).await;
+    let started = Instant::now();
+    assert_eq!(read_all(&mut scene.connect().await).await, "");
+    assert!(started.elapsed() >= Duration::from_millis(250));
+}
+
+#[tokio::test]
+async fn s_153_a_slow_head_is_cut_off_however_steadily_it_trickles() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send("GET / HTTP/1.1\r\nHost: a\r\n").await;
+    let started = Instant::now();
+    while stream.write_all(b"X: y\r\n").await.is_ok() {
+        assert!(started.elapsed() < PATIENCE, "the connection should have been closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_millis(250));
+}
+
+#[tokio::test]
+async fn s_153_an_idle_connection_is_closed_after_its_answer() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(read_all(&mut stream).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn s_153_a_body_that_stops_ends_the_request() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc").await;
+    let answer = read_all(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("incomplete"), "{answer}");
+}
+
+#[tokio::test]
+async fn s_153_a_body_that_trickles_ends_the_request() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n").await;
+    let started = Instant::now();
+    while stream.write_all(b"a").await.is_ok() {
+        assert!(started.elapsed() < PATIENCE, "the connection should have been closed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_slow_body_that_arrives_in_time_is_read() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send(&format!("POST /length HTTP/1.1\r\nContent-Length: 6\r\n{CLOSE}")).await;
+    for piece in [b"ab", b"cd", b"ef"] {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(piece).await.unwrap();
+    }
+    assert!(read_all(&mut stream).await.ends_with("length 6"));
+}
+
+#[tokio::test]
+async fn s_153_who_does_not_read_the_answer_is_sent_away() {
+    let scene = Scene::new(impatient()).await;
+    let mut stream = scene.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let read = read_all(&mut stream).await.len();
+    assert!(read < BIG, "all {read} bytes were sent to somebody who did not read for long");
+}
+
+#[tokio::test]
+async fn a_head_beyond_all_measure_is_refused() {
+    let scene = Scene::new(impatient()).await;
+    let answer = scene.answer(&format!("GET / HTTP/1.1\r\nX: {}\r\n{CLOSE}", "y".repeat(200_000))).await;
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert!(scene.answer(&format!("GET / HTTP/1.1\r\n{CLOSE}")).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn r_34_beyond_the_cap_newcomers_wait_for_a_place() {
+    let scene = Scene::new(Limits { connections_max: 2, ..Limits::default() }).await;
+    let waiting = [scene.connect().await, scene.connect().await];
+    let mut newcomer = scene.send(&format!("GET / HTTP/1.1\r\n{CLOSE}")).await;
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(300), newcomer.read(&mut byte)).await;
+    assert!(early.is_err(), "nobody should have answered yet");
+    drop(waiting);
+    assert!(read_all(&mut newcomer).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn a_panic_is_one_answer_and_nothing_of_it_goes_out() {
+    let scene = Scene::new(Limits::default()).await;
+    let answer = scene.answer(&format!("GET /panic HTTP/1.1\r\n{CLOSE}")).await;
+    assert!(answer.starts_with("HTTP/1.1 500 ") && answer.contains(r#""errcode":"M_UNKNOWN""#), "{answer}");
+    assert!(!answer.contains("secret"), "{answer}");
+    assert!(scene.answer(&format!("GET / HTTP/1.1\r\n{CLOSE}")).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn s_105_only_trusted_proxies_say_who_asks() {
+    let request = format!("GET /address HTTP/1.1\r\nX-Forwarded-For: 203.0.113.9, 192.0.2.1\r\n{CLOSE}");
+    let suspicious = Scene::new(Limits::default()).await;
+    assert!(suspicious.answer(&request).await.ends_with("\r\n127.0.0.1"));
+    let trusting = Scene::with(Limits::default(), None, &["127.0.0.1"]).await;
+    assert!(trusting.answer(&request).await.ends_with("\r\n192.0.2.1"));
+    assert!(trusting.answer(&format!("GET /address HTTP/1.1\r\n{CLOSE}")).await.ends_with("\r\n127.0.0.1"));
+}
+
+#[tokio::test]
+async fn r_37_what_is_in_flight_is_finished_and_nobody_new_is_let_in() {
+    let limits = Limits { drain_timeout: PATIENCE, ..Limits::default() };
+    let scene = Scene::new(limits).await;
+    let mut busy = scene.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let mut idle = scene.connect().await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    scene.stop.now();
+    assert_eq!(read_all(&mut idle).await, "");
+    assert!(tokio::net::TcpStream::connect(scene.address).await.is_err());
+    scene.wake.notify_one();
+    assert!(read_all(&mut busy).await.ends_with("woken"));
+    tokio::time::timeout(PATIENCE, scene.serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn r_37_whoever_never_finishes_is_not_waited_for_longer() {
+    let scene = Scene::new(impatient()).await;
+    let mut stuck = scene.send("GET /never HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    scene.stop.now();
+    tokio::time::timeout(PATIENCE, scene.serving).await.unwrap().unwrap();
+    assert_eq!(read_all(&mut stuck).await, "");
+}

@@ -1,0 +1,96 @@
+//! The federation listener's certificate.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use homeserver_server::{
+    listen::Limits,
+    tls::{Certificate, TlsError},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::scene::{Scene, impatient, read_all};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/certificates").join(name)
+}
+
+fn load(certificate: &str, key: &str) -> Result<Certificate, TlsError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Certificate::load(fixture(certificate), fixture(key))
+}
+
+async fn connect(scene: &Scene, protocols: &[&[u8]]) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(fixture("authority.pem")).unwrap()).unwrap();
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, scene.connect().await).await
+}
+
+#[tokio::test]
+async fn both_protocols_are_spoken() {
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let scene = Scene::with(Limits::default(), Some(certificate), &[]).await;
+    for protocols in [&[b"http/1.1".as_slice()] as &[&[u8]], &[]] {
+        let mut stream = connect(&scene, protocols).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(read_all(&mut stream).await.ends_with("hello"));
+    }
+    let stream = connect(&scene, &[b"h2", b"http/1.1"]).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let stream = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("https://localhost/").body(String::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn s_153_a_handshake_that_does_not_come_is_not_waited_for() {
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let scene = Scene::with(impatient(), Some(certificate), &[]).await;
+    assert_eq!(read_all(&mut scene.connect().await).await, "");
+    assert!(!scene.answer("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.contains("hello"));
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_named() {
+    let error = |certificate, key| load(certificate, key).map(|_| ()).unwrap_err().to_string();
+    assert!(error("nowhere.pem", "localhost.key.pem").contains("federation.certificate_file"));
+    assert!(error("localhost.pem", "nowhere.pem").contains("federation.private_key_file"));
+    assert!(error("localhost.key.pem", "localhost.key.pem").contains("there is no certificate in it"));
+    assert!(error("localhost.pem", "localhost.pem").contains("federation.private_key_file"));
+    assert!(matches!(load("localhost.pem", "other.key.pem").map(|_| ()), Err(TlsError::Mismatch(_))));
+}
+
+#[tokio::test]
+async fn r_37_a_bad_reload_keeps_the_old_certificate() {
+    let directory = TempDir::new().unwrap();
+    let (chain, key) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
+    let copy = |name: &str, to: &Path| std::fs::copy(fixture(name), to).map(|_| ()).unwrap();
+    copy("localhost.pem", &chain);
+    copy("localhost.key.pem", &key);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let certificate = Certificate::load(chain.clone(), key.clone()).unwrap();
+    let scene = Scene::with(Limits::default(), Some(certificate.clone()), &[]).await;
+    let served = async || connect(&scene, &[]).await.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone();
+    let first = served().await;
+
+    copy("other.pem", &chain);
+    assert!(certificate.reload().is_err(), "the key is still the other one's");
+    assert_eq!(served().await, first);
+    copy("other.key.pem", &key);
+    certificate.reload().unwrap();
+    assert_ne!(served().await, first);
+}
