@@ -1,11 +1,41 @@
-//! x
-use std::{collections::HashMap, net::SocketAddr};
+//! The one HTTP client: where it may connect to, whom it believes, how much it reads, and for how long.
+//!
+//! The address policy is applied to what a name resolves to, at the moment of connecting, so that no answer of DNS
+//! gets past it; addresses written out in a URL are checked before. Nothing is ever sent without TLS.
 
+pub mod names;
+pub mod policy;
+mod resolver;
+mod tls;
+
+use std::{collections::HashMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, Url, redirect};
 use ruma::OwnedServerName;
 
-pub mod policy;
+pub use self::{names::SystemNames, policy::Network};
+use self::{
+    names::{Names, host_address},
+    policy::{AddressPolicy, Denied},
+    resolver::{PolicyResolver, Target},
+};
+use crate::{CallLimits, TransportError};
 
-pub use self::policy::Network;
+/// How long a TCP and TLS handshake may take. A server that needs longer is as good as down.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long an unused connection is kept: longer than the pause between two messages of a conversation, short enough
+/// that thousands of destinations do not hold thousands of sockets.
+const IDLE_CONNECTION: Duration = Duration::from_secs(45);
+/// Unused connections kept per server. Transactions go one at a time, other calls rarely overlap.
+const IDLE_CONNECTIONS_PER_HOST: usize = 4;
+/// How many redirects are followed where they are followed at all.
+const REDIRECTS_MAX: usize = 5;
+/// Clients kept for servers whose certificate names another host than the one to connect to. Each is a small
+/// connection pool; one that is evicted is made anew.
+const PINNED_CLIENTS_MAX: u64 = 512;
+/// How long such a client is kept unused: a bit longer than its connections.
+const PINNED_CLIENT_IDLE: Duration = Duration::from_mins(2);
 
 /// How to reach the outside.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +43,7 @@ pub struct EgressOptions {
     /// Certificate authorities to trust besides those of the operating system, each text with one or more in PEM.
     pub extra_root_certificates_pem: Vec<Vec<u8>>,
     /// Servers to be reached at a fixed address, without discovery; the names for `Host` and certificate remain.
+    /// Where the server name is an IP address, the certificate must be valid for the address given here instead.
     pub overrides: HashMap<OwnedServerName, SocketAddr>,
     /// Ranges of addresses that would be refused otherwise, such as `10.0.0.0/8`.
     pub allow_private_addresses: Vec<Network>,
@@ -39,6 +70,256 @@ pub enum EgressError {
     Resolver(String),
 }
 
-/// The one HTTP client.
+/// Where a request goes, what it says, and whom it believes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The `Host` header.
+    pub host: String,
+    /// The name or address that the certificate must be valid for, an IPv6 address in brackets.
+    pub certificate_name: String,
+    /// Where to connect, in this order, until one can be connected to.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One place to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A host name, or an IP address as a server name has it; subject to the address policy.
+    Host {
+        /// The name.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// An address that the operator has set; not subject to the policy.
+    Fixed(SocketAddr),
+}
+
+/// The one HTTP client. Cloning shares it.
 #[derive(Clone)]
-pub struct Egress {}
+pub struct Egress {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: EgressOptions,
+    policy: Arc<AddressPolicy>,
+    names: Arc<dyn Names>,
+    tls: rustls::ClientConfig,
+    /// For requests to the host that the certificate names.
+    signed: Client,
+    /// For requests that are not signed, which may be redirected.
+    unsigned: Client,
+    pinned: moka::sync::Cache<(String, Target), Client>,
+}
+
+impl Egress {
+    /// The client, resolving names by `names`.
+    pub fn new(options: EgressOptions, names: Arc<dyn Names>) -> Result<Self, EgressError> {
+        let tls = tls::client_config(&options.extra_root_certificates_pem)?;
+        let policy = Arc::new(AddressPolicy::new(options.allow_private_addresses.clone()));
+        let resolver = PolicyResolver::new(Arc::clone(&names), Arc::clone(&policy), None);
+        let signed = client(&options, tls.clone(), resolver.clone(), redirect::Policy::none())?;
+        let unsigned = client(&options, tls.clone(), resolver, redirects(Arc::clone(&policy)))?;
+        let pinned =
+            moka::sync::Cache::builder().max_capacity(PINNED_CLIENTS_MAX).time_to_idle(PINNED_CLIENT_IDLE).build();
+        Ok(Self { inner: Arc::new(Inner { options, policy, names, tls, signed, unsigned, pinned }) })
+    }
+
+    /// How this client was set up.
+    pub fn options(&self) -> &EgressOptions {
+        &self.inner.options
+    }
+
+    /// Sends a request, whose URI is a path and a query only, along a route. Follows no redirects.
+    pub async fn send(
+        &self,
+        route: &Route,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        within(limits, self.try_endpoints(route, request, limits)).await
+    }
+
+    /// Fetches an `https` URL without any authentication, following up to five redirects.
+    pub async fn get(&self, url: &str, limits: CallLimits) -> Result<http::Response<Bytes>, TransportError> {
+        let url = parse_url(url)?;
+        self.check_literal(&url)?;
+        within(limits, async { read(self.inner.unsigned.get(url).send().await, limits).await }).await
+    }
+
+    async fn try_endpoints(
+        &self,
+        route: &Route,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let mut failure = TransportError::Unreachable("no address to connect to".to_owned());
+        for endpoint in &route.endpoints {
+            let (client, url) = self.prepare(route, endpoint, request.uri())?;
+            let sending = client
+                .request(request.method().clone(), url)
+                .headers(request.headers().clone())
+                .header(http::header::HOST, &route.host)
+                .body(request.body().clone())
+                .send();
+            match sending.await {
+                // Nothing was sent, so that the next place may be tried.
+                Err(error) if error.is_connect() => failure = transport_error(error),
+                answer => return read(answer, limits).await,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The client that connects to the endpoint and checks the certificate of the route, and the URL to give it.
+    fn prepare(
+        &self,
+        route: &Route,
+        endpoint: &Endpoint,
+        path_and_query: &http::Uri,
+    ) -> Result<(Client, Url), TransportError> {
+        let (authority, target) = match endpoint {
+            Endpoint::Host { name, port } if *name == route.certificate_name => (format!("{name}:{port}"), None),
+            Endpoint::Host { name, port } => {
+                (format!("{}:{port}", route.certificate_name), Some(Target::Name(name.clone())))
+            }
+            // The client would connect to an address in the URL without asking the resolver.
+            Endpoint::Fixed(address) if host_address(&route.certificate_name).is_some() => {
+                let url = parse_url(&format!("https://{address}{path_and_query}"))?;
+                return Ok((self.inner.signed.clone(), url));
+            }
+            Endpoint::Fixed(address) => {
+                (format!("{}:{}", route.certificate_name, address.port()), Some(Target::Address(address.ip())))
+            }
+        };
+        let url = parse_url(&format!("https://{authority}{path_and_query}"))?;
+        if !matches!(endpoint, Endpoint::Fixed(_)) {
+            self.check_literal(&url)?;
+        }
+        let client = match target {
+            Some(target) => self.pinned(&route.certificate_name, target)?,
+            None => self.inner.signed.clone(),
+        };
+        Ok((client, url))
+    }
+
+    fn pinned(&self, certificate_name: &str, target: Target) -> Result<Client, TransportError> {
+        let Inner { options, policy, names, tls, pinned, .. } = &*self.inner;
+        let key = (certificate_name.to_owned(), target.clone());
+        let make = || {
+            let resolver = PolicyResolver::new(Arc::clone(names), Arc::clone(policy), Some(target));
+            client(options, tls.clone(), resolver, redirect::Policy::none())
+        };
+        pinned.try_get_with(key, make).map_err(|error| TransportError::Unreachable(error.to_string()))
+    }
+
+    /// Judges an address in a URL. It does so after the URL was parsed, which turns `0x7f.1` into `127.0.0.1`.
+    fn check_literal(&self, url: &Url) -> Result<(), TransportError> {
+        let address = url.host_str().and_then(host_address);
+        let verdict = address.map_or(Ok(()), |address| self.inner.policy.check(address));
+        verdict.map_err(|denied| TransportError::Denied(denied.to_string()))
+    }
+}
+
+fn client(
+    options: &EgressOptions,
+    tls: rustls::ClientConfig,
+    resolver: PolicyResolver,
+    redirects: redirect::Policy,
+) -> Result<Client, EgressError> {
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .https_only(true)
+        // With HTTP/2 the name of the host would come from the URL, which names what the certificate must name; with
+        // HTTP/1.1 it is ours to set.
+        .http1_only()
+        .no_proxy()
+        .dns_resolver(resolver)
+        .redirect(redirects)
+        .referer(false)
+        .user_agent(&options.user_agent)
+        .connect_timeout(CONNECT_DEADLINE)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+        .build()
+        .map_err(|error| EgressError::Client(chain(&error)))
+}
+
+/// Redirects to the same port over HTTPS, never to an address that the policy refuses.
+fn redirects(policy: Arc<AddressPolicy>) -> redirect::Policy {
+    redirect::Policy::custom(move |attempt| {
+        if attempt.previous().len() > REDIRECTS_MAX {
+            return attempt.error("too many redirects");
+        }
+        let first = attempt.previous().first();
+        let same_port = first.is_some_and(|url| url.port_or_known_default() == attempt.url().port_or_known_default());
+        if attempt.url().scheme() != "https" || !same_port {
+            return attempt.error("redirected to another protocol or port");
+        }
+        match attempt.url().host_str().and_then(host_address).map(|address| policy.check(address)) {
+            Some(Err(denied)) => attempt.error(denied),
+            _ => attempt.follow(),
+        }
+    })
+}
+
+fn parse_url(url: &str) -> Result<Url, TransportError> {
+    let url = Url::parse(url).map_err(|error| TransportError::Unreachable(format!("not a URL: {error}")))?;
+    let plain = url.scheme() == "https" && url.username().is_empty() && url.password().is_none();
+    if plain { Ok(url) } else { Err(TransportError::Denied("only https URLs without credentials are called".into())) }
+}
+
+async fn within<T>(
+    limits: CallLimits,
+    call: impl Future<Output = Result<T, TransportError>>,
+) -> Result<T, TransportError> {
+    tokio::time::timeout(limits.deadline, call).await.unwrap_or(Err(TransportError::Deadline(limits.deadline)))
+}
+
+/// Reads an answer to its end or to the limit, whichever comes first.
+async fn read(
+    answer: Result<reqwest::Response, reqwest::Error>,
+    limits: CallLimits,
+) -> Result<http::Response<Bytes>, TransportError> {
+    let mut answer = answer.map_err(transport_error)?;
+    let too_large = TransportError::TooLarge { limit_bytes: limits.body_max_bytes };
+    if answer.content_length().is_some_and(|length| length > limits.body_max_bytes as u64) {
+        return Err(too_large);
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = answer.chunk().await.map_err(transport_error)? {
+        if body.len() + chunk.len() > limits.body_max_bytes {
+            return Err(too_large);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut response = http::Response::new(body.freeze());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    Ok(response)
+}
+
+fn transport_error(error: reqwest::Error) -> TransportError {
+    let error = error.without_url();
+    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if let Some(denied) = cause.downcast_ref::<Denied>() {
+            return TransportError::Denied(denied.to_string());
+        }
+        source = cause.source();
+    }
+    TransportError::Unreachable(chain(&error))
+}
+
+/// An error with its causes, which is where the reason is.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,18 +1,62 @@
-//! x
+//! Requests to other servers over HTTPS: discovery, then the one client.
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rules::world::World;
 use ruma::{OwnedServerName, ServerName};
 
-use crate::{CallLimits, EgressError, EgressOptions, Transport, TransportError};
+use crate::{
+    CallLimits, Egress, EgressError, EgressOptions, Transport, TransportError,
+    discovery::{Discovery, fixed_route, well_known::FetchWellKnown},
+    egress::{Endpoint, Route, SystemNames, names::Names},
+};
 
 /// Carries requests over HTTPS, after server discovery.
-pub struct HttpTransport {}
+pub struct HttpTransport {
+    egress: Egress,
+    discovery: Discovery,
+}
 
 impl HttpTransport {
     /// A transport for the given server, resolving names as the system is configured to. Call within a Tokio runtime.
     pub fn new(options: EgressOptions, server_name: OwnedServerName, world: World) -> Result<Self, EgressError> {
-        todo!()
+        Self::with_names(options, server_name, world, Arc::new(SystemNames::new()?))
+    }
+
+    /// As [`HttpTransport::new`], with another source of names.
+    pub fn with_names(
+        options: EgressOptions,
+        server_name: OwnedServerName,
+        world: World,
+        names: Arc<dyn Names>,
+    ) -> Result<Self, EgressError> {
+        let egress = Egress::new(options, Arc::clone(&names))?;
+        let discovery = Discovery::new(server_name, names, fetch_well_known(egress.clone()), world);
+        Ok(Self { egress, discovery })
+    }
+
+    /// The client, for calls to others than Matrix servers.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    async fn route(&self, destination: &ServerName) -> Result<Route, TransportError> {
+        match self.egress.options().overrides.get(destination) {
+            Some(address) => Ok(fixed_route(destination, Endpoint::Fixed(*address))),
+            None => self.discovery.route(destination).await,
+        }
+    }
+
+    async fn discover_and_send(
+        &self,
+        destination: &ServerName,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let route = self.route(destination).await?;
+        self.egress.send(&route, request, limits).await
     }
 }
 
@@ -23,6 +67,18 @@ impl Transport for HttpTransport {
         request: http::Request<Bytes>,
         limits: CallLimits,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
-        todo!()
+        let call = self.discover_and_send(destination, request, limits);
+        Box::pin(async move {
+            tokio::time::timeout(limits.deadline, call).await.unwrap_or(Err(TransportError::Deadline(limits.deadline)))
+        })
     }
+}
+
+fn fetch_well_known(egress: Egress) -> FetchWellKnown {
+    Arc::new(move |hostname| {
+        let egress = egress.clone();
+        Box::pin(async move {
+            egress.get(&format!("https://{hostname}/.well-known/matrix/server"), CallLimits::WELL_KNOWN).await
+        })
+    })
 }

@@ -25,3 +25,8 @@ pub use self::{
     transport::{CallLimits, Transport, TransportError},
     x_matrix::{AuthenticateError, Claim},
 };
+
+/// A number of things as metrics want it.
+fn gauge_value(count: u64) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

@@ -32,11 +32,10 @@ const MIB: usize = 1024 * 1024;
 impl CallLimits {
     /// A server has a handful of keys; a notary's answer for a batch of servers is some hundred kilobytes. Much waits
     /// for keys, and a server that is slow here is slow everywhere.
-    pub const KEYS: Self = Self::new(MIB, 10);
-    /// `{"m.server": "..."}`; the specification lets us stop at 50 KiB.
-    pub const WELL_KNOWN: Self = Self::new(50 * 1024, 10);
-    /// A name and a version.
-    pub const VERSION: Self = Self::new(64 * 1024, 10);
+    pub const KEYS: Self = Self::new(MIB, 15);
+    /// `{"m.server": "..."}`; the specification lets us stop at 50 KiB. It is a step of every other call, and must end
+    /// before any of their deadlines, or its failure would never be remembered.
+    pub const WELL_KNOWN: Self = Self::new(50 * 1024, 5);
     /// Per PDU an id and an error text. Receivers may work for a long time before they answer.
     pub const TRANSACTION: Self = Self::new(MIB, 60);
     /// One event of at most 64 KiB, in an envelope, with room for an `unsigned` that we drop.

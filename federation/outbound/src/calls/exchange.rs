@@ -1,0 +1,108 @@
+//! The one way in which a call is made: sign, send, check the status, read the answer.
+
+use bytes::Bytes;
+use http::{
+    Method,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{CallError, Federation, path::Target};
+use crate::{CallLimits, TransportError, x_matrix::sign_request};
+
+/// From this size on, an answer is parsed on a thread of its own: that takes milliseconds then, and up to seconds.
+const PARSE_INLINE_MAX_BYTES: usize = 1024 * 1024;
+/// As much of another server's words as we put into our log.
+const ERROR_TEXT_MAX_CHARS: usize = 200;
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    errcode: Option<String>,
+    error: Option<String>,
+}
+
+impl Federation {
+    /// A call without a body.
+    pub(super) async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        destination: &ServerName,
+        target: Target,
+        limits: CallLimits,
+    ) -> Result<T, CallError> {
+        self.call(destination, Method::GET, target, None, limits).await
+    }
+
+    /// A call, and its answer.
+    pub(super) async fn call<T: DeserializeOwned + Send + 'static>(
+        &self,
+        destination: &ServerName,
+        method: Method,
+        target: Target,
+        body: Option<CanonicalJsonObject>,
+        limits: CallLimits,
+    ) -> Result<T, CallError> {
+        let answer = self.exchange(destination, method, target, body, limits).await?;
+        if answer.len() < PARSE_INLINE_MAX_BYTES {
+            return parse(&answer);
+        }
+        let parsing = tokio::task::spawn_blocking(move || parse(&answer)).await;
+        parsing.unwrap_or_else(|error| Err(CallError::Malformed(format!("parsing it failed: {error}"))))
+    }
+
+    async fn exchange(
+        &self,
+        destination: &ServerName,
+        method: Method,
+        target: Target,
+        body: Option<CanonicalJsonObject>,
+        limits: CallLimits,
+    ) -> Result<Bytes, CallError> {
+        if *destination == *self.server_name() {
+            return Err(CallError::Denied("it is this server".to_owned()));
+        }
+        let target = target.into_string();
+        let body = body.map(|body| CanonicalJsonValue::Object(body).to_string());
+        let signature = sign_request(&self.inner.key, destination, &method, &target, body.as_deref());
+        let mut request = http::Request::builder()
+            .method(method)
+            .uri(target)
+            .header(AUTHORIZATION, signature)
+            .header(ACCEPT, "application/json");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(body.map(Bytes::from).unwrap_or_default()).expect("the target is encoded");
+        let answer = self.inner.transport.send(destination, request, limits).await?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        Err(refusal(&answer))
+    }
+}
+
+fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError> {
+    serde_json::from_slice(answer).map_err(|error| CallError::Malformed(error.to_string()))
+}
+
+fn refusal(answer: &http::Response<Bytes>) -> CallError {
+    let body = serde_json::from_slice(answer.body()).unwrap_or(ErrorBody { errcode: None, error: None });
+    let cut = |text: String| text.chars().take(ERROR_TEXT_MAX_CHARS).collect();
+    CallError::Refused { status: answer.status().as_u16(), errcode: body.errcode.map(cut), error: body.error.map(cut) }
+}
+
+impl From<TransportError> for CallError {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Unreachable(reason) => Self::Unreachable(reason),
+            TransportError::Denied(reason) => Self::Denied(reason),
+            TransportError::TooLarge { .. } => Self::TooLarge,
+            TransportError::Deadline(_) => Self::Deadline,
+        }
+    }
+}
+
+/// An event of ours, as a body.
+pub(super) fn event_body(json: &str) -> Result<CanonicalJsonObject, CallError> {
+    serde_json::from_str(json).map_err(|error| CallError::Malformed(format!("our own event: {error}")))
+}

@@ -1,0 +1,270 @@
+//! The loop around single attempts: who is to be sent to, when, and how many at a time.
+//!
+//! A server costs a task only while it is being sent to. One that waits for its next attempt costs an entry in a map.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::PoisonError,
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use rules::change::Position;
+use ruma::OwnedServerName;
+use storage::StorageError;
+use tokio::{task::JoinSet, time::sleep};
+
+use super::{FlushOutcome, Sender, Wake};
+use crate::gauge_value;
+
+/// Log entries read at once.
+const LOG_BATCH: usize = 500;
+/// Transactions that a worker sends before others have their turn.
+const TURN_TRANSACTIONS: usize = 20;
+/// How long to wait after storage has failed, or a worker has panicked, which are none of the other server's doing.
+const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
+/// The longest sleep, so that a clock that was set back does not make us sleep for hours.
+const SLEEP_MAX: Duration = Duration::from_mins(1);
+
+pub(super) async fn run(sender: &Sender, shutdown: impl Future<Output = ()> + Send) {
+    let mut shutdown = pin!(shutdown);
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = drive(sender) => {}
+    }
+}
+
+async fn drive(sender: &Sender) {
+    let mut driver = Driver::new(sender.clone());
+    let mut head = sender.inner.federation.storage().subscribe();
+    while let Err(error) = driver.start().await {
+        tracing::error!(%error, "cannot find out which servers are behind; trying again");
+        sleep(TROUBLE_PAUSE).await;
+    }
+    loop {
+        driver.hear();
+        driver.due();
+        driver.spawn();
+        let pause = driver.pause();
+        tokio::select! {
+            changed = head.changed() => match changed {
+                Ok(()) => driver.follow().await,
+                // The storage is gone, and with it everything there is to do.
+                Err(_) => return,
+            },
+            () = sender.inner.wake.notified() => {}
+            Some(ended) = driver.workers.join_next() => match ended {
+                Ok((server, end)) => driver.ended(server, end),
+                Err(error) => tracing::error!(%error, "a worker of the sender was lost"),
+            },
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+struct Driver {
+    sender: Sender,
+    /// Up to where the log has been read.
+    position: Position,
+    workers: JoinSet<(OwnedServerName, End)>,
+    /// The servers that have a worker, and whether there is news for them since it began.
+    active: HashMap<OwnedServerName, Active>,
+    /// The servers whose turn comes next, and the same for those that were failing.
+    ready: VecDeque<OwnedServerName>,
+    ready_after_failure: VecDeque<OwnedServerName>,
+    queued: HashSet<OwnedServerName>,
+    /// The servers that wait, by when to try again.
+    waiting: BTreeMap<OwnedServerName, u64>,
+    due: BTreeSet<(u64, OwnedServerName)>,
+}
+
+struct Active {
+    news: bool,
+    after_failure: bool,
+}
+
+/// How a worker ended.
+enum End {
+    /// Nothing is left.
+    Idle,
+    /// There is more, but others want their turn.
+    Turn,
+    /// To be tried again at this time.
+    Wait(u64),
+}
+
+impl Driver {
+    fn new(sender: Sender) -> Self {
+        Self {
+            sender,
+            position: 0,
+            workers: JoinSet::new(),
+            active: HashMap::new(),
+            ready: VecDeque::new(),
+            ready_after_failure: VecDeque::new(),
+            queued: HashSet::new(),
+            waiting: BTreeMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Takes up what was left when the server stopped.
+    async fn start(&mut self) -> Result<(), StorageError> {
+        let storage = self.sender.inner.federation.storage().clone();
+        // The head comes first: what is committed meanwhile is then seen twice rather than never.
+        let head = storage.head();
+        let now_ms = self.sender.now_ms();
+        for destination in storage.destinations().await? {
+            if let Some(retry_at_ms) = destination.retry_at_ts.filter(|retry_at_ms| *retry_at_ms > now_ms) {
+                self.sender.inner.failing.insert(&destination.server);
+                self.wait(destination.server, retry_at_ms);
+            }
+        }
+        for server in self.sender.pending().await? {
+            self.wake(server, Wake::News);
+        }
+        self.position = head;
+        Ok(())
+    }
+
+    /// Reads the log on to its end and wakes the servers that are to be sent something.
+    async fn follow(&mut self) {
+        loop {
+            match self.follow_batch().await {
+                Ok(LOG_BATCH) => {}
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the log; trying again");
+                    sleep(TROUBLE_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn follow_batch(&mut self) -> Result<usize, StorageError> {
+        let storage = self.sender.inner.federation.storage().clone();
+        let entries = storage.log_since(self.position, LOG_BATCH).await?;
+        for entry in &entries {
+            if let (true, Some(room_id)) = (entry.outbound, &entry.room_id) {
+                for server in storage.room_servers_at(room_id, entry.position).await? {
+                    self.wake(server, Wake::News);
+                }
+            }
+            self.position = entry.position;
+        }
+        Ok(entries.len())
+    }
+
+    /// Takes over who was woken from outside.
+    fn hear(&mut self) {
+        let woken = std::mem::take(&mut *self.sender.inner.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        for (server, reason) in woken {
+            self.wake(server, reason);
+        }
+    }
+
+    fn wake(&mut self, server: OwnedServerName, reason: Wake) {
+        if self.sender.is_ourselves(&server) {
+            return;
+        }
+        if let Some(active) = self.active.get_mut(&server) {
+            active.news = true;
+        } else if let Some(retry_at_ms) = self.waiting.get(&server).copied() {
+            if reason == Wake::Contact {
+                self.waiting.remove(&server);
+                self.due.remove(&(retry_at_ms, server.clone()));
+                self.queue(server, true);
+            }
+        } else {
+            self.queue(server, false);
+        }
+    }
+
+    fn queue(&mut self, server: OwnedServerName, after_failure: bool) {
+        if self.queued.insert(server.clone()) {
+            let ready = if after_failure { &mut self.ready_after_failure } else { &mut self.ready };
+            ready.push_back(server);
+        }
+    }
+
+    fn wait(&mut self, server: OwnedServerName, until_ms: u64) {
+        self.due.insert((until_ms, server.clone()));
+        self.waiting.insert(server, until_ms);
+    }
+
+    /// Queues the servers whose time has come.
+    fn due(&mut self) {
+        let now_ms = self.sender.now_ms();
+        while self.due.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
+            if let Some((_, server)) = self.due.pop_first() {
+                self.waiting.remove(&server);
+                self.queue(server, true);
+            }
+        }
+    }
+
+    /// Starts workers as far as there is room.
+    fn spawn(&mut self) {
+        let most = self.sender.inner.options.workers_max.max(1);
+        let most_after_failure = (most / 4).max(1);
+        let mut after_failure = self.active.values().filter(|active| active.after_failure).count();
+        while self.active.len() < most {
+            let next = if after_failure < most_after_failure { self.ready_after_failure.pop_front() } else { None };
+            let is_after_failure = next.is_some();
+            let Some(server) = next.or_else(|| self.ready.pop_front()) else { break };
+            after_failure += usize::from(is_after_failure);
+            self.queued.remove(&server);
+            self.active.insert(server.clone(), Active { news: false, after_failure: is_after_failure });
+            self.workers.spawn(work(self.sender.clone(), server));
+        }
+        metrics::gauge!("federation_queue_active").set(gauge_value(self.active.len() as u64));
+    }
+
+    fn ended(&mut self, server: OwnedServerName, end: End) {
+        let news = self.active.remove(&server).is_some_and(|active| active.news);
+        match end {
+            End::Idle if !news => {}
+            End::Idle | End::Turn => self.queue(server, false),
+            End::Wait(until_ms) => self.wait(server, until_ms),
+        }
+    }
+
+    /// How long nothing is due.
+    fn pause(&self) -> Duration {
+        let now_ms = self.sender.now_ms();
+        let until = |(at_ms, _): &(u64, OwnedServerName)| Duration::from_millis(at_ms.saturating_sub(now_ms));
+        self.due.first().map_or(SLEEP_MAX, until).min(SLEEP_MAX)
+    }
+}
+
+async fn work(sender: Sender, server: OwnedServerName) -> (OwnedServerName, End) {
+    let end = AssertUnwindSafe(turn(&sender, &server)).catch_unwind().await;
+    let trouble = || End::Wait(sender.now_ms().saturating_add(TROUBLE_PAUSE.as_millis() as u64));
+    let end = match end {
+        Ok(Ok(end)) => end,
+        Ok(Err(error)) => {
+            tracing::error!(%server, %error, "the queue of a server cannot be read or written");
+            trouble()
+        }
+        Err(_) => {
+            tracing::error!(%server, "sending to a server has panicked");
+            trouble()
+        }
+    };
+    (server, end)
+}
+
+/// Sends one transaction after the other.
+async fn turn(sender: &Sender, server: &OwnedServerName) -> Result<End, StorageError> {
+    for _ in 0..TURN_TRANSACTIONS {
+        match sender.flush(server).await? {
+            FlushOutcome::Idle | FlushOutcome::Sent { more: false } => return Ok(End::Idle),
+            FlushOutcome::BackingOff { until_ms } => return Ok(End::Wait(until_ms)),
+            // After a failure, the next attempt says how long to wait, if at all.
+            FlushOutcome::Sent { more: true } | FlushOutcome::Failed => {}
+        }
+    }
+    Ok(End::Turn)
+}
