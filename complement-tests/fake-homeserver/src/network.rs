@@ -1,0 +1,158 @@
+//! Who can be reached under which name.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{Router, body::Body};
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt as _;
+use outbound::{CallLimits, Transport, TransportError};
+use rules::world::Clock;
+use ruma::{OwnedServerName, ServerName};
+use tower::ServiceExt as _;
+
+use crate::{FakeHomeserver, Request, Response};
+
+/// A network inside this process. Clones are the same network.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    wires: Mutex<Wires>,
+}
+
+#[derive(Default)]
+struct Wires {
+    parties: HashMap<OwnedServerName, Party>,
+    cut: HashSet<OwnedServerName>,
+    silent: HashSet<OwnedServerName>,
+    recorded: Vec<Recorded>,
+}
+
+#[derive(Clone)]
+enum Party {
+    Fake(FakeHomeserver),
+    Real(Router),
+}
+
+/// A request that went over the network.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// To whom.
+    pub destination: OwnedServerName,
+    /// `METHOD path?query`.
+    pub line: String,
+    /// The body as JSON; `null` when there is none.
+    pub body: serde_json::Value,
+}
+
+impl Network {
+    /// A network without anybody, whose fakes read the given clock.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { inner: Arc::new(Inner { clock, wires: Mutex::default() }) }
+    }
+
+    /// A new fake homeserver.
+    pub fn add_fake(&self, name: &str) -> FakeHomeserver {
+        let name: OwnedServerName = name.try_into().expect("the name is a server name");
+        let fake = FakeHomeserver::new(name.clone(), self.clone());
+        self.wires().parties.insert(name, Party::Fake(fake.clone()));
+        fake
+    }
+
+    /// The door of a server under test.
+    pub fn add_router(&self, name: &ServerName, router: Router) {
+        self.wires().parties.insert(name.to_owned(), Party::Real(router));
+    }
+
+    /// From now on the server cannot be connected to.
+    pub fn cut(&self, name: &ServerName) {
+        self.wires().cut.insert(name.to_owned());
+    }
+
+    /// From now on the server takes requests and never answers.
+    pub fn silence(&self, name: &ServerName) {
+        self.wires().silent.insert(name.to_owned());
+    }
+
+    /// The server is as before.
+    pub fn mend(&self, name: &ServerName) {
+        let mut wires = self.wires();
+        wires.cut.remove(name);
+        wires.silent.remove(name);
+    }
+
+    /// Hands a request to a server; `None` when it cannot be reached.
+    pub async fn deliver(&self, destination: &ServerName, request: Request) -> Option<Response> {
+        let (party, silent) = self.find(destination, &request);
+        if silent {
+            std::future::pending::<()>().await;
+        }
+        match party? {
+            Party::Fake(fake) => Some(fake.answer(&request)),
+            Party::Real(router) => Some(call(router, request).await),
+        }
+    }
+
+    /// All requests so far, in order.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.wires().recorded.clone()
+    }
+
+    /// The requests to a server whose line contains the text.
+    pub fn recorded_to(&self, destination: &ServerName, text: &str) -> Vec<Recorded> {
+        let wires = self.wires();
+        let fits = |recorded: &&Recorded| recorded.destination == destination && recorded.line.contains(text);
+        wires.recorded.iter().filter(fits).cloned().collect()
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    fn find(&self, destination: &ServerName, request: &Request) -> (Option<Party>, bool) {
+        let mut wires = self.wires();
+        wires.recorded.push(Recorded {
+            destination: destination.to_owned(),
+            line: format!("{} {}", request.method(), request.uri()),
+            body: serde_json::from_slice(request.body()).unwrap_or_default(),
+        });
+        let party = wires.parties.get(destination).cloned().filter(|_| !wires.cut.contains(destination));
+        (party, wires.silent.contains(destination))
+    }
+
+    fn wires(&self) -> MutexGuard<'_, Wires> {
+        self.inner.wires.lock().expect("no test panics while it holds the network")
+    }
+}
+
+impl Transport for Network {
+    fn send<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: Request,
+        limits: CallLimits,
+    ) -> BoxFuture<'a, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let answer = tokio::time::timeout(limits.deadline, self.deliver(destination, request)).await;
+            let answer = answer.map_err(|_| TransportError::Deadline(limits.deadline))?;
+            let answer = answer.ok_or_else(|| TransportError::Unreachable("no such server".to_owned()))?;
+            if answer.body().len() > limits.body_max_bytes {
+                return Err(TransportError::TooLarge { limit_bytes: limits.body_max_bytes });
+            }
+            Ok(answer)
+        })
+    }
+}
+
+async fn call(router: Router, request: Request) -> Response {
+    let answer = router.oneshot(request.map(Body::from)).await;
+    let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+    let body = body.collect().await.expect("the body of an answer is in memory").to_bytes();
+    Response::from_parts(parts, body)
+}
