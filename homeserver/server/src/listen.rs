@@ -1,5 +1,6 @@
 //! Listeners: who may connect, and how many at once. [`connection`] is what happens on one connection.
 
+mod activity;
 mod body;
 mod connection;
 mod limits;
@@ -106,5 +107,33 @@ async fn drain(listener: &Listener, mut connections: JoinSet<()>) {
     if tokio::time::timeout(listener.limits.drain_timeout, all).await.is_err() {
         tracing::warn!(listener = listener.name, open = connections.len(), "closing connections that are still busy");
         connections.shutdown().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn r_34_pauses_grow_when_no_descriptor_is_free_and_only_then() {
+        const NO_FREE_DESCRIPTOR: i32 = 24;
+        let listener = Listener {
+            name: "test",
+            doors: Doors::new(axum::Router::new()),
+            certificate: None,
+            trusted_proxies: Arc::new([]),
+            limits: Limits::default(),
+        };
+        let mut pause = ACCEPT_PAUSE_MIN;
+        refused(&listener, &io::ErrorKind::ConnectionAborted.into(), &mut pause).await;
+        assert_eq!(pause, ACCEPT_PAUSE_MIN);
+        for _ in 0..3 {
+            let before = pause;
+            refused(&listener, &io::Error::from_raw_os_error(NO_FREE_DESCRIPTOR), &mut pause).await;
+            assert_eq!(pause, before * 2);
+        }
+        pause = ACCEPT_PAUSE_MAX * 3 / 4;
+        refused(&listener, &io::Error::from_raw_os_error(NO_FREE_DESCRIPTOR), &mut pause).await;
+        assert_eq!(pause, ACCEPT_PAUSE_MAX);
     }
 }

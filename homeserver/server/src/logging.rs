@@ -31,12 +31,10 @@ pub(crate) fn start(format: LogFormat, filter: &Filter) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Only the place: the message may hold what somebody sent.
+/// Only the place: the message may hold what somebody sent, as those of slices and conversions do.
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let message = panic.payload_as_str().unwrap_or_default();
-    let message = message.lines().next().unwrap_or_default();
-    tracing::error!(place, "panic: {message:.200}");
+    tracing::error!(place, "panic");
 }
 
 fn layer<S, W>(format: LogFormat, colours: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>

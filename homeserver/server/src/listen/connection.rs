@@ -6,7 +6,7 @@ use hyper::{
     Request,
     body::Incoming,
     server::conn::{http1, http2},
-    service::{HttpService, service_fn},
+    service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Listener, request, write_timeout::WriteTimeout};
+use super::{Listener, activity::Activity, request, write_timeout::WriteTimeout};
 use crate::stopping::Stopping;
 
 /// The most that a request's head, or a piece of a body waiting to be read, may take in memory.
@@ -59,29 +59,40 @@ async fn http1<T>(listener: Arc<Listener>, stream: T, peer: SocketAddr, stopping
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = TokioIo::new(WriteTimeout::new(stream, listener.limits.write_timeout));
+    let limits = listener.limits;
+    let service = service_fn(move |request: Request<Incoming>| request::answer(listener.clone(), peer, request));
+    let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(listener.limits.head_timeout)
+        .header_read_timeout(limits.head_timeout)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(stream, service(listener, peer));
+        .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+    tokio::select! {
+        ended = connection.as_mut() => log_end(peer, ended),
         () = stopping.asked() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            log_end(peer, connection.await);
         }
-    };
-    log_end(peer, ended);
+    }
 }
 
 async fn http2<T>(listener: Arc<Listener>, stream: T, peer: SocketAddr, stopping: Stopping)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stream = TokioIo::new(WriteTimeout::new(stream, listener.limits.write_timeout));
+    let limits = listener.limits;
+    let activity = Activity::new();
+    let watched = activity.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (listener, open) = (listener.clone(), watched.begin());
+        async move {
+            let response = request::answer(listener, peer, request).await;
+            response.map(|response| response.map(|body| open.answered(body)))
+        }
+    });
+    let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -92,23 +103,16 @@ where
         .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(stream, service(listener, peer));
+        .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+    tokio::select! {
+        ended = connection.as_mut() => log_end(peer, ended),
+        reason = activity.ceased(&limits) => tracing::debug!(peer = %peer.ip(), reason, "connection closed"),
         () = stopping.asked() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            log_end(peer, connection.await);
         }
-    };
-    log_end(peer, ended);
-}
-
-fn service(
-    listener: Arc<Listener>,
-    peer: SocketAddr,
-) -> impl HttpService<Incoming, ResBody = axum::body::Body, Error = std::convert::Infallible, Future: Send> {
-    service_fn(move |request: Request<Incoming>| request::answer(listener.clone(), peer, request))
+    }
 }
 
 /// Other ends vanish, are slow, or speak no HTTP, all day long.

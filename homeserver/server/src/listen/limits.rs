@@ -21,6 +21,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long the other end may leave an answer unread before the next piece of it.
     pub write_timeout: Duration,
+    /// How long an HTTP/2 connection is kept without a request.
+    pub idle_timeout: Duration,
     /// For a TLS handshake.
     pub handshake_timeout: Duration,
     /// How long requests in flight may take to finish once the server stops.
@@ -52,6 +54,7 @@ impl Default for Limits {
             body_idle_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(2),
             write_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(2),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(8),
         }

@@ -47,6 +47,7 @@ pub(crate) fn impatient() -> Limits {
         body_idle_timeout: soon,
         body_timeout: soon * 4,
         write_timeout: soon,
+        idle_timeout: soon,
         handshake_timeout: soon,
         drain_timeout: soon,
         ..Limits::default()

@@ -3,12 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use homeserver_server::{
     listen::Limits,
     tls::{Certificate, TlsError},
 };
+use http_body_util::BodyExt;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -17,7 +21,7 @@ use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::scene::{Scene, impatient, read_all};
+use crate::scene::{BIG, PATIENCE, Scene, impatient, read_all};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/certificates").join(name)
@@ -48,12 +52,53 @@ async fn both_protocols_are_spoken() {
     }
     let stream = connect(&scene, &[b"h2", b"http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
-    let executor = hyper_util::rt::TokioExecutor::new();
-    let stream = hyper_util::rt::TokioIo::new(stream);
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    let mut sender = http2(stream).await;
+    assert_eq!(sender.send_request(get("/")).await.unwrap().status(), 200);
+    let body = sender.send_request(get("/big")).await.unwrap().into_body();
+    assert_eq!(body.collect().await.unwrap().to_bytes().len(), BIG);
+}
+
+async fn http2(stream: TlsStream<TcpStream>) -> SendRequest<String> {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get("https://localhost/").body(String::new()).unwrap();
-    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    sender
+}
+
+fn get(path: &str) -> http::Request<String> {
+    http::Request::get(format!("https://localhost{path}")).body(String::new()).unwrap()
+}
+
+#[tokio::test]
+async fn s_153_an_answer_left_unread_ends_an_http2_connection() {
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let scene = Scene::with(impatient(), Some(certificate), &[]).await;
+    let mut sender = http2(connect(&scene, &[b"h2"]).await.unwrap()).await;
+    let unread = sender.send_request(get("/big")).await.unwrap().into_body();
+    let started = Instant::now();
+    while !sender.is_closed() {
+        assert!(started.elapsed() < PATIENCE, "the connection should have been closed");
+        // Other answers are read all the time.
+        let _ = sender.send_request(get("/")).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(unread.collect().await.is_err());
+}
+
+#[tokio::test]
+async fn s_153_an_http2_connection_without_requests_is_closed() {
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let limits = Limits { write_timeout: PATIENCE, ..impatient() };
+    let scene = Scene::with(limits, Some(certificate), &[]).await;
+    let mut sender = http2(connect(&scene, &[b"h2"]).await.unwrap()).await;
+    let waiting = sender.send_request(get("/wait"));
+    tokio::time::sleep(limits.idle_timeout * 3).await;
+    scene.wake.notify_one();
+    assert_eq!(waiting.await.unwrap().status(), 200, "a long poll is a request");
+    let started = Instant::now();
+    while !sender.is_closed() {
+        assert!(started.elapsed() < PATIENCE, "the connection should have been closed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]
