@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs every test of the project. Installs what it needs beyond Rust and Python (PostgreSQL, by apt) if it is root.
+#
+#   ./test.sh           everything
+#   ./test.sh quick     what needs neither a release build nor other people's software
+set -euo pipefail
+cd "$(dirname "$0")"
+what=${1:-all}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
+
+step 'formatting'
+cargo fmt --all --check
+
+step 'lints'
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step 'PostgreSQL'
+if [[ -z ${NUDGE_TEST_POSTGRES_URL:-} ]]; then
+    if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+    fi
+    cluster=$(mktemp -d)
+    trap 'complement-tests/postgres.sh stop "$cluster"; rm -rf "$cluster"' EXIT
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    NUDGE_TEST_POSTGRES_URL=$(complement-tests/postgres.sh start "$cluster" "$port")
+    export NUDGE_TEST_POSTGRES_URL
+fi
+
+step 'unit and integration tests, on SQLite and PostgreSQL; 200 seeds of the simulation; 20 kills on each database'
+cargo build --workspace --locked
+cargo test --workspace --locked
+
+if [[ $what == all ]]; then
+    step 'release build'
+    cargo build --release --locked
+    step 'matrix-nio as a client, Synapse as a peer'
+    complement-tests/interop/run.sh
+fi
+
+step 'all passed'
