@@ -116,7 +116,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
         }
     }
     for done in closing {
-        drop(done.send(()));
+        done.send(()).ok();
     }
 }
 

@@ -158,6 +158,16 @@ impl Storage {
         self.shared.read()
     }
 
+    /// A transaction that only reads, and sees everything as of one moment.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction> {
+        const POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let inner = match self.read() {
+            Backend::Sqlite(pool) => Backend::Sqlite(pool.begin().await?),
+            Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(POSTGRES).await?),
+        };
+        Ok(Transaction { inner, read_only: Arc::clone(&self.shared.read_only) })
+    }
+
     /// A transaction that writes. Dropping it takes it back.
     pub(crate) async fn begin(&self) -> Result<Transaction> {
         self.shared.begin().await
@@ -193,7 +203,7 @@ impl Shared {
     }
 }
 
-/// A transaction that writes.
+/// A transaction.
 pub(crate) struct Transaction {
     inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
     read_only: Arc<AtomicBool>,
