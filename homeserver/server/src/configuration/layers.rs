@@ -14,6 +14,9 @@ const PREFIX: &str = "NUDGE_";
 /// The variable that names the configuration file, which is not a setting.
 pub const FILE_VARIABLE: &str = "NUDGE_CONFIG";
 
+/// Variables of the project's own tests, which the servers that they start inherit.
+const TEST_VARIABLES: &[&str] = &["NUDGE_TEST_", "NUDGE_BINARY", "NUDGE_KILL_ROUNDS"];
+
 struct Given {
     raw: Raw,
     origin: Origin,
@@ -66,9 +69,7 @@ impl Layers {
     /// Adds the environment's values: `NUDGE_FEDERATION__LISTEN` is `federation.listen`.
     pub(super) fn add_environment(&mut self, variables: &[(OsString, OsString)], problems: &mut Problems) {
         for (name, value) in variables {
-            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX) && *name != FILE_VARIABLE) else {
-                continue;
-            };
+            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
             let key = name[PREFIX.len()..].to_ascii_lowercase().replace("__", ".");
             let origin = Origin::Environment(name.to_owned());
             if find(&key).is_none() {
@@ -121,6 +122,11 @@ impl Layers {
         }
         value
     }
+}
+
+fn is_ours(variable: &str) -> bool {
+    let of_tests = TEST_VARIABLES.iter().any(|beginning| variable.starts_with(beginning));
+    variable.starts_with(PREFIX) && variable != FILE_VARIABLE && !of_tests
 }
 
 fn find(key: &str) -> Option<&'static Setting> {

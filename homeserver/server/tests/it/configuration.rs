@@ -113,7 +113,8 @@ fn nested_lists_and_tables_from_the_environment() {
         .variable("NUDGE_FEDERATION__OVERRIDES", "hs2=127.0.0.2:8448, hs3=127.0.0.3:8448")
         .variable("NUDGE_NETWORK__TRUSTED_PROXIES", "10.0.0.0/8,::1")
         .variable("NUDGE_RATE_LIMITS__ENABLED", "off")
-        .variable("PATH", "/bin");
+        .variable("PATH", "/bin")
+        .variable("NUDGE_TEST_POSTGRES_URL", "postgres://localhost");
     let configuration = given.load().unwrap().configuration;
     assert_eq!(configuration.federation_listen.unwrap().port(), 8448);
     assert_eq!(configuration.federation_overrides.0.len(), 2);
