@@ -115,6 +115,12 @@ impl Room {
         room
     }
 
+    /// The same events, served under the id of another room.
+    #[must_use]
+    pub fn renamed(&self, id: OwnedRoomId) -> Self {
+        Self { id, ..self.clone() }
+    }
+
     fn begin(&self, host: &FakeHomeserver, creator: &UserId, settings: &RoomSettings) {
         let creator_is_named = !self.rules.authorization.explicitly_privilege_room_creators;
         let users = if creator_is_named { json!({creator.as_str(): 100}) } else { json!({}) };
