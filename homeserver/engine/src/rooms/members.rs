@@ -1,0 +1,100 @@
+//! Who is in a room, and in which rooms a user is.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3roomsroomidmembers>
+
+use std::sync::Arc;
+
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+use storage::{Profile, StoredEvent};
+
+use crate::{ClientEvent, Engine, Requester, Result, sync::TimelineToken};
+
+/// What a member event says of a profile; each field is read by itself, since others may write anything there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MemberProfile {
+    displayname: serde_json::Value,
+    avatar_url: serde_json::Value,
+}
+
+impl Engine {
+    /// The member events of a room, now or at a point in the past. With both conditions, one of them is enough.
+    pub async fn members(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        at: Option<&str>,
+        membership: Option<MembershipState>,
+        not_membership: Option<MembershipState>,
+    ) -> Result<Vec<ClientEvent>> {
+        let at = at.map(TimelineToken::parse).transpose()?.map(|token| token.0);
+        let view = self.reading_view(requester, room_id).await?;
+        let until = [at, view.reads_until()].into_iter().flatten().min();
+        let is_member = |event_type: &StateEventType, _: &str| *event_type == StateEventType::RoomMember;
+        let event_ids = self.readable_state(&view, until, is_member).await?;
+        let mut events = self.storage().events(&event_ids).await?;
+        events.retain(|event| {
+            let found = event.pdu.membership().map(|(_, membership)| membership);
+            found.is_some_and(|found| is_wanted(&found, membership.as_ref(), not_membership.as_ref()))
+        });
+        self.client_state(&events, true).await
+    }
+
+    /// The users who are joined to a room, with their profiles in it. For those who are joined too.
+    pub async fn joined_members(&self, requester: &Requester, room_id: &RoomId) -> Result<Vec<(OwnedUserId, Profile)>> {
+        let room = self.known_room(room_id).await?;
+        Self::require_joined(&room, &requester.user_id)?;
+        let joined = room.state().filter(|((event_type, _), value)| {
+            *event_type == StateEventType::RoomMember && value.membership == Some(MembershipState::Join)
+        });
+        let event_ids: Vec<OwnedEventId> = joined.map(|(_, value)| value.event_id.clone()).collect();
+        let events = self.storage().events(&event_ids).await?;
+        Ok(events.iter().filter_map(profile).collect())
+    }
+
+    /// The rooms that the asker is joined to.
+    pub async fn joined_rooms(&self, requester: &Requester) -> Result<Vec<OwnedRoomId>> {
+        let records = self.storage().memberships(&requester.user_id).await?;
+        let joined = records.into_iter().filter(|record| record.membership == MembershipState::Join);
+        Ok(joined.map(|record| record.room_id).collect())
+    }
+}
+
+fn is_wanted(found: &MembershipState, wanted: Option<&MembershipState>, unwanted: Option<&MembershipState>) -> bool {
+    match (wanted, unwanted) {
+        (None, None) => true,
+        (wanted, unwanted) => wanted == Some(found) || unwanted.is_some_and(|unwanted| unwanted != found),
+    }
+}
+
+fn profile(event: &Arc<StoredEvent>) -> Option<(OwnedUserId, Profile)> {
+    let (user_id, _) = event.pdu.membership()?;
+    let member: MemberProfile = event.pdu.content_as().unwrap_or_default();
+    let text = |value: serde_json::Value| value.as_str().map(ToOwned::to_owned);
+    Some((user_id, Profile { display_name: text(member.displayname), avatar_url: text(member.avatar_url) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_condition_is_enough() {
+        use MembershipState as M;
+        for (wanted, unwanted, expected) in [
+            (None, None, [true, true, true]),
+            (Some(M::Join), None, [true, false, false]),
+            (None, Some(M::Leave), [true, true, false]),
+            (Some(M::Leave), Some(M::Leave), [true, true, true]),
+            (Some(M::Join), Some(M::Invite), [true, false, true]),
+        ] {
+            let found =
+                [M::Join, M::Invite, M::Leave].map(|found| is_wanted(&found, wanted.as_ref(), unwanted.as_ref()));
+            assert_eq!(found, expected, "{wanted:?} {unwanted:?}");
+        }
+    }
+}

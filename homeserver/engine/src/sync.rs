@@ -1,0 +1,208 @@
+//! Following the log: waking whoever waits, and `/sync`.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#syncing>
+//!
+//! One answer covers exactly the log entries after the client's token and up to a position that is fixed before
+//! anything is read. So nothing is told twice and nothing is left out, whatever happens meanwhile.
+
+mod active;
+mod changes;
+mod ephemeral;
+mod fan_out;
+mod filter;
+mod state;
+mod summary;
+mod timeline;
+mod token;
+mod v3;
+
+use std::time::Duration;
+
+use rules::change::Position;
+use ruma::{
+    UserId,
+    api::client::{filter::FilterDefinition, sync::sync_events::v3::Response},
+    events::room::member::MembershipState,
+};
+use tokio::{sync::watch, time::Instant};
+
+pub(crate) use self::{
+    active::News,
+    filter::{allows, lazy_loads},
+    state::senders,
+    timeline::{Eyes, Scanned},
+    token::TimelineToken,
+};
+use self::{
+    active::{ActiveUsers, Listener},
+    token::SyncToken,
+};
+use crate::{Engine, EngineError, Requester, Result, locks::Locks};
+
+/// The longest that a sync waits for something to happen: proxies tend to give up after a minute.
+const TIMEOUT_MAX_MS: u64 = 60_000;
+/// How long to wait for this process to catch up with the log. Reading it takes milliseconds, unless storage is down.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for a position that this process has not heard of: another one may have given it out just now.
+const FOREIGN_TOKEN_MAX: Duration = Duration::from_millis(500);
+
+/// What a client asks of `/sync`.
+#[derive(Clone, Debug, Default)]
+pub struct SyncQuery {
+    /// Where the last answer ended; `None` to start anew.
+    pub since: Option<String>,
+    /// What the client wants to see.
+    pub filter: FilterDefinition,
+    /// Whether the client wants the whole state of its rooms.
+    pub full_state: bool,
+    /// How long to wait for something to happen, in milliseconds.
+    pub timeout_ms: u64,
+    /// Whether the client wants the state at the end of the timelines rather than at their start.
+    pub use_state_after: bool,
+}
+
+/// What the engine keeps in memory for those who follow the log.
+pub(crate) struct Sync {
+    seen: watch::Sender<Position>,
+    stopping: watch::Sender<bool>,
+    users: ActiveUsers,
+    /// One at a time for each user and room: receipts only move forward.
+    pub(crate) receipts: Locks,
+}
+
+impl Sync {
+    pub(crate) fn new(head: Position) -> Self {
+        Self {
+            seen: watch::Sender::new(head),
+            stopping: watch::Sender::new(false),
+            users: ActiveUsers::default(),
+            receipts: Locks::default(),
+        }
+    }
+
+    /// Whoever waits is answered now, and nobody waits any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Tells the users in a room that who is typing changed.
+    pub(crate) fn typing_changed(&self, room_id: &ruma::RoomId, typing: u64) {
+        self.users.wake_room(room_id, News { position: 0, typing });
+    }
+
+    fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// The position up to which everything was heard.
+    fn seen(&self) -> Position {
+        *self.seen.borrow()
+    }
+
+    fn advance(&self, position: Position) {
+        self.seen.send_replace(position);
+    }
+
+    /// Waits until this process has heard everything up to a position.
+    async fn caught_up(&self, position: Position, patience: Duration) -> bool {
+        let mut seen = self.seen.subscribe();
+        let caught_up = seen.wait_for(|seen| *seen >= position);
+        tokio::time::timeout(patience, caught_up).await.is_ok_and(|waited| waited.is_ok())
+    }
+}
+
+impl Engine {
+    /// What happened for a device since it last asked. Waits for something to happen, up to the timeout, unless the
+    /// device starts anew or asks for the full state.
+    pub async fn sync(&self, requester: &Requester, query: SyncQuery) -> Result<Response> {
+        let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
+        let since = query.since.as_deref().map(SyncToken::parse).transpose()?;
+        let mut listener = self.listen(&requester.user_id).await?;
+        let since = match since {
+            Some(token) if self.is_future(token).await => None,
+            since => since,
+        };
+        // What the device itself just did must be in the answer.
+        if !self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX).await {
+            return Err(EngineError::Busy);
+        }
+        let Some(since) = since.filter(|_| !query.full_state) else {
+            let _turn = listener.turn().await?;
+            return self.v3_response(requester, &query, since).await;
+        };
+        self.wait_and_answer(requester, &query, since, &mut listener, deadline).await
+    }
+
+    async fn wait_and_answer(
+        &self,
+        requester: &Requester,
+        query: &SyncQuery,
+        mut since: SyncToken,
+        listener: &mut Listener,
+        deadline: Instant,
+    ) -> Result<Response> {
+        let mut stopping = self.inner.sync.stopping();
+        loop {
+            let now = SyncToken { position: self.inner.sync.seen(), typing: self.inner.rooms.typing.count() };
+            // Looked up after `now`: what is before `now` has been heard.
+            if listener.may_have_news(since) || since.typing > now.typing {
+                let _turn = listener.turn().await?;
+                let response = self.v3_response(requester, query, Some(since)).await?;
+                since = SyncToken::parse(&response.next_batch)?;
+                if !v3::is_empty(&response) {
+                    return Ok(response);
+                }
+            } else {
+                since = now.max_of(since);
+            }
+            let _waiting = Waiting::begin();
+            tokio::select! {
+                () = listener.changed() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok(Response::new(since.to_string())),
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(Response::new(since.to_string())),
+            }
+        }
+    }
+
+    /// Starts to listen for a user, whose rooms are looked up the first time.
+    async fn listen(&self, user_id: &UserId) -> Result<Listener> {
+        let listener = self.inner.sync.users.listen(user_id)?;
+        let load = async {
+            let memberships = self.storage().memberships(user_id).await?;
+            let joined = memberships.into_iter().filter(|record| record.membership == MembershipState::Join);
+            self.inner.sync.users.add_rooms(user_id, joined.map(|record| record.room_id));
+            // Read after the rooms are known: up to here something may have gone unheard, from here on nothing does.
+            Ok(SyncToken { position: self.storage().head(), typing: self.inner.rooms.typing.count() })
+        };
+        listener.load_once(load).await?;
+        Ok(listener)
+    }
+
+    /// Whether a token was given out by a server that knew more than we do: the database was restored from a backup.
+    /// The client must start anew, since other things have the numbers now.
+    async fn is_future(&self, token: SyncToken) -> bool {
+        token.position > self.storage().head() && !self.inner.sync.caught_up(token.position, FOREIGN_TOKEN_MAX).await
+    }
+}
+
+impl SyncToken {
+    fn max_of(self, other: Self) -> Self {
+        Self { position: self.position.max(other.position), typing: self.typing.max(other.typing) }
+    }
+}
+
+/// Counts those who wait.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        metrics::gauge!("sync_waiting").increment(1);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        metrics::gauge!("sync_waiting").decrement(1);
+    }
+}

@@ -1,0 +1,222 @@
+//! What changed for one user between two positions: which rooms, and what the client knows of each.
+//!
+//! Says nothing of how it is shown: that is for the kinds of sync to decide.
+
+use std::collections::{HashMap, HashSet};
+
+use rules::change::Position;
+use ruma::{
+    OwnedRoomId, OwnedUserId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+use storage::{AccountDataRecord, MembershipRecord, StateSpan};
+
+use super::{state::Base, token::SyncToken};
+use crate::{Engine, Result};
+
+/// The account data that lists whom a user does not want to hear of.
+/// <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
+const IGNORED_USERS: &str = "m.ignored_user_list";
+
+/// Which rooms are of interest.
+pub(crate) struct Selection<'a> {
+    /// Whether a room is.
+    pub(crate) room: &'a (dyn Fn(&OwnedRoomId) -> bool + Sync),
+    /// Whether rooms that were left long ago are.
+    pub(crate) left: bool,
+    /// Whether all joined rooms are, even those in which nothing happened.
+    pub(crate) unchanged: bool,
+}
+
+/// What changed.
+pub(crate) struct Changes {
+    /// Up to where.
+    pub(crate) now: SyncToken,
+    /// The rooms in which something happened.
+    pub(crate) rooms: Vec<RoomChanges>,
+    /// The user's account data that is of no room.
+    pub(crate) account_data: Vec<AccountDataRecord>,
+    /// Whom the user does not want to hear of.
+    pub(crate) ignored: HashSet<OwnedUserId>,
+}
+
+/// What changed in one room.
+pub(crate) struct RoomChanges {
+    /// The user's relation to it.
+    pub(crate) record: MembershipRecord,
+    /// Whether the user's relation to it is new.
+    pub(crate) is_new: bool,
+    /// What the client knows of its state.
+    pub(crate) base: Base,
+    /// Up to which order the client may have been told its timeline.
+    pub(crate) told: Option<i64>,
+    /// The user's account data of the room.
+    pub(crate) account_data: Vec<AccountDataRecord>,
+    /// Who is typing, if that changed.
+    pub(crate) typing: Option<Vec<OwnedUserId>>,
+}
+
+/// Who is typing in which room.
+type TypingByRoom = HashMap<OwnedRoomId, Vec<OwnedUserId>>;
+
+#[derive(Deserialize)]
+struct IgnoredUserList {
+    /// By user id; what is not a user id ignores nobody.
+    ignored_users: HashMap<String, serde_json::Value>,
+}
+
+impl Engine {
+    /// What changed for a user after `since`, up to now.
+    pub(crate) async fn changes(
+        &self,
+        user_id: &UserId,
+        since: Option<SyncToken>,
+        selection: &Selection<'_>,
+    ) -> Result<Changes> {
+        let typing_count = self.inner.rooms.typing.count();
+        let typing = self.typing_since(since);
+        let seen = self.inner.sync.seen();
+        let records = self.storage().memberships(user_id).await?;
+        // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
+        // committed too, and up to there they are exact.
+        let newest = records.iter().map(|record| record.position).max().unwrap_or(0);
+        let now = SyncToken { position: seen.max(newest), typing: typing_count };
+        let records = records.into_iter().filter(|record| (selection.room)(&record.room_id)).collect();
+        let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
+        let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;
+        self.add_typing(typing, &mut rooms);
+        Ok(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await? })
+    }
+
+    /// Whom a user does not want to hear of.
+    pub(crate) async fn ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
+        let record = self.storage().account_data(user_id, None, IGNORED_USERS).await?;
+        let list = record.and_then(|record| serde_json::from_str::<IgnoredUserList>(record.content.get()).ok());
+        let names = list.map(|list| list.ignored_users).unwrap_or_default().into_keys();
+        Ok(names.filter_map(|name| OwnedUserId::try_from(name).ok()).filter(|ignored| ignored != user_id).collect())
+    }
+
+    async fn changed_rooms(
+        &self,
+        records: Vec<MembershipRecord>,
+        since: Option<SyncToken>,
+        now: Position,
+        selection: &Selection<'_>,
+        typing: &TypingByRoom,
+    ) -> Result<Vec<RoomChanges>> {
+        let Some(since) = since else {
+            let shown = records.into_iter().filter(|record| is_shown_at_first(record, selection.left));
+            return Ok(shown.map(RoomChanges::unknown).collect());
+        };
+        let (new, old): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.position > since.position);
+        let mut rooms = Vec::new();
+        for record in new {
+            rooms.push(self.newly_related(record, since.position).await?);
+        }
+        let mut joined: Vec<_> = old.into_iter().filter(|old| old.membership == MembershipState::Join).collect();
+        if !selection.unchanged {
+            self.retain_changed(&mut joined, since.position, now, typing).await?;
+        }
+        rooms.extend(joined.into_iter().map(|record| RoomChanges::known(record, since.position, false)));
+        Ok(rooms)
+    }
+
+    /// Keeps those of the rooms in which something happened.
+    async fn retain_changed(
+        &self,
+        joined: &mut Vec<MembershipRecord>,
+        since: Position,
+        now: Position,
+        typing: &TypingByRoom,
+    ) -> Result<()> {
+        let mut changed = HashSet::new();
+        if since < now && !joined.is_empty() {
+            let room_ids: Vec<OwnedRoomId> = joined.iter().map(|record| record.room_id.clone()).collect();
+            changed.extend(self.storage().rooms_changed(&room_ids, since, now).await?);
+        }
+        joined.retain(|record| changed.contains(&record.room_id) || typing.contains_key(&record.room_id));
+        Ok(())
+    }
+
+    /// A room that the user's relation to has changed: the client knows its state if the user was joined before too.
+    async fn newly_related(&self, record: MembershipRecord, since: Position) -> Result<RoomChanges> {
+        let member = StateEventType::RoomMember;
+        let history = self.storage().state_history(&record.room_id, &member, record.user_id.as_str()).await?;
+        let is_join = |span: &&StateSpan| span.membership == Some(MembershipState::Join);
+        if history.iter().filter(is_join).any(|span| span.contains(since)) {
+            return Ok(RoomChanges::known(record, since, true));
+        }
+        let left = history.iter().filter(is_join).filter_map(|span| span.until).filter(|until| *until <= since).max();
+        Ok(RoomChanges { told: left, is_new: true, ..RoomChanges::unknown(record) })
+    }
+
+    /// Hands out the account data of rooms, and returns that of none.
+    async fn add_account_data(
+        &self,
+        user_id: &UserId,
+        since: Option<SyncToken>,
+        now: Position,
+        rooms: &mut [RoomChanges],
+    ) -> Result<Vec<AccountDataRecord>> {
+        let since = since.map_or(0, |since| since.position);
+        let mut records = Vec::new();
+        if rooms.iter().any(|room| room.is_new && room.base == Base::Nothing) {
+            let old = self.storage().account_data_since(user_id, 0, since).await?;
+            let new: HashSet<_> = rooms.iter().filter(|room| room.is_new).map(|room| &room.record.room_id).collect();
+            let of_new = |record: &AccountDataRecord| record.room_id.as_ref().is_some_and(|id| new.contains(id));
+            records.extend(old.into_iter().filter(of_new));
+        }
+        if since < now {
+            records.extend(self.storage().account_data_since(user_id, since, now).await?);
+        }
+        let mut by_room: HashMap<Option<OwnedRoomId>, Vec<AccountDataRecord>> = HashMap::new();
+        for record in records {
+            by_room.entry(record.room_id.clone()).or_default().push(record);
+        }
+        for room in rooms {
+            room.account_data = by_room.remove(&Some(room.record.room_id.clone())).unwrap_or_default();
+        }
+        Ok(by_room.remove(&None).unwrap_or_default())
+    }
+
+    /// Who is typing, in the rooms in which that changed. Somebody who starts anew is told room by room.
+    fn typing_since(&self, since: Option<SyncToken>) -> TypingByRoom {
+        let now_ms = self.world().clock.now_ms();
+        let changed = since.map(|since| self.inner.rooms.typing.changed_since(since.typing, now_ms));
+        changed.unwrap_or_default().into_iter().collect()
+    }
+
+    fn add_typing(&self, mut changed: TypingByRoom, rooms: &mut [RoomChanges]) {
+        let now_ms = self.world().clock.now_ms();
+        for room in rooms.iter_mut().filter(|room| room.record.membership == MembershipState::Join) {
+            let room_id = &room.record.room_id;
+            room.typing = match room.base {
+                Base::Known(_) => changed.remove(room_id),
+                Base::Nothing => {
+                    let users = self.inner.rooms.typing.users(room_id, now_ms);
+                    (!users.is_empty()).then_some(users)
+                }
+            };
+        }
+    }
+}
+
+impl RoomChanges {
+    fn unknown(record: MembershipRecord) -> Self {
+        Self { record, is_new: false, base: Base::Nothing, told: None, account_data: Vec::new(), typing: None }
+    }
+
+    fn known(record: MembershipRecord, since: Position, is_new: bool) -> Self {
+        let base = Base::Known(since);
+        Self { record, is_new, base, told: Some(since), account_data: Vec::new(), typing: None }
+    }
+}
+
+/// Whether a client that starts anew is told of a room.
+fn is_shown_at_first(record: &MembershipRecord, left: bool) -> bool {
+    match record.membership {
+        MembershipState::Join | MembershipState::Invite | MembershipState::Knock => true,
+        _ => left && !record.forgotten,
+    }
+}

@@ -1,0 +1,128 @@
+//! What changed, as the answer to `GET /_matrix/client/v3/sync`.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>. Left empty until their chapters
+//! are built: presence, messages to devices, device lists and unread counts.
+
+mod account_data;
+mod invited;
+mod joined;
+mod left;
+
+use std::collections::HashSet;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rules::{Pdu, change::Position};
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomId,
+    api::client::sync::sync_events::v3::{InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Response, State},
+    events::room::member::MembershipState,
+};
+use storage::StoredEvent;
+
+use super::{
+    SyncQuery,
+    changes::{RoomChanges, Selection},
+    filter::{allows, covers_room, selects_room},
+    state::Base,
+    token::SyncToken,
+};
+use crate::{Engine, EngineError, Requester, Result};
+
+/// How many rooms of one answer are worked on at the same time: as many as the database has readers, usually.
+const ROOMS_AT_ONCE: usize = 4;
+
+/// What all rooms of one answer have in common.
+struct Asked<'a> {
+    requester: &'a Requester,
+    query: &'a SyncQuery,
+    /// Up to where the answer goes.
+    now: Position,
+    /// Whose events the user does not want to see.
+    ignored: HashSet<OwnedUserId>,
+}
+
+/// One room of the answer.
+enum Room {
+    Joined(JoinedRoom),
+    Invited(InvitedRoom),
+    Knocked(KnockedRoom),
+    Left(LeftRoom),
+    /// Nothing that the client wants to see.
+    Nothing,
+}
+
+impl Engine {
+    /// The answer for what happened after `since`.
+    pub(super) async fn v3_response(
+        &self,
+        requester: &Requester,
+        query: &SyncQuery,
+        since: Option<SyncToken>,
+    ) -> Result<Response> {
+        let filter = &query.filter.room;
+        let selection = Selection {
+            room: &|room_id| selects_room(filter, room_id),
+            left: filter.include_leave,
+            unchanged: query.full_state,
+        };
+        let changes = self.changes(&requester.user_id, since, &selection).await?;
+        let mut response = Response::new(changes.now.to_string());
+        response.account_data = account_data::global(&changes.account_data, &query.filter.account_data)?;
+        let asked = Asked { requester, query, now: changes.now.position, ignored: changes.ignored };
+        let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
+        let mut rooms = rooms.buffered(ROOMS_AT_ONCE);
+        while let Some((room_id, room)) = rooms.try_next().await? {
+            match room {
+                Room::Joined(room) => drop(response.rooms.join.insert(room_id, room)),
+                Room::Invited(room) => drop(response.rooms.invite.insert(room_id, room)),
+                Room::Knocked(room) => drop(response.rooms.knock.insert(room_id, room)),
+                Room::Left(room) => drop(response.rooms.leave.insert(room_id, room)),
+                Room::Nothing => {}
+            }
+        }
+        Ok(response)
+    }
+
+    async fn v3_room(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
+        let room_id = changes.record.room_id.clone();
+        let room = match changes.record.membership {
+            MembershipState::Join => self.v3_joined(asked, changes).await?.map(Room::Joined),
+            MembershipState::Invite => self.v3_invited(asked, &changes.record).await?.map(Room::Invited),
+            MembershipState::Knock => Some(Room::Knocked(self.v3_knocked(&changes.record).await?)),
+            _ => Some(Room::Left(self.v3_left(asked, changes).await?)),
+        };
+        Ok((room_id, room.unwrap_or(Room::Nothing)))
+    }
+
+    /// State events, under the name that the client asked for.
+    async fn v3_state(&self, asked: &Asked<'_>, events: &[std::sync::Arc<StoredEvent>]) -> Result<State> {
+        let events = self.client_state(events, false).await?;
+        let events: Vec<_> = events.into_iter().map(crate::ClientEvent::into_raw).collect();
+        Ok(if asked.query.use_state_after { State::After(events.into()) } else { State::Before(events.into()) })
+    }
+}
+
+impl Asked<'_> {
+    /// What is worked from: nothing at all when the client wants the full state.
+    fn base(&self, changes: &RoomChanges) -> Base {
+        if self.query.full_state { Base::Nothing } else { changes.base }
+    }
+
+    /// Whether the client wants an event in the timeline of a room.
+    fn wants(&self, room_id: &RoomId, pdu: &Pdu) -> bool {
+        let filter = &self.query.filter.room.timeline;
+        let is_ignored = pdu.state_key.is_none() && self.ignored.contains(&pdu.sender);
+        !is_ignored && covers_room(filter, room_id) && allows(filter, pdu)
+    }
+}
+
+/// Whether an answer tells nothing.
+pub(super) fn is_empty(response: &Response) -> bool {
+    response.rooms.is_empty() && response.account_data.is_empty()
+}
+
+/// JSON of ours as the type that a response wants.
+fn raw<T>(value: &impl serde::Serialize) -> Result<ruma::serde::Raw<T>> {
+    let json = serde_json::value::to_raw_value(value).map_err(EngineError::internal)?;
+    Ok(ruma::serde::Raw::from_json(json))
+}

@@ -1,0 +1,138 @@
+//! Rooms that the user is joined to.
+
+use std::collections::BTreeSet;
+
+use rules::change::{Position, StateEntry};
+use ruma::{
+    OwnedUserId,
+    api::client::sync::sync_events::v3::{Ephemeral, JoinedRoom, RoomSummary, Timeline},
+};
+
+use super::{Asked, account_data};
+use crate::{
+    Engine, Result,
+    sync::{
+        changes::RoomChanges,
+        ephemeral,
+        filter::{allows_room_type, covers_room, lazy_loads, timeline_limit},
+        state::{Base, StateQuery, senders},
+        summary,
+        timeline::{Span, Window},
+    },
+};
+
+impl Engine {
+    pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<Option<JoinedRoom>> {
+        let filter = &asked.query.filter.room;
+        let base = asked.base(&changes);
+        let window = self.v3_window(asked, &changes, asked.now, Some(changes.record.position)).await?;
+        let delta = self.v3_changed_state(&changes, base, asked.now).await?;
+        let summary = self.v3_summary(asked, &changes, base, &delta).await?;
+        let members = lazy_loads(&filter.state).then(|| members(asked, &window, base, &summary));
+        let state = self
+            .state_section(&StateQuery {
+                room_id: &changes.record.room_id,
+                base,
+                window: &window,
+                until: asked.now,
+                has_changes: base == Base::Nothing || !delta.is_empty(),
+                at_end: asked.query.use_state_after,
+                filter: &filter.state,
+                members: members.as_ref(),
+            })
+            .await?;
+        let mut room = JoinedRoom::new();
+        room.summary = summary;
+        room.state = self.v3_state(asked, &state).await?;
+        room.ephemeral = self.v3_ephemeral(asked, &changes).await?;
+        room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
+        let must_show = base == Base::Nothing;
+        room.timeline = self.v3_timeline(asked, window, must_show).await?;
+        Ok((must_show || !room.is_empty()).then_some(room))
+    }
+
+    /// The part of the timeline that the client was not told yet, up to an order.
+    pub(super) async fn v3_window(
+        &self,
+        asked: &Asked<'_>,
+        changes: &RoomChanges,
+        until: i64,
+        joined_since: Option<Position>,
+    ) -> Result<Window> {
+        let room_id = &changes.record.room_id;
+        let span = Span { room_id, user_id: &asked.requester.user_id, after: changes.told, until, joined_since };
+        let limit = timeline_limit(&asked.query.filter.room.timeline);
+        self.window(span, limit, &|pdu| asked.wants(room_id, pdu)).await
+    }
+
+    pub(super) async fn v3_timeline(&self, asked: &Asked<'_>, window: Window, must_show: bool) -> Result<Timeline> {
+        let mut timeline = Timeline::new();
+        if must_show || window.limited || !window.events.is_empty() {
+            timeline.prev_batch = Some(window.start.to_string());
+        }
+        timeline.limited = window.limited;
+        let events = self.client_events(asked.requester, &window.events, false).await?;
+        timeline.events = events.into_iter().map(crate::ClientEvent::into_raw).collect();
+        Ok(timeline)
+    }
+
+    /// What of the state changed since what the client knows, if it knows anything.
+    async fn v3_changed_state(&self, changes: &RoomChanges, base: Base, now: Position) -> Result<Vec<StateEntry>> {
+        match base {
+            Base::Known(since) if since < now => {
+                Ok(self.storage().state_changes(&changes.record.room_id, since, now).await?)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The summary, if it may have changed.
+    async fn v3_summary(
+        &self,
+        asked: &Asked<'_>,
+        changes: &RoomChanges,
+        base: Base,
+        delta: &[StateEntry],
+    ) -> Result<RoomSummary> {
+        if base != Base::Nothing && !summary::is_affected(delta) {
+            return Ok(RoomSummary::new());
+        }
+        match self.room(&changes.record.room_id).await? {
+            Some(room) => self.summary(&room, &asked.requester.user_id).await,
+            None => Ok(RoomSummary::new()),
+        }
+    }
+
+    async fn v3_ephemeral(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Ephemeral> {
+        let filter = &asked.query.filter.room.ephemeral;
+        let room_id = &changes.record.room_id;
+        let mut shown = Ephemeral::new();
+        if !covers_room(filter, room_id) {
+            return Ok(shown);
+        }
+        if allows_room_type(filter, "m.receipt") {
+            let since = if let Base::Known(since) = changes.base { since } else { 0 };
+            if since < asked.now {
+                let receipts = self.storage().receipts_since(room_id, since, asked.now).await?;
+                shown.events = ephemeral::receipts(receipts, &asked.requester.user_id)?;
+            }
+        }
+        if let Some(users) = &changes.typing
+            && allows_room_type(filter, "m.typing")
+        {
+            shown.events.push(ephemeral::typing(users)?);
+        }
+        Ok(shown)
+    }
+}
+
+/// Whose member events matter to a client that loads members lazily: those of whoever it sees, and, where it knows
+/// nothing yet, of the user and of those who give the room its name.
+fn members(asked: &Asked<'_>, window: &Window, base: Base, summary: &RoomSummary) -> BTreeSet<OwnedUserId> {
+    let mut members = senders(&window.events);
+    members.extend(summary.heroes.iter().cloned());
+    if base == Base::Nothing {
+        members.insert(asked.requester.user_id.clone());
+    }
+    members
+}

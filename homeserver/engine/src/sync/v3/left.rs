@@ -1,0 +1,86 @@
+//! Rooms that the user has left or was removed from: what happened up to then, and nothing after.
+
+use ruma::{api::client::sync::sync_events::v3::LeftRoom, events::room::member::MembershipState};
+
+use super::{Asked, account_data};
+use crate::{
+    Engine, Result,
+    rooms::SeenEvent,
+    sync::{
+        changes::RoomChanges,
+        filter::{lazy_loads, timeline_limit},
+        state::{StateQuery, senders},
+        timeline::Window,
+        token::TimelineToken,
+    },
+};
+
+impl Engine {
+    pub(super) async fn v3_left(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<LeftRoom> {
+        let mut room = match self.left_at(&changes).await? {
+            Some(order) => self.v3_left_after_stay(asked, &changes, order).await?,
+            None => self.v3_never_joined(asked, &changes).await?,
+        };
+        let filter = &asked.query.filter.room.account_data;
+        room.account_data = account_data::of_room(&changes.account_data, filter)?;
+        Ok(room)
+    }
+
+    /// The order of the event by which the user, joined until then, left.
+    async fn left_at(&self, changes: &RoomChanges) -> Result<Option<i64>> {
+        let record = &changes.record;
+        let event = self.stored_event(&record.event_id).await?;
+        let Some(order) = event.filter(|event| event.pdu.room_id == record.room_id).and_then(|event| event.order)
+        else {
+            return Ok(None);
+        };
+        let view = self.view_unchecked(&record.room_id, &record.user_id).await?;
+        Ok((view.membership_at(order - 1) == MembershipState::Join).then_some(order))
+    }
+
+    async fn v3_left_after_stay(&self, asked: &Asked<'_>, changes: &RoomChanges, order: i64) -> Result<LeftRoom> {
+        let filter = &asked.query.filter.room;
+        let window = self.v3_window(asked, changes, order, None).await?;
+        let members = lazy_loads(&filter.state).then(|| {
+            let mut members = senders(&window.events);
+            members.insert(changes.record.user_id.clone());
+            members
+        });
+        let state = self
+            .state_section(&StateQuery {
+                room_id: &changes.record.room_id,
+                base: asked.base(changes),
+                window: &window,
+                until: order,
+                has_changes: true,
+                at_end: asked.query.use_state_after,
+                filter: &filter.state,
+                members: members.as_ref(),
+            })
+            .await?;
+        let mut room = LeftRoom::new();
+        room.state = self.v3_state(asked, &state).await?;
+        room.timeline = self.v3_timeline(asked, window, true).await?;
+        Ok(room)
+    }
+
+    /// An invitation was turned down or taken back, or a user banned who was not there: all there is to tell is that.
+    async fn v3_never_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<LeftRoom> {
+        let record = &changes.record;
+        let event = self.stored_event(&record.event_id).await?;
+        // When no server could be told that an invitation was turned down, the record has only the invitation.
+        let event = event.filter(|event| {
+            let membership = event.pdu.membership();
+            membership.is_some_and(|(user_id, now)| user_id == record.user_id && now == record.membership)
+                && asked.wants(&record.room_id, &event.pdu)
+        });
+        let limit = timeline_limit(&asked.query.filter.room.timeline);
+        let events = event.map(|event| SeenEvent { event, membership: record.membership.clone() });
+        let events: Vec<SeenEvent> = events.into_iter().take(limit).collect();
+        let window = Window { events, limited: false, start: TimelineToken(asked.now) };
+        let mut room = LeftRoom::new();
+        room.state = self.v3_state(asked, &[]).await?;
+        room.timeline = self.v3_timeline(asked, window, false).await?;
+        Ok(room)
+    }
+}
