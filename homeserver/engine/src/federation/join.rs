@@ -13,7 +13,7 @@ use rules::{
 };
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
-    events::{StateEventType, room::member::MembershipState},
+    events::room::member::MembershipState,
 };
 use serde_json::value::RawValue;
 

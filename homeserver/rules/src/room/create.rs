@@ -4,11 +4,12 @@
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedUserId, RoomVersionId, UserId,
-    events::TimelineEventType, room_version_rules::RoomVersionRules,
+    events::{TimelineEventType, room::member::MembershipState},
+    room_version_rules::RoomVersionRules,
 };
 use serde_json::{Value, json};
 
-use super::send::Intent;
+use super::{member, send::Intent};
 
 /// How many state events a client may give for a new room.
 pub const MAX_INITIAL_STATE: usize = 100;
@@ -49,7 +50,7 @@ pub struct NewRoom {
     pub power_level_content_override: Option<CanonicalJsonObject>,
     /// Who will be invited: with [`Preset::TrustedPrivateChat`] they get the creator's power.
     pub invite: Vec<OwnedUserId>,
-    /// The content of the creator's member event.
+    /// The content of the creator's member event, but for the membership.
     pub member_content: CanonicalJsonObject,
 }
 
@@ -81,7 +82,7 @@ pub fn first_events(room: &NewRoom, rules: &RoomVersionRules) -> Result<Vec<Inte
     }
     let mut events = vec![
         state(room, TimelineEventType::RoomCreate, "", create_content(room, rules)?),
-        state(room, TimelineEventType::RoomMember, room.creator.as_str(), room.member_content.clone()),
+        member::change(&room.creator, &room.creator, &MembershipState::Join, room.member_content.clone()),
         state(room, TimelineEventType::RoomPowerLevels, "", power_levels(room, rules)?),
     ];
     if let Some(alias) = &room.alias {

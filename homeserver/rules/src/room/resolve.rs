@@ -12,7 +12,7 @@ use ruma::{
     state_res::{self, utils::event_id_set::EventIdSet},
 };
 
-use super::{EventsById, StateMap};
+use super::{EventsById, StateMap, authorise::deciding_keys_of};
 
 /// Why states could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -43,18 +43,36 @@ pub fn needs_subgraph(rules: &RoomVersionRules) -> bool {
     resolution_rules(rules).consider_conflicted_state_subgraph
 }
 
+/// The events that resolution reads besides, out of what the branches agree on: those that decide about any of
+/// `events`. Only those that are not among `events` yet.
+pub fn deciding_state(rules: &RoomVersionRules, branches: &[Branch], events: &EventsById) -> BTreeSet<OwnedEventId> {
+    let keys: HashSet<_> = events
+        .values()
+        // One whose content names no deciding state is refused in any case.
+        .flat_map(|event| deciding_keys_of(&rules.authorization, event).unwrap_or_default())
+        .collect();
+    let values = branches.iter().flat_map(|branch| keys.iter().filter_map(|key| branch.state.get(key)));
+    values.filter(|event_id| !events.contains_key(*event_id)).cloned().collect()
+}
+
 /// Resolves. `events` must hold the full conflicted set, what those name as `auth_events`, the power levels events
-/// among these with theirs, and for version 12 all events of the auth chains.
+/// among these with theirs, for version 12 all events of the auth chains, and the [`deciding_state`] of all of them.
+///
+/// Rejected events count as not there, even where a state lists them.
 pub fn resolve(rules: &RoomVersionRules, branches: Vec<Branch>, events: &EventsById) -> Result<StateMap, ResolveError> {
-    let (states, chains): (Vec<_>, Vec<_>) =
+    let accepted = |event_id: &EventId| events.get(event_id).filter(|event| !event.rejected);
+    let (mut states, chains): (Vec<_>, Vec<_>) =
         branches.into_iter().map(|branch| (branch.state, branch.auth_chain)).unzip();
+    for state in &mut states {
+        state.retain(|_, event_id| !events.contains_key(event_id) || accepted(event_id).is_some());
+    }
     let chains = chains.into_iter().map(|chain| chain.into_iter().collect::<EventIdSet<_>>()).collect();
     state_res::resolve(
         &rules.authorization,
         &resolution_rules(rules),
         states.iter(),
         chains,
-        |event_id| events.get(event_id).cloned(),
+        |event_id| accepted(event_id).cloned(),
         |conflicted| {
             let conflicted = conflicted.values().flatten().cloned().collect();
             Some(conflicted_subgraph(&conflicted, events).into_iter().collect())

@@ -95,7 +95,7 @@ pub(crate) fn draft(
 ) -> Result<Draft, NotAllowed> {
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
     if is_create && !room.forward_extremities.is_empty() {
-        return Err(NotAllowed("the room has been created already".to_owned()).into());
+        return Err(NotAllowed("the room has been created already".to_owned()));
     }
     let keys = keys_for(room, &intent)?;
     let mut latest = room.forward_extremities.clone();

@@ -20,7 +20,8 @@ fn key(server: &str) -> ServerKey {
 }
 
 fn keys(keys: &[&ServerKey]) -> PublicKeyMap {
-    let set = |key: &ServerKey| PublicKeySet::from([(key.key_id().to_string(), Base64::new(key.public_key().to_vec()))]);
+    let set =
+        |key: &ServerKey| PublicKeySet::from([(key.key_id().to_string(), Base64::new(key.public_key().to_vec()))]);
     keys.iter().map(|key| (key.server_name().to_string(), set(key))).collect()
 }
 
@@ -79,9 +80,8 @@ fn every_version_gets_events_of_its_form() {
 fn s_038_the_largest_event_is_built_and_one_byte_more_is_not() {
     for version in [1, 6, 10, 11, 12] {
         let empty = build(draft(json!({ "body": "" })), &rules(version), &key("a.test")).unwrap().json.len();
-        let with_body = |length: usize| {
-            build(draft(json!({ "body": "x".repeat(length) })), &rules(version), &key("a.test"))
-        };
+        let with_body =
+            |length: usize| build(draft(json!({ "body": "x".repeat(length) })), &rules(version), &key("a.test"));
         let largest = with_body(MAX_PDU_BYTES - empty).unwrap();
         assert_eq!(largest.json.len(), MAX_PDU_BYTES, "version {version}");
         let verified = verify_event(&keys(&[&key("a.test")]), &read_json(&largest.json).unwrap(), &rules(version));
@@ -108,7 +108,10 @@ fn s_039_our_own_events_obey_the_limits_too() {
 fn s_043_our_own_events_are_not_nested_deeply() {
     let nested = |levels: usize| (0..levels).fold(json!("core"), |inner, _| json!({ "a": inner }));
     assert!(build(draft(nested(MAX_NESTING)), &rules(11), &key("a.test")).is_ok());
-    assert!(matches!(build(draft(nested(MAX_NESTING + 1)), &rules(11), &key("a.test")), Err(BuildError::Unfit(ReadError::Format(_)))));
+    assert!(matches!(
+        build(draft(nested(MAX_NESTING + 1)), &rules(11), &key("a.test")),
+        Err(BuildError::Unfit(ReadError::Format(_)))
+    ));
     let lists = json!({ "a": (0..MAX_NESTING).fold(json!(1), |inner, _| json!([inner])) });
     assert!(matches!(build(draft(lists), &rules(11), &key("a.test")), Err(BuildError::Unfit(ReadError::Format(_)))));
 }
