@@ -71,10 +71,13 @@ fn address(head: &Parts) -> IpAddr {
     head.extensions.get::<ClientAddress>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0)
 }
 
-/// The parameters of the path with their names, percent-decoded.
+/// The parameters of the path with their names, percent-decoded. The router takes `//` for an empty parameter.
 async fn path(head: &mut Parts) -> Result<Vec<(String, String)>> {
     let parameters = RawPathParams::from_request_parts(head, &()).await;
     let parameters = parameters.map_err(|error| ApiError::invalid_param(error.to_string()))?;
+    if parameters.iter().any(|(_, value)| value.is_empty()) {
+        return Err(ApiError::Unrecognized);
+    }
     Ok(parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 

@@ -17,6 +17,7 @@ use ruma::api::{
         LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
     },
 };
+use storage::StorageError;
 
 use crate::{Result, interactive::Challenge};
 
@@ -177,6 +178,8 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::BadAlias(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
         EngineError::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
         EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
+        // The text came from the client; what we write ourselves can be stored.
+        EngineError::Storage(StorageError::Unstorable(_)) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         EngineError::Internal(_) | EngineError::Storage(_) => {
             tracing::error!(error = chain(error), "A client's request failed by our fault");
             let text = "Internal server error".to_owned();

@@ -32,6 +32,10 @@ async fn walk(
     for route in route_table().into_iter().filter(|route| route.authentication == Authentication::AccessToken) {
         for template in route.paths.iter().filter(|path| path.contains("{room_id")) {
             for event_type in ["m.room.message", "m.room.name", "m.room.member"] {
+                // A member event is of somebody, whoever asks.
+                if event_type == "m.room.member" && !template.contains("{state_key}") {
+                    continue;
+                }
                 values.insert("event_type", event_type.to_owned());
                 let state_key = if event_type == "m.room.member" { &*user.user_id } else { "" };
                 // A path cannot hold an empty segment; the variants without a state key stand for that.
