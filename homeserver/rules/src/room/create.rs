@@ -57,7 +57,7 @@ pub struct NewRoom {
 /// Why a room cannot be made so.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CreateError {
-    /// The creator has infinite power in this room version and must not be listed.
+    /// A creator has infinite power in this room version and must not be listed.
     #[error("{0} creates the room and must not stand in its power levels")]
     CreatorInPowerLevels(OwnedUserId),
     /// Too many entries.
@@ -80,10 +80,12 @@ pub fn first_events(room: &NewRoom, rules: &RoomVersionRules) -> Result<Vec<Inte
     if room.invite.len() > MAX_INVITES {
         return Err(CreateError::TooMany("invite", MAX_INVITES));
     }
+    let create = create_content(room, rules)?;
+    let levels = power_levels(room, rules, &create)?;
     let mut events = vec![
-        state(room, TimelineEventType::RoomCreate, "", create_content(room, rules)?),
+        state(room, TimelineEventType::RoomCreate, "", create),
         member::change(&room.creator, &room.creator, &MembershipState::Join, room.member_content.clone()),
-        state(room, TimelineEventType::RoomPowerLevels, "", power_levels(room, rules)?),
+        state(room, TimelineEventType::RoomPowerLevels, "", levels),
     ];
     if let Some(alias) = &room.alias {
         events.push(state(room, TimelineEventType::RoomCanonicalAlias, "", object(json!({ "alias": alias }))?));
@@ -150,7 +152,11 @@ fn additional_creators(content: &CanonicalJsonObject) -> Result<Vec<String>, Cre
     list.iter().map(user_id).collect()
 }
 
-fn power_levels(room: &NewRoom, rules: &RoomVersionRules) -> Result<CanonicalJsonObject, CreateError> {
+fn power_levels(
+    room: &NewRoom,
+    rules: &RoomVersionRules,
+    create: &CanonicalJsonObject,
+) -> Result<CanonicalJsonObject, CreateError> {
     let creators_stand_above = rules.authorization.explicitly_privilege_room_creators;
     let mut users = serde_json::Map::new();
     if !creators_stand_above {
@@ -181,14 +187,20 @@ fn power_levels(room: &NewRoom, rules: &RoomVersionRules) -> Result<CanonicalJso
         "historical": 100,
     }))?;
     content.extend(room.power_level_content_override.clone().unwrap_or_default());
-    let lists_creator = match content.get("users") {
-        Some(CanonicalJsonValue::Object(users)) => users.contains_key(room.creator.as_str()),
-        _ => false,
-    };
-    if creators_stand_above && lists_creator {
-        return Err(CreateError::CreatorInPowerLevels(room.creator.clone()));
+    if creators_stand_above {
+        check_no_creator(&content, room, additional_creators(create)?)?;
     }
     Ok(content)
+}
+
+fn check_no_creator(levels: &CanonicalJsonObject, room: &NewRoom, additional: Vec<String>) -> Result<(), CreateError> {
+    let Some(CanonicalJsonValue::Object(users)) = levels.get("users") else { return Ok(()) };
+    let creators = additional.into_iter().filter_map(|id| UserId::parse(id).ok().map(Into::into));
+    let mut creators = std::iter::once(room.creator.clone()).chain(creators);
+    match creators.find(|user_id| users.contains_key(user_id.as_str())) {
+        Some(user_id) => Err(CreateError::CreatorInPowerLevels(user_id)),
+        None => Ok(()),
+    }
 }
 
 fn preset_state(preset: Preset) -> Vec<(TimelineEventType, Value)> {

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::EventsReferenceFormatVersion,
     signatures::reference_hash,
@@ -16,6 +16,7 @@ use super::{
     EventsById, RoomSnapshot, StateKey,
     advance::{Advance, advance},
     authorise::{NotAllowed, check_auth_events, check_create, check_current_state, deciding_keys, select_auth_events},
+    receive::MAX_FORWARD_EXTREMITIES,
 };
 use crate::{
     Pdu,
@@ -24,8 +25,9 @@ use crate::{
     pdu::MAX_DEPTH,
 };
 
-/// How many `prev_events` an event of ours names at most; servers refuse more than 20, and each costs the room.
-pub const MAX_PREV_EVENTS: usize = 10;
+/// How many `prev_events` an event of ours names at most; servers refuse more than 20. It names all of the head, since
+/// what it left out would never be named by anyone.
+pub const MAX_PREV_EVENTS: usize = MAX_FORWARD_EXTREMITIES;
 
 /// What a user wants to send.
 #[derive(Clone, Debug)]
@@ -75,6 +77,7 @@ pub fn keys_for(room: &RoomSnapshot, intent: &Intent) -> Result<Vec<StateKey>, N
 /// Makes the event, if it is allowed. Does not say yet what it changes.
 pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'_>) -> Result<Arc<Pdu>, SendError> {
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
+    check_authoriser(room, &intent, circumstances.key)?;
     let draft = draft(room, intent, circumstances.now)?;
     let draft = with_legacy_parts(draft, room, circumstances);
     let pdu = build(draft, &room.rules, circumstances.key)?;
@@ -85,6 +88,20 @@ pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'
         check_current_state(room, &pdu, circumstances.events)?;
     }
     Ok(Arc::new(pdu))
+}
+
+/// A join that a member authorises is signed by that member's server, too, or others drop it. By ours it is; for that of
+/// another there are `make_join` and `send_join`.
+fn check_authoriser(room: &RoomSnapshot, intent: &Intent, key: &ServerKey) -> Result<(), NotAllowed> {
+    let authoriser = intent.content.get("join_authorised_via_users_server").and_then(|user_id| user_id.as_str());
+    let counts = room.rules.signatures.check_join_authorised_via_users_server
+        && intent.event_type == TimelineEventType::RoomMember;
+    match authoriser.map(<&UserId>::try_from) {
+        Some(Ok(user_id)) if counts && user_id.server_name() != key.server_name() => {
+            Err(NotAllowed(format!("the server of {user_id} would have to sign the event")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The event that an intent would be, built on the head of the room.

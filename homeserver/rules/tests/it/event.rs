@@ -1,0 +1,3 @@
+//! Events as signed JSON objects.
+
+mod build;

@@ -1,0 +1,11 @@
+//! Decisions about rooms.
+
+mod advance;
+mod authorise;
+mod create;
+mod member;
+mod receive;
+mod redact;
+mod resolve;
+mod send;
+mod snapshot;
