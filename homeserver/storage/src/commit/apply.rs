@@ -148,9 +148,10 @@ impl<'a> Applying<'a> {
         }
     }
 
-    /// Notes where the event stands, for the changes after it.
+    /// Notes where the event stands, for the changes after it. An outlier that is in the timeline already is not what
+    /// they are about.
     fn remember(&mut self, new: &NewEvent, order: Option<i64>) {
-        match order {
+        match order.filter(|_| new.placement != Placement::None) {
             Some(position) if position > 0 => self.live.push((new.pdu.event_id.clone(), position)),
             Some(order) => {
                 let membership = new.pdu.membership().map(|(_, membership)| membership);

@@ -1,0 +1,114 @@
+//! What other servers are still to be sent.
+
+use homeserver_storage::{Destination, OutboundItem};
+use rules::Change;
+use ruma::{MilliSecondsSinceUnixEpoch, events::receipt::ReceiptType, owned_server_name, server_name, uint};
+use serde_json::json;
+
+use crate::stage::{Stage, event, event_id, extremities, live, message, on_each_database, room, server, user};
+
+fn receipt(user_id: &str, event: &str) -> Change {
+    Change::Receipt {
+        room_id: room(),
+        user_id: user(user_id),
+        receipt_type: ReceiptType::Read,
+        thread_id: None,
+        event_id: event_id(event),
+        ts: MilliSecondsSinceUnixEpoch(uint!(1)),
+    }
+}
+
+async fn outbound(stage: &Stage, cursor: i64, until: Option<i64>, max_events: usize, max_receipts: usize) -> String {
+    let items = stage.storage.outbound_since(server_name!("b"), cursor, until, max_events, max_receipts).await.unwrap();
+    let item = |item| match item {
+        OutboundItem::Event(position, pdu) => format!("{position} {}", pdu.event_id),
+        OutboundItem::Receipt(position, receipt) => format!("{position} {} read {}", receipt.user_id, receipt.event_id),
+    };
+    items.into_iter().map(item).collect::<Vec<_>>().join(", ")
+}
+
+/// Positions 1 to 3 create the room; 4: before B; 5: B joins; 6: ours; 7: of B; 8, 9, 10: receipts; 11: B leaves; 12:
+/// without B; 13: B joins again; 14: ours.
+async fn with_history(stage: &Stage) {
+    stage.create_room().await;
+    stage.send("$before", "$alice_joins").await;
+    stage.commit(vec![live(&of_b("$b_joins", "$before")), server("b", true)]).await;
+    stage.send("$ours", "$b_joins").await;
+    stage.commit(vec![live(&of_b("$theirs", "$ours"))]).await;
+    stage.commit_unguarded(vec![receipt("@alice:here", "$ours"), receipt("@bob:b", "$ours")]).await.unwrap();
+    stage.commit_unguarded(vec![receipt("@alice:here", "$theirs")]).await.unwrap();
+    stage.commit(vec![live(&message("$b_leaves", "$theirs")), server("b", false)]).await;
+    stage.send("$without", "$b_leaves").await;
+    stage.commit(vec![live(&of_b("$b_again", "$without")), server("b", true)]).await;
+    stage.commit(vec![live(&message("$after", "$b_again")), extremities(&["$after"])]).await;
+}
+
+fn of_b(id: &str, after: &str) -> std::sync::Arc<rules::Pdu> {
+    event(id, json!({ "sender": "@bob:b", "prev_events": [after], "auth_events": ["$create"] }))
+}
+
+#[tokio::test]
+async fn a_server_is_sent_what_it_was_there_for() {
+    on_each_database(async |stage| {
+        with_history(&stage).await;
+        let all = "6 $ours, 10 @alice:here read $theirs, 11 $b_leaves, 14 $after";
+        assert_eq!(outbound(&stage, 0, None, 50, 100).await, all, "and of a moved receipt only the last place");
+        assert_eq!(outbound(&stage, 6, Some(11), 50, 100).await, "10 @alice:here read $theirs, 11 $b_leaves");
+        assert_eq!(outbound(&stage, 14, None, 50, 100).await, "");
+        assert_eq!(outbound(&stage, 0, None, 1, 100).await, "6 $ours, 10 @alice:here read $theirs");
+        assert_eq!(outbound(&stage, 0, None, 50, 0).await, "6 $ours", "what comes after a receipt has to wait");
+        let far = stage.storage.outbound_since(server_name!("unknown"), 0, None, 9, 9).await.unwrap();
+        assert!(far.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn servers_that_are_behind_are_found() {
+    on_each_database(async |stage| {
+        with_history(&stage).await;
+        let behind = async || {
+            let mut servers = stage.storage.destinations_behind().await.unwrap();
+            servers.retain(|server| server != "here");
+            servers
+        };
+        assert_eq!(behind().await, ["b"]);
+        let mut destination = stage.storage.destination(server_name!("b")).await.unwrap();
+        assert_eq!(destination, Destination::new(owned_server_name!("b")));
+        destination.cursor = 13;
+        stage.storage.save_destination(&destination).await.unwrap();
+        assert_eq!(behind().await, ["b"]);
+        destination.cursor = 14;
+        stage.storage.save_destination(&destination).await.unwrap();
+        assert!(behind().await.is_empty());
+        stage.commit(vec![live(&message("$b_out", "$after")), server("b", false), extremities(&["$b_out"])]).await;
+        assert_eq!(behind().await, ["b"], "it is to hear that it left");
+        destination.cursor = 15;
+        stage.storage.save_destination(&destination).await.unwrap();
+        stage.send("$alone", "$b_out").await;
+        assert!(behind().await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_destination_is_kept_as_it_was_saved() {
+    on_each_database(async |stage| {
+        let destination = Destination {
+            server: owned_server_name!("b"),
+            cursor: 4,
+            in_flight: Some(("txn1".to_owned(), 9)),
+            failing_since_ts: Some(1000),
+            retry_at_ts: Some(2000),
+            failures: 3,
+        };
+        stage.storage.save_destination(&destination).await.unwrap();
+        let stage = stage.reopen().await;
+        assert_eq!(stage.storage.destination(server_name!("b")).await.unwrap(), destination);
+        assert_eq!(stage.storage.destinations().await.unwrap(), [destination]);
+        let well = Destination { cursor: 9, ..Destination::new(owned_server_name!("b")) };
+        stage.storage.save_destination(&well).await.unwrap();
+        assert_eq!(stage.storage.destinations().await.unwrap(), [well]);
+    })
+    .await;
+}

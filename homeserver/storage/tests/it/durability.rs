@@ -1,0 +1,106 @@
+//! Opening: what is promised is checked, and nothing is created where something is missing.
+
+use std::io::Write;
+
+use homeserver_storage::{CommitError, Durability, OpenError, Options, Storage, StorageError, Submission};
+use sqlx::{Connection, SqliteConnection};
+
+use crate::stage::{PostgresDatabase, membership, options, user};
+
+fn url(directory: &tempfile::TempDir) -> String {
+    format!("sqlite:{}", directory.path().join("nudge.db").display())
+}
+
+async fn refused(options: &Options) -> OpenError {
+    match Storage::open(options).await {
+        Ok(_) => panic!("{} was opened", options.url),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_lost_its_file_is_not_created_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&options(&url(&directory))).await.unwrap();
+    storage.close().await;
+    std::fs::rename(directory.path().join("nudge.db"), directory.path().join("elsewhere.db")).unwrap();
+    std::fs::write(directory.path().join("nudge.db-wal"), "left behind").unwrap();
+    let error = refused(&options(&url(&directory))).await;
+    assert!(matches!(&error, OpenError::MissingDatabase { remnant, .. } if remnant.ends_with("-wal")), "{error}");
+    assert!(!directory.path().join("nudge.db").exists());
+}
+
+#[tokio::test]
+async fn urls_of_other_databases_are_refused_without_their_password() {
+    for url in ["mysql://user:hunter2@host/db", "/var/lib/nudge.db", "", "postgres://user:hunter2@host:port/db"] {
+        let error = refused(&options(url)).await;
+        assert!(matches!(error, OpenError::Url { .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn full_durability_flushes_each_commit() {
+    let directory = tempfile::tempdir().unwrap();
+    for durability in [Durability::Full, Durability::Relaxed] {
+        let storage = Storage::open(&Options { durability, ..options(&url(&directory)) }).await.unwrap();
+        storage.ping().await.unwrap();
+        storage.close().await;
+    }
+}
+
+/// The tests' cluster runs without fsync, so it cannot promise that much; one that runs with it is accepted.
+#[tokio::test]
+async fn a_cluster_that_does_not_flush_is_refused() {
+    let Some(database) = PostgresDatabase::create_if_possible().await else { return };
+    let full = Options { durability: Durability::Full, ..options(&database.url) };
+    match Storage::open(&full).await {
+        Err(OpenError::Durability { setting, value, .. }) => assert_eq!((setting, value.as_str()), ("fsync", "off")),
+        Err(other) => panic!("{other}"),
+        Ok(storage) => storage.close().await,
+    }
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn memory_serves_as_a_database() {
+    let storage = Storage::open(&options("sqlite::memory:")).await.unwrap();
+    let other = Storage::open(&options("sqlite::memory:")).await.unwrap();
+    let submission = Submission { room: None, changes: vec![membership("@alice:here", "join", "$j")] };
+    let (first, second) = tokio::join!(storage.commit(submission.clone()), storage.commit(submission));
+    assert_eq!((first.unwrap().position, second.unwrap().position), (1, 2));
+    assert_eq!((storage.head(), other.head()), (2, 0), "each has its own");
+    assert!(storage.fsck().await.unwrap().is_empty());
+    storage.close().await;
+}
+
+/// A disk that gives back garbage stands for one that fails: both leave uncertain what is on it.
+#[tokio::test]
+async fn after_the_disk_fails_nothing_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Storage::open(&options(&url(&directory))).await.unwrap();
+    let commit = async |n: u32| {
+        let change = membership(&format!("@user{n}:here"), "join", "$j");
+        storage.commit(Submission { room: None, changes: vec![change] }).await
+    };
+    for n in 0..500 {
+        commit(n).await.unwrap();
+    }
+    // A change by somebody else, so that the storage has to read the file again.
+    let mut other = SqliteConnection::connect(&url(&directory)).await.unwrap();
+    for sql in ["CREATE TABLE other (x TEXT)", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+        sqlx::query(sql).execute(&mut other).await.unwrap();
+    }
+    other.close().await.unwrap();
+    let path = directory.path().join("nudge.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096..].fill(0xff);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().write_all(&bytes).unwrap();
+
+    let outcome = commit(500).await;
+    assert!(matches!(outcome, Err(CommitError::Storage(StorageError::Unavailable(_)))), "{outcome:?}");
+    let outcome = commit(501).await;
+    assert!(matches!(outcome, Err(CommitError::Storage(StorageError::ReadOnly))), "{outcome:?}");
+    let outcome = storage.store_filter(&user("@alice:here"), "{}").await;
+    assert!(outcome.is_err(), "{outcome:?}");
+}

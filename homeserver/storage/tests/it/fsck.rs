@@ -1,0 +1,134 @@
+//! The check of the tables: silent about sound ones, and finding what is planted.
+
+use rules::Change;
+use serde_json::json;
+
+use crate::stage::{
+    Stage, backfilled, event, extremities, live, member, membership, message, on_each_database, outlier, server,
+    set_state, state_event,
+};
+
+/// A room with a bit of everything.
+async fn with_room(stage: &Stage) {
+    stage.create_room().await;
+    let topic = event(
+        "$topic",
+        json!({ "type": "m.room.topic", "state_key": "", "prev_events": ["$alice_joins"], "auth_events": ["$create"] }),
+    );
+    stage.commit(vec![live(&topic), set_state(&[&topic]), extremities(&["$topic"])]).await;
+    let bob = member("$bob", "@bob:b", "join", &["$topic"]);
+    stage.commit(vec![live(&bob), set_state(&[&bob]), server("b", true), extremities(&["$bob"])]).await;
+    stage.commit(vec![outlier(&message("$outlier", "$x")), backfilled(&message("$old", "$gap"))]).await;
+    stage.send("$m", "$bob").await;
+}
+
+#[tokio::test]
+async fn a_sound_database_passes() {
+    on_each_database(async |stage| {
+        stage.assert_sound().await;
+        with_room(&stage).await;
+        stage.assert_sound().await;
+    })
+    .await;
+}
+
+/// Plants something and expects exactly this violation among those that are found.
+async fn planted(stage: Stage, sql: &str, invariant: &str) {
+    with_room(&stage).await;
+    stage.execute(sql).await;
+    let stage = stage.reopen().await;
+    let violations = stage.storage.fsck().await.unwrap();
+    let found = violations.iter().any(|violation| violation.invariant == invariant && !violation.detail.is_empty());
+    assert!(found, "{sql} led to {violations:#?}");
+}
+
+macro_rules! finds {
+    ($($test:ident: $sql:expr => $invariant:expr;)+) => { $(
+        #[tokio::test]
+        async fn $test() {
+            on_each_database(async |stage| planted(stage, $sql, $invariant).await).await;
+        }
+    )+ };
+}
+
+finds! {
+    a_missing_log_entry: "DELETE FROM log WHERE event_id = '$topic'" => "a live event has its log entry";
+    a_gap: "DELETE FROM log WHERE position = 2" => "the log has no gaps";
+    a_wrong_head: "UPDATE log_head SET position = 99" => "the head is the last position of the log";
+    a_head_that_is_behind: "UPDATE log_head SET event_nid = 1" => "numbers are given out by the head";
+    a_missing_event: "DELETE FROM events WHERE event_id = '$topic'" => "a log entry of an event has its live event";
+    missing_state: "DELETE FROM events WHERE event_id = '$topic'"
+        => "a value of the room state is an event of that room, type and state key";
+    a_missing_prev_event: "DELETE FROM events WHERE event_id = '$topic'"
+        => "a missing prev_event is a backward extremity";
+    a_missing_auth_event: "DELETE FROM events WHERE event_id = '$create'"
+        => "the auth events of an accepted event are stored";
+    a_missing_extremity: "UPDATE rooms SET forward_extremities = '[[\"$none\", 1]]'"
+        => "a forward extremity is a stored, accepted event";
+    no_extremity: "UPDATE rooms SET forward_extremities = '[]'"
+        => "a room with a timeline has a forward extremity";
+    an_extremity_that_is_built_upon: "UPDATE rooms SET forward_extremities = '[[\"$bob\", 1]]'"
+        => "no accepted event follows upon a forward extremity";
+    an_extremity_that_is_no_part_of_the_timeline: "UPDATE rooms SET forward_extremities = '[[\"$outlier\", 1]]'"
+        => "a forward extremity is a stored, accepted event";
+    a_room_ahead_of_the_log: "UPDATE rooms SET position = 99" => "a room is not ahead of the log";
+    a_destination_ahead_of_the_log:
+        "INSERT INTO destinations (server, cursor, failures) VALUES ('b', 99, 0)"
+        => "a destination is not ahead of the log";
+    a_wrong_membership: "UPDATE room_state SET membership = 'ban' WHERE event_id = '$bob'"
+        => "a membership in the room state is what the event says";
+    state_at_the_wrong_key: "UPDATE room_state SET event_id = '$create' WHERE event_id = '$topic'"
+        => "a value of the room state is an event of that room, type and state key";
+    two_values_at_a_time: "INSERT INTO room_state (room_nid, type_nid, state_key_nid, since, until, event_id)
+        SELECT room_nid, type_nid, state_key_nid, 1, 99, event_id FROM room_state WHERE event_id = '$topic'"
+        => "a key of the room state has one value at a time";
+    a_local_membership_that_is_not_the_rooms: "UPDATE memberships SET membership = 'leave'"
+        => "a local user's membership is that of the room state";
+    a_lost_local_membership: "DELETE FROM memberships" => "a local user's membership is that of the room state";
+    a_server_that_is_not_noted: "DELETE FROM room_servers
+        WHERE server_nid = (SELECT name_nid FROM names WHERE name = 'b')"
+        => "the servers in a room are those of its joined members";
+    a_server_that_is_not_joined: "UPDATE room_state SET until = 99 WHERE event_id = '$bob'"
+        => "the servers in a room are those of its joined members";
+    a_found_event_that_is_said_to_be_missing: "UPDATE backward_extremities SET missing_event_id = '$bob'"
+        => "a backward extremity is missing";
+    an_unreadable_event: "UPDATE events SET json = '{' WHERE event_id = '$m'" => "an event can be read";
+    a_wrong_column: "UPDATE events SET depth = 77 WHERE event_id = '$m'"
+        => "an event's columns say what its JSON says";
+    a_lost_name: "DELETE FROM names WHERE name = 'm.room.topic'" => "a number has its name";
+}
+
+#[tokio::test]
+async fn a_token_without_its_device() {
+    on_each_database(async |stage| {
+        let session = homeserver_storage::NewSession {
+            user_id: crate::stage::user("@alice:here"),
+            device_id: "A".into(),
+            display_name: None,
+            access_token_hash: [1; 32],
+            access_token_expires_ts: None,
+            refresh_token_hash: None,
+            now_ts: 1,
+        };
+        stage.storage.create_session(session).await.unwrap();
+        stage.assert_sound().await;
+        stage.execute("DELETE FROM devices").await;
+        assert_eq!(stage.storage.fsck().await.unwrap()[0].invariant, "a token belongs to a device");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_violations_do_not_fill_the_screen() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let entries = |_| membership("@alice:here", "join", "$alice_joins");
+        stage.commit_unguarded((0..600).map(entries).collect::<Vec<Change>>()).await.unwrap();
+        stage.execute("DELETE FROM log WHERE position % 2 = 0").await;
+        let violations = stage.storage.fsck().await.unwrap();
+        let gaps = violations.iter().filter(|violation| violation.invariant == "the log has no gaps").count();
+        assert_eq!(gaps, 101, "a hundred, and that there are more");
+        drop(state_event("$unused", "t", "", json!({})));
+    })
+    .await;
+}

@@ -1,0 +1,24 @@
+//! The storage, through its interface: every test runs on SQLite, and on PostgreSQL too where `NUDGE_TEST_POSTGRES_URL`
+//! names a cluster (see `complement-tests/postgres.sh`), each time on a database of its own.
+
+mod account_data;
+mod accounts;
+mod aliases;
+mod commit;
+mod destinations;
+mod devices;
+mod durability;
+mod events;
+mod filters;
+mod fsck;
+mod log;
+mod memberships;
+mod receipts;
+mod rooms;
+mod schema;
+mod server_keys;
+mod stage;
+mod state;
+mod timeline;
+mod transactions;
+mod unstorable;
