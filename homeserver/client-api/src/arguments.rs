@@ -56,7 +56,8 @@ pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) 
     let requester = door.engine.authenticate(&access_token::access_token(&head)?).await?;
     let span = tracing::Span::current();
     span.record("user.id", requester.user_id.as_str()).record("device.id", requester.device_id.as_str());
-    door.engine.touch(&requester, Some(&address.to_string())).await;
+    let known_address = head.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
+    door.engine.touch(&requester, known_address.as_deref()).await;
     door.inner.rate_limits.take(endpoint.class, &*requester.user_id, door.now_ms())?;
     let path = path(&mut head).await?;
     if path.iter().any(|(name, value)| name == "user_id" && *value != requester.user_id) {
