@@ -5,7 +5,7 @@ use std::{io::Write, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::
 use axum::Router;
 use futures_util::FutureExt;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
@@ -24,6 +24,9 @@ use crate::{
     world,
 };
 
+/// Connections that wait to be accepted: all clients come back at once after a restart.
+const BACKLOG: u32 = 1024;
+
 /// What is left of the ten seconds that a stop may take, after [`Limits::drain_timeout`].
 const SENDER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -36,7 +39,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let mut signals = Signals::new()?;
     let metrics_handle = metrics::start();
     tokio::spawn(metrics::tidy_up(metrics_handle.clone()));
-    let sockets = Sockets::bind(configuration).await?;
+    let sockets = Sockets::bind(configuration)?;
     let certificate = wiring::certificate(configuration)?;
     let house = House::open(configuration, &world::system(), Use::Serving).await?;
     registration_token::settle(configuration, &house).await?;
@@ -146,11 +149,11 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(configuration: &Configuration) -> Result<Self, StartError> {
+    fn bind(configuration: &Configuration) -> Result<Self, StartError> {
         Ok(Self {
-            client: bind("listen", configuration.listen).await?,
-            federation: bind_if("federation.listen", configuration.federation_listen).await?,
-            metrics: bind_if("metrics.listen", configuration.metrics_listen).await?,
+            client: bind("listen", configuration.listen)?,
+            federation: bind_if("federation.listen", configuration.federation_listen)?,
+            metrics: bind_if("metrics.listen", configuration.metrics_listen)?,
         })
     }
 
@@ -194,13 +197,17 @@ impl Sockets {
     }
 }
 
-async fn bind_if(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
-    match address {
-        Some(address) => bind(setting, address).await.map(Some),
-        None => Ok(None),
-    }
+fn bind_if(setting: &'static str, address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    address.map(|address| bind(setting, address)).transpose()
 }
 
-async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { setting, address, error })
+fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // The port of a server that was just stopped is free, though its last connections are still remembered.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| StartError::Listen { setting, address, error })
 }

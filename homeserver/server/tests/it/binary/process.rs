@@ -132,7 +132,10 @@ fn command(directory: &TempDir, variables: &[(&str, &str)]) -> Command {
     let data: PathBuf = directory.path().join("data");
     let mut command = Command::new(env!("CARGO_BIN_EXE_nudge"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.env("NUDGE_DATA_DIR", data).env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap");
+    command
+        .env("NUDGE_DATA_DIR", data)
+        .env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap")
+        .env("NUDGE_LOG__FILTER", "error");
     command.envs(variables.iter().copied());
     command
 }
