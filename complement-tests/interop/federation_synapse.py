@@ -71,6 +71,9 @@ class User:
         answer = await self.call("GET", f"/rooms/{room}/members")
         return {event["state_key"]: event["content"]["membership"] for event in answer["chunk"]}
 
+    async def is_out_of(self, room: str) -> bool:
+        return room not in (await self.call("GET", "/joined_rooms"))["joined_rooms"]
+
     async def invited(self) -> set[str]:
         return set((await self.call("GET", "/sync?timeout=0"))["rooms"].get("invite", {}))
 
@@ -119,7 +122,7 @@ async def room_of_one_server(owner: User, guest: User, version: str | None) -> N
     await guest.join(room, owner.server.name)
     await eventually("the owner sees them return", lambda: is_member(owner, room, guest, "join"))
     await owner.ban(room, guest)
-    await eventually("the ban", lambda: is_member(owner, room, guest, "ban"))
+    await eventually("the ban", lambda: guest.is_out_of(room))
     await guest.join(room, owner.server.name, expect=403)
     await owner.unban(room, guest)
     await guest.join(room, owner.server.name)

@@ -141,7 +141,7 @@ enable_registration_without_verification: true
 macaroon_secret_key: only-for-this-run
 registration_shared_secret: only-for-this-run
 bcrypt_rounds: 4
-federation: {{ destination_min_retry_interval: 500ms, destination_max_retry_interval: 2s, destination_retry_multiplier: 1 }}
+federation: {{ destination_min_retry_interval: 1s, destination_max_retry_interval: 2s, destination_retry_multiplier: 1 }}
 rc_message: {limit}
 rc_registration: {limit}
 rc_login: {{ address: {limit}, account: {limit}, failed_attempts: {limit} }}

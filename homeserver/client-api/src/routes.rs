@@ -253,7 +253,7 @@ fn changing(table: Table) -> Table {
 fn reading(table: Table) -> Table {
     use crate::{rooms, sync as syncing};
     table
-        .asked::<sync::sync_events::v3::Request, _>(at("get_matrixclientv3sync"), syncing::sync)
+        .asked_for::<sync::sync_events::v3::Request, _, _>(at("get_matrixclientv3sync"), syncing::sync)
         .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
         .asked::<state::get_state_event_for_key::v3::Request, _>(
             at("get_matrixclientv3roomsroomidstateeventtypestatekey").also_at(STATE_WITHOUT_KEY),

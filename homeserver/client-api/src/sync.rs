@@ -1,17 +1,20 @@
 //! `GET /_matrix/client/v3/sync`
 
+mod complete;
+
 use engine::SyncQuery;
 use ruma::{
     UserId,
     api::client::{
         filter::FilterDefinition,
-        sync::sync_events::v3::{Filter, Request, Response},
+        sync::sync_events::v3::{Filter, Request},
     },
 };
 
+use self::complete::Complete;
 use crate::{Arguments, Door, Result, error::ApiError};
 
-pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Response> {
+pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Complete> {
     let Arguments { request, requester, .. } = asked;
     let query = SyncQuery {
         filter: filter(&door, &requester.user_id, request.filter).await?,
@@ -20,7 +23,7 @@ pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Respon
         timeout_ms: request.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         use_state_after: request.use_state_after,
     };
-    Ok(door.engine.sync(&requester, query).await?)
+    Ok(Complete(door.engine.sync(&requester, query).await?))
 }
 
 async fn filter(door: &Door, user_id: &UserId, filter: Option<Filter>) -> Result<FilterDefinition> {

@@ -10,7 +10,7 @@ use rules::{
     change::{NewEvent, Placement, Standing},
     room::{EventsById, authorise::check_auth_events},
 };
-use ruma::{OwnedEventId, room_version_rules::AuthorizationRules};
+use ruma::{OwnedEventId, events::TimelineEventType, room_version_rules::AuthorizationRules};
 use storage::Submission;
 
 use crate::{Engine, Result, rooms::commit_error};
@@ -38,13 +38,16 @@ pub(crate) fn check_outliers(
     outcome
 }
 
-/// The events in an order in which each comes after those of its auth events that are among them. Cycles, which no
-/// honest hash allows, end where they began.
+/// The events in an order in which each comes after those of its auth events that are among them, and all after the
+/// create event, which authorises them from version 12 on without being named. Cycles, which no honest hash allows, end
+/// where they began.
 fn ancestors_first(pdus: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
     let by_id: HashMap<&OwnedEventId, &Arc<Pdu>> = pdus.iter().map(|pdu| (&pdu.event_id, pdu)).collect();
     let mut ordered = Vec::with_capacity(pdus.len());
     let mut entered = HashSet::new();
-    for root in pdus {
+    let (creates, others): (Vec<_>, Vec<_>) =
+        pdus.iter().partition(|pdu| pdu.event_type == TimelineEventType::RoomCreate);
+    for root in creates.into_iter().chain(others) {
         let mut stack = vec![(root, false)];
         while let Some((pdu, parents_done)) = stack.pop() {
             if parents_done {
