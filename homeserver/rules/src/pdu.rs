@@ -117,7 +117,7 @@ impl Pdu {
             depth: fields.depth,
             prev_events: fields.prev_events.into_iter().map(EventReference::into_id).collect(),
             auth_events: fields.auth_events.into_iter().map(EventReference::into_id).collect(),
-            redacts: fields.redacts.and_then(|redacts| EventId::parse(redacts.as_str()?).ok()).map(Into::into),
+            redacts: fields.redacts.and_then(|redacts| EventId::parse(redacts.as_str()?).ok()),
             rejected,
             json,
         })
@@ -150,7 +150,7 @@ impl Pdu {
             return None;
         }
         let user_id = UserId::parse(self.state_key.as_deref()?).ok()?;
-        Some((user_id.into(), self.content_str("membership")?.into()))
+        Some((user_id, self.content_str("membership")?.into()))
     }
 
     /// The event that this one redacts: `content.redacts` from room version 11 on, `redacts` before.

@@ -109,7 +109,7 @@ impl RoomSnapshot {
     pub fn members(&self, membership: &MembershipState) -> impl Iterator<Item = OwnedUserId> {
         self.state.iter().filter_map(move |((event_type, state_key), value)| {
             let fits = *event_type == StateEventType::RoomMember && value.membership.as_ref() == Some(membership);
-            fits.then(|| UserId::parse(state_key.as_str()).ok().map(Into::into)).flatten()
+            fits.then(|| UserId::parse(state_key.as_str()).ok()).flatten()
         })
     }
 

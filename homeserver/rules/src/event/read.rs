@@ -61,7 +61,7 @@ pub fn event_id(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Resul
         (EventIdFormatVersion::V1, _) => return Err(ReadError::Format("no `event_id` field".to_owned())),
         _ => format!("${}", reference_hash(object, rules).map_err(|error| ReadError::Format(error.to_string()))?),
     };
-    EventId::parse(&id).map(Into::into).map_err(|error| ReadError::Format(format!("event id {id:?}: {error}")))
+    EventId::parse(&id).map_err(|error| ReadError::Format(format!("event id {id:?}: {error}")))
 }
 
 fn check_format(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<(), ReadError> {

@@ -92,7 +92,7 @@ fn membership_changes(room: &RoomSnapshot, step: &Advance, events: &EventsById) 
         let event_id = entry.event_id.clone()?;
         let event = if event_id == step.pdu.event_id { Some(&step.pdu) } else { events.get(&event_id) };
         Some(Change::Membership {
-            user_id: UserId::parse(entry.state_key.as_str()).ok()?.into(),
+            user_id: UserId::parse(entry.state_key.as_str()).ok()?,
             room_id: room.room_id.clone(),
             membership: entry.membership.clone()?,
             sender: event?.sender.clone(),

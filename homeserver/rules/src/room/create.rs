@@ -195,7 +195,7 @@ fn power_levels(
 
 fn check_no_creator(levels: &CanonicalJsonObject, room: &NewRoom, additional: Vec<String>) -> Result<(), CreateError> {
     let Some(CanonicalJsonValue::Object(users)) = levels.get("users") else { return Ok(()) };
-    let creators = additional.into_iter().filter_map(|id| UserId::parse(id).ok().map(Into::into));
+    let creators = additional.into_iter().filter_map(|id| UserId::parse(id).ok());
     let mut creators = std::iter::once(room.creator.clone()).chain(creators);
     match creators.find(|user_id| users.contains_key(user_id.as_str())) {
         Some(user_id) => Err(CreateError::CreatorInPowerLevels(user_id)),

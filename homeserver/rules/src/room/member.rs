@@ -86,13 +86,13 @@ fn resulting(action: Action) -> MembershipState {
 
 fn impossible(action: Action, now: &MembershipState, sender: &UserId, target: &UserId) -> Option<String> {
     use MembershipState::{Ban, Invite, Join, Knock};
-    match (action, now) {
-        (Action::Invite, Join) => Some(format!("{target} is already in the room")),
-        (Action::Invite, Ban) => Some(format!("{target} is banned from the room")),
-        (Action::Unban, Ban) | (Action::Kick | Action::Leave, Join | Invite | Knock) => None,
-        (Action::Unban, _) => Some(format!("{target} is not banned")),
-        (Action::Kick, _) => Some(format!("{target} is not in the room")),
-        (Action::Leave, _) => Some(format!("{sender} is not in the room")),
-        (Action::Invite | Action::Ban, _) => None,
+    let outside = !matches!(now, Join | Invite | Knock);
+    match action {
+        Action::Invite if *now == Join => Some(format!("{target} is already in the room")),
+        Action::Invite if *now == Ban => Some(format!("{target} is banned from the room")),
+        Action::Unban if *now != Ban => Some(format!("{target} is not banned")),
+        Action::Kick if outside => Some(format!("{target} is not in the room")),
+        Action::Leave if outside => Some(format!("{sender} is not in the room")),
+        _ => None,
     }
 }

@@ -105,11 +105,7 @@ fn check_authoriser(room: &RoomSnapshot, intent: &Intent, key: &ServerKey) -> Re
 }
 
 /// The event that an intent would be, built on the head of the room.
-pub(crate) fn draft(
-    room: &RoomSnapshot,
-    intent: Intent,
-    now: MilliSecondsSinceUnixEpoch,
-) -> Result<Draft, NotAllowed> {
+pub(crate) fn draft(room: &RoomSnapshot, intent: Intent, now: MilliSecondsSinceUnixEpoch) -> Result<Draft, NotAllowed> {
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
     if is_create && !room.forward_extremities.is_empty() {
         return Err(NotAllowed("the room has been created already".to_owned()));

@@ -91,9 +91,7 @@ fn authoriser(content: &CanonicalJsonObject) -> Result<Option<OwnedUserId>, Unex
     const FIELD: &str = "join_authorised_via_users_server";
     match content.get(FIELD) {
         None => Ok(None),
-        Some(CanonicalJsonValue::String(id)) => {
-            UserId::parse(id).map(|id| Some(id.into())).map_err(|_| UnexpectedTemplate(FIELD))
-        }
+        Some(CanonicalJsonValue::String(id)) => UserId::parse(id).map(Some).map_err(|_| UnexpectedTemplate(FIELD)),
         Some(_) => Err(UnexpectedTemplate(FIELD)),
     }
 }
@@ -110,9 +108,9 @@ fn depth(template: &CanonicalJsonObject) -> Result<u64, UnexpectedTemplate> {
 fn references(template: &CanonicalJsonObject, field: &'static str) -> Result<Vec<OwnedEventId>, UnexpectedTemplate> {
     let Some(CanonicalJsonValue::Array(list)) = template.get(field) else { return Err(UnexpectedTemplate(field)) };
     let id = |value: &CanonicalJsonValue| match value {
-        CanonicalJsonValue::String(id) => EventId::parse(id).ok().map(Into::into),
+        CanonicalJsonValue::String(id) => EventId::parse(id).ok(),
         CanonicalJsonValue::Array(pair) => match pair.first() {
-            Some(CanonicalJsonValue::String(id)) => EventId::parse(id).ok().map(Into::into),
+            Some(CanonicalJsonValue::String(id)) => EventId::parse(id).ok(),
             _ => None,
         },
         _ => None,
@@ -134,7 +132,7 @@ fn hashes(template: &CanonicalJsonObject) -> std::collections::BTreeMap<OwnedEve
                 return None;
             };
             let Some(CanonicalJsonValue::String(hash)) = hashes.get("sha256") else { return None };
-            Some((EventId::parse(id).ok()?.into(), hash.clone()))
+            Some((EventId::parse(id).ok()?, hash.clone()))
         })
         .collect()
 }

@@ -17,7 +17,7 @@ pub struct Circumstances {
 
 /// Whether the event may be seen.
 pub fn may_see(circumstances: &Circumstances) -> bool {
-    use HistoryVisibility::{Invited, Joined, Shared, WorldReadable};
+    use HistoryVisibility::{Invited, Joined, WorldReadable};
     let Circumstances { history_visibility, membership_then, joined_since } = circumstances;
     // 1. If the history visibility was set to world_readable, allow.
     // 2. If the user's membership was join, allow.
@@ -25,14 +25,12 @@ pub fn may_see(circumstances: &Circumstances) -> bool {
         return true;
     }
     match history_visibility {
-        // 3. If history visibility was set to shared, and the user joined the room at any point after the event was
-        //    sent, allow.
-        Shared => *joined_since,
         // 4. If the user's membership was invite, and the history visibility was set to invited, allow.
         Invited => *membership_then == MembershipState::Invite,
         // 5. Otherwise, deny.
         Joined => false,
-        // An unknown value counts as the default, which is shared.
+        // 3. If history visibility was set to shared, and the user joined the room at any point after the event was
+        //    sent, allow. An unknown value counts as the default, which is shared.
         _ => *joined_since,
     }
 }

@@ -390,7 +390,10 @@ fn s_045_canonical_json_as_the_spec_shows() {
         (r#"{"a": "\u65E5"}"#, r#"{"a":"日"}"#),
         (r#"{"a": null}"#, r#"{"a":null}"#),
         // By code point, U+FF21 comes before U+1F600; by UTF-16 unit it would come after.
-        (r#"{"\ud83d\ude00":1,"\uff21":2,"a":3,"A":4,"":5}"#, "{\"\":5,\"A\":4,\"a\":3,\"\u{ff21}\":2,\"\u{1f600}\":1}"),
+        (
+            r#"{"\ud83d\ude00":1,"\uff21":2,"a":3,"A":4,"":5}"#,
+            "{\"\":5,\"A\":4,\"a\":3,\"\u{ff21}\":2,\"\u{1f600}\":1}",
+        ),
         // Only what must be escaped is, in the shortest form.
         (
             r#"{"a":"\u0001\u0008\u0009\u000a\u000c\u000d\u001F\u0022\u005c\u002f\u007f\u2028"}"#,

@@ -4,7 +4,6 @@ use homeserver_rules::event::{Draft, build, read_json, read_pdu};
 use proptest::{
     collection::{btree_map, vec},
     prelude::*,
-    test_runner::RngSeed,
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, Int,
@@ -12,11 +11,10 @@ use ruma::{
 };
 use serde_json::json;
 
-use crate::room_fixture::{ALICE, BOB, RoomFixture, public_keys, server_key, version, versions};
-
-fn bounded(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(45), failure_persistence: None, ..ProptestConfig::default() }
-}
+use crate::{
+    bounded::bounded,
+    room_fixture::{ALICE, BOB, RoomFixture, public_keys, server_key, version, versions},
+};
 
 /// Any text, NUL and the astral planes included.
 fn text() -> impl Strategy<Value = String> {
@@ -44,7 +42,7 @@ fn content() -> impl Strategy<Value = CanonicalJsonObject> {
 }
 
 proptest! {
-    #![proptest_config(bounded(128))]
+    #![proptest_config(bounded(128, 45))]
 
     #[test]
     fn s_045_what_is_signed_survives_the_wire(number in 1_u8..=12, content in content(), depth in 0..1_u64 << 53) {

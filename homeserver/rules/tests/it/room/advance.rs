@@ -46,7 +46,7 @@ fn a_message_changes_the_timeline_and_the_head() {
             panic!("{changes:?}");
         };
         assert_eq!((&event.standing, event.placement), (&Standing::Accepted, Placement::Live));
-        assert_eq!(event_ids.as_slice(), [message.event_id.clone()]);
+        assert_eq!(event_ids, std::slice::from_ref(&message.event_id));
     }
 }
 

@@ -7,14 +7,18 @@ use homeserver_rules::{
     event::{Draft, event_id, read_json},
     room::{
         authorise::PowerLevels,
+        create::NewRoom,
         redact::{change, may_ask, redacted_json, takes_effect},
     },
 };
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::prelude::*;
 use ruma::signatures::{Verified, verify_event};
 use serde_json::{Value, json};
 
-use crate::room_fixture::{ALICE, BOB, CAROL, DAVE, RoomFixture, new_room, public_keys, rooms, user, version};
+use crate::{
+    bounded::bounded,
+    room_fixture::{ALICE, BOB, CAROL, DAVE, RoomFixture, new_room, object, public_keys, rooms, user, version},
+};
 
 fn power_levels(room: &RoomFixture) -> PowerLevels {
     let create = room.state("m.room.create", "").unwrap();
@@ -81,9 +85,9 @@ fn s_030_a_room_without_power_levels_leaves_redacting_to_its_creator() {
 #[test]
 fn s_030_an_event_of_another_room_is_out_of_reach() {
     for mut room in rooms(1..=12) {
-        let new = homeserver_rules::room::create::NewRoom {
+        let new = NewRoom {
             topic: Some("Elsewhere".to_owned()),
-            creation_content: crate::room_fixture::object(json!({ "type": "org.example" })),
+            creation_content: object(json!({ "type": "org.example" })),
             ..new_room(room.room.version.clone())
         };
         let mut other = RoomFixture::named("!other:a.test", &new);
@@ -100,7 +104,7 @@ fn s_030_the_target_is_named_where_the_version_says() {
         let in_content = room.room.rules.redaction.content_field_redacts;
         let draft = room.draft(ALICE, "m.room.redaction", None, json!({ "redacts": target.event_id }));
         let in_content_only = room.build(draft.clone());
-        let at_top_only = Draft { content: Default::default(), redacts: Some(target.event_id.clone()), ..draft };
+        let at_top_only = Draft { content: object(json!({})), redacts: Some(target.event_id.clone()), ..draft };
         let at_top_only = room.build(at_top_only);
         let named = |pdu: &Pdu| pdu.redaction_target(in_content);
         assert_eq!(named(&in_content_only), in_content.then(|| target.event_id.clone()));
@@ -124,7 +128,7 @@ fn s_031_protected_keys_remain() {
         "membership": "join", "displayname": "Bob", "avatar_url": "mxc://b.test/b", "reason": "why",
         "join_authorised_via_users_server": ALICE, "third_party_invite": third_party,
     });
-    let cases: [(&str, Option<&str>, Value, Vec<(&str, u8, u8)>); 9] = [
+    let cases = [
         (
             "m.room.power_levels",
             Some(""),
@@ -295,12 +299,7 @@ fn content() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 128,
-        rng_seed: RngSeed::Fixed(31),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(bounded(128, 31))]
 
     #[test]
     fn s_031_redaction_is_idempotent_and_keeps_id_and_signature(

@@ -26,11 +26,9 @@ pub(crate) fn auth_chain<'a>(
     let mut chain = HashSet::new();
     let mut queue: Vec<OwnedEventId> = roots.into_iter().cloned().collect();
     while let Some(event_id) = queue.pop() {
-        if let Some(event) = events.get(&event_id) {
-            queue.extend(event.auth_events.iter().cloned());
-        }
-        if !chain.insert(event_id) {
-            continue;
+        let named = events.get(&event_id).map(|event| event.auth_events.clone());
+        if chain.insert(event_id) {
+            queue.extend(named.unwrap_or_default());
         }
     }
     chain

@@ -19,7 +19,7 @@ fn an_event_builds_on_the_one_before() {
     for mut room in rooms(1..=12) {
         let first = room.message(BOB, "one");
         let second = room.message(ALICE, "two");
-        assert_eq!(second.prev_events, [first.event_id.clone()]);
+        assert_eq!(second.prev_events, std::slice::from_ref(&first.event_id));
         assert_eq!(second.depth, first.depth + 1);
         assert_eq!(room.room.forward_extremities, [(second.event_id.clone(), second.depth)]);
     }

@@ -8,7 +8,7 @@ use homeserver_rules::{
     event::Draft,
     room::{StateKey, StateMap, authorise::PowerLevels, send::entry_of},
 };
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::prelude::*;
 use ruma::{
     EventId, OwnedEventId, RoomVersionId, UserId,
     events::{StateEventType, room::member::MembershipState},
@@ -16,7 +16,10 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use crate::room_fixture::{ALICE, BOB, CAROL, RoomFixture, rooms, user, versions};
+use crate::{
+    bounded::bounded,
+    room_fixture::{ALICE, BOB, CAROL, RoomFixture, rooms, user, versions},
+};
 
 fn empty() -> RoomSnapshot {
     let rules = RoomVersionId::V11.rules().unwrap();
@@ -84,12 +87,7 @@ fn combined(before: &StateMap, first: Vec<StateEntry>, second: Vec<StateEntry>) 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 1_000,
-        rng_seed: RngSeed::Fixed(4),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(bounded(1000, 4))]
 
     #[test]
     fn applying_the_difference_gives_the_other_state(a in state(), b in state()) {

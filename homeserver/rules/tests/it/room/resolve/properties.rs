@@ -6,14 +6,14 @@ use homeserver_rules::room::{
     EventsById, StateMap,
     resolve::{Branch, deciding_state, full_conflicted_set, needs_subgraph, resolve, walk_continues},
 };
-use proptest::{collection::vec, prelude::*, test_runner::RngSeed};
+use proptest::{collection::vec, prelude::*};
 use ruma::OwnedEventId;
 
 use super::{
     branch,
     graph::{Graph, Step},
 };
-use crate::room_fixture::version;
+use crate::{bounded::bounded, room_fixture::version};
 
 /// Enough for forks within forks, and few enough to be quick without optimisation.
 const CASES: u32 = 400;
@@ -34,7 +34,9 @@ fn history() -> impl Strategy<Value = (Graph, Vec<StateMap>)> {
     let versions = prop_oneof![Just(2_u8), Just(6), Just(11), Just(12), Just(12)];
     (versions, vec(step(), 10..80), vec(any::<usize>(), 2..5)).prop_map(|(number, steps, points)| {
         let mut graph = Graph::new(version(number));
-        steps.into_iter().for_each(|step| graph.step(step));
+        for step in steps {
+            graph.step(step);
+        }
         // The later half, since the first states have little in them.
         let first = graph.states.len() / 2;
         let states = points.iter().map(|point| graph.states[first + point % (graph.states.len() - first)].clone());
@@ -82,12 +84,7 @@ fn needed(graph: &Graph, branches: &[Branch]) -> EventsById {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: CASES,
-        rng_seed: RngSeed::Fixed(26),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(bounded(CASES, 26))]
 
     #[test]
     fn s_026_the_order_of_the_branches_does_not_matter((graph, mut states) in history()) {
