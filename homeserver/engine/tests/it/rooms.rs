@@ -1,0 +1,5 @@
+//! What users read of rooms.
+
+mod markers;
+mod pages;
+mod visibility;

@@ -1,0 +1,6 @@
+//! What `/sync` tells.
+
+mod exactly_once;
+mod filters;
+mod sections;
+mod waiting;
