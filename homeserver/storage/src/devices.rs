@@ -6,7 +6,7 @@ use crate::{
     Result, Storage,
     cache::{Reading, RowCache},
     database::Transaction,
-    dialect::{db, list, parsed, storable, without_nul},
+    dialect::{db, is_storable, list, parsed, storable, without_nul},
 };
 
 /// How many access tokens are remembered: one per device that is active at the same time.
@@ -144,6 +144,7 @@ impl Storage {
         let Some((user_id, device_id, expires_ts, unconfirmed, deactivated)) = row else { return Ok(None) };
         if unconfirmed {
             let mut transaction = self.begin().await?;
+            lock_device(&mut transaction, &user_id, &device_id, None).await?;
             let revoked = confirm(&mut transaction, &user_id, &device_id, hash).await?;
             transaction.commit().await?;
             self.shared.tokens.forget(&revoked);
@@ -169,14 +170,18 @@ impl Storage {
         new_refresh_token_hash: [u8; 32],
         now_ts: u64,
     ) -> Result<RefreshOutcome> {
-        const SQL: &str =
-            "SELECT user_id, device_id, access_token_hash, used FROM refresh_tokens WHERE token_hash = $1";
-        const SEEN: &str = "UPDATE devices SET last_seen_ts = $1 WHERE user_id = $2 AND device_id = $3";
+        const WHOSE: &str = "SELECT user_id, device_id FROM refresh_tokens WHERE token_hash = $1";
+        const WHICH: &str = "SELECT access_token_hash, used FROM refresh_tokens WHERE token_hash = $1";
         let mut transaction = self.begin().await?;
-        let row: Option<(String, String, Vec<u8>, bool)> = db!(transaction.connection(), |connection| {
-            sqlx::query_as(SQL).bind(&refresh_token_hash[..]).fetch_optional(connection).await
+        let whose: Option<(String, String)> = db!(transaction.connection(), |connection| {
+            sqlx::query_as(WHOSE).bind(&refresh_token_hash[..]).fetch_optional(connection).await
         })?;
-        let Some((user_id, device_id, access_token_hash, used)) = row else { return Ok(RefreshOutcome::Unknown) };
+        let Some((user_id, device_id)) = whose else { return Ok(RefreshOutcome::Unknown) };
+        lock_device(&mut transaction, &user_id, &device_id, Some(now_ts)).await?;
+        let which: Option<(Vec<u8>, bool)> = db!(transaction.connection(), |connection| {
+            sqlx::query_as(WHICH).bind(&refresh_token_hash[..]).fetch_optional(connection).await
+        })?;
+        let Some((access_token_hash, used)) = which else { return Ok(RefreshOutcome::Unknown) };
         if used {
             let revoked = revoke_device(&mut transaction, &user_id, &device_id).await?;
             transaction.commit().await?;
@@ -190,10 +195,6 @@ impl Storage {
         revoked.extend(drop_unconfirmed(&mut transaction, &user_id, &device_id).await?);
         let access = NewAccess { hash: new_access_token_hash, expires_ts: access_token_expires_ts, unconfirmed: true };
         insert_tokens(&mut transaction, &user_id, &device_id, &access, Some(&new_refresh_token_hash)).await?;
-        db!(transaction.connection(), |connection| {
-            let query = sqlx::query(SEEN).bind(now_ts as i64).bind(&user_id).bind(&device_id);
-            query.execute(connection).await.map(drop)
-        })?;
         transaction.commit().await?;
         self.shared.tokens.forget(&revoked);
         let user_id = parsed(&user_id, "refresh_tokens", "user_id")?;
@@ -282,6 +283,18 @@ fn device(user_id: &UserId, (device_id, display_name, last_seen_ts, last_seen_ip
         last_seen_ts: last_seen_ts.map(i64::unsigned_abs),
         last_seen_ip,
     }
+}
+
+/// Whoever changes the tokens of a device takes its row first, so that in several processes too they do it one after
+/// the other. Notes when it was used, where that is known.
+async fn lock_device(transaction: &mut Transaction, user_id: &str, device_id: &str, now_ts: Option<u64>) -> Result<()> {
+    const SQL: &str = "UPDATE devices SET last_seen_ts = COALESCE($1, last_seen_ts)
+        WHERE user_id = $2 AND device_id = $3";
+    db!(transaction.connection(), |connection| {
+        let query = sqlx::query(SQL).bind(now_ts.map(|ts| ts as i64)).bind(user_id).bind(device_id);
+        query.execute(connection).await.map(drop)
+    })?;
+    Ok(())
 }
 
 struct NewAccess {
@@ -397,13 +410,13 @@ pub(crate) async fn remove_all_devices(
 
 async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_ids: &[&str]) -> Result<Vec<Vec<u8>>> {
     const SQL: &str = "DELETE FROM devices WHERE user_id = $1 AND device_id IN (SELECT value FROM json_each($2))";
+    let known = list(device_ids.iter().copied());
+    db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(user_id.as_str()).bind(known).execute(connection).await.map(drop)
+    })?;
     let mut revoked = Vec::new();
-    for device_id in device_ids.iter().filter(|device_id| crate::dialect::is_storable(device_id)) {
+    for device_id in device_ids.iter().filter(|device_id| is_storable(device_id)) {
         revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
     }
-    let device_ids = list(device_ids.iter().copied());
-    db!(transaction.connection(), |connection| {
-        sqlx::query(SQL).bind(user_id.as_str()).bind(device_ids).execute(connection).await.map(drop)
-    })?;
     Ok(revoked)
 }
