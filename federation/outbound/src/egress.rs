@@ -187,6 +187,7 @@ impl Egress {
             // The client would connect to an address in the URL without asking the resolver.
             Endpoint::Fixed(address) if host_address(&route.certificate_name).is_some() => {
                 let url = parse_url(&format!("https://{address}{path_and_query}"))?;
+                check_target(&url, path_and_query)?;
                 return Ok((self.inner.signed.clone(), url));
             }
             Endpoint::Fixed(address) => {
@@ -194,6 +195,7 @@ impl Egress {
             }
         };
         let url = parse_url(&format!("https://{authority}{path_and_query}"))?;
+        check_target(&url, path_and_query)?;
         if !matches!(endpoint, Endpoint::Fixed(_)) {
             self.check_literal(&url)?;
         }
@@ -262,6 +264,14 @@ fn redirects(policy: Arc<AddressPolicy>) -> redirect::Policy {
             _ => attempt.follow(),
         }
     })
+}
+
+/// Parsing a URL also tidies it up. The target is signed, and must go out as it is.
+fn check_target(url: &Url, path_and_query: &http::Uri) -> Result<(), TransportError> {
+    if url.path() == path_and_query.path() && url.query() == path_and_query.query() {
+        return Ok(());
+    }
+    Err(TransportError::Denied("the target has characters that are to be encoded".to_owned()))
 }
 
 fn parse_url(url: &str) -> Result<Url, TransportError> {

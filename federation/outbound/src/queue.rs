@@ -126,7 +126,7 @@ impl Sender {
     pub async fn flush(&self, destination: &ServerName) -> Result<FlushOutcome, StorageError> {
         let lane = Arc::clone(self.lanes().entry(destination.to_owned()).or_default());
         let outcome = self.attempt(destination, &mut *lane.lock().await).await;
-        self.release(destination, lane);
+        self.release(destination, &lane);
         outcome
     }
 
@@ -150,15 +150,15 @@ impl Sender {
             }
             self.wake(server.to_owned(), Wake::Contact);
         }
-        self.release(server, lane);
+        self.release(server, &lane);
     }
 
     /// Sends something that is worth nothing later, at most once. A later one with the same key replaces it.
     pub fn queue_ephemeral(&self, servers: Vec<OwnedServerName>, key: String, edu: EduJson) {
-        let edu = Arc::new(edu);
+        let (key, edu) = (Arc::from(key), Arc::new(edu));
         for server in servers {
             if !self.is_ourselves(&server) && !self.inner.failing.contains(&server) {
-                self.inner.ephemeral.put(&server, key.clone(), Arc::clone(&edu));
+                self.inner.ephemeral.put(&server, Arc::clone(&key), Arc::clone(&edu));
                 self.wake(server, Wake::News);
             }
         }
@@ -190,10 +190,10 @@ impl Sender {
     }
 
     /// Drops a lane that nobody else holds and that holds nothing to be remembered.
-    fn release(&self, destination: &ServerName, lane: Arc<Lane>) {
+    fn release(&self, destination: &ServerName, lane: &Arc<Lane>) {
         let mut lanes = self.lanes();
         // One is in the map, and one is ours. Others are taken only while the map is locked.
-        let unused = Arc::strong_count(&lane) == 2 && lane.try_lock().is_ok_and(|isolation| isolation.is_over());
+        let unused = Arc::strong_count(lane) == 2 && lane.try_lock().is_ok_and(|isolation| isolation.is_over());
         if unused {
             lanes.remove(destination);
         }

@@ -102,6 +102,7 @@ impl Federation {
 }
 
 /// The `Authorization` header for a request of ours. `content` is the body, in its canonical form.
+#[expect(clippy::missing_panics_doc, reason = "it cannot")]
 pub fn sign_request(
     key: &ServerKey,
     destination: &ServerName,

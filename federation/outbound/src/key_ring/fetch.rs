@@ -40,16 +40,16 @@ impl Inner {
         let gate = self.gate(need);
         let Ok(_place) = gate.waiting.try_acquire() else { return Ok(()) };
         let _permit = gate.running.acquire().await;
-        // Noted before the attempt, in case that it is given up half-way.
-        progress.note(now_ms, false);
-        let direct = self.fetch_direct(server, entry).await?;
+        progress.attempt(now_ms);
+        if self.fetch_direct(server, entry).await? {
+            progress.succeeded(now_ms);
+        }
         if !matches!(need, Need::Statement { .. }) && !self.meets(&entry.snapshot(), need) {
             self.ask_notaries(&BTreeMap::from([(server.to_owned(), need.clone())]), |_, statement| {
                 entry.update(|known| known.add_from_notary(&statement));
             })
             .await;
         }
-        progress.note(now_ms, direct);
         Ok(())
     }
 
@@ -153,9 +153,10 @@ impl Inner {
         if entry.snapshot().all_valid_now(now_ms).is_empty() {
             let mut progress = entry.fetching.lock().await;
             if now_ms >= progress.next_fetch_ms {
-                progress.note(now_ms, false);
-                let direct = self.fetch_direct(notary, &entry).await.map_err(|error| error.to_string())?;
-                progress.note(now_ms, direct);
+                progress.attempt(now_ms);
+                if self.fetch_direct(notary, &entry).await.map_err(|error| error.to_string())? {
+                    progress.succeeded(now_ms);
+                }
             }
         }
         let keys = entry.snapshot().all_valid_now(now_ms);
@@ -196,10 +197,17 @@ impl KeyRing {
 }
 
 impl Progress {
-    fn note(&mut self, now_ms: u64, succeeded: bool) {
-        let pause_ms = if succeeded { PAUSE_MS } else { PAUSE_MS.saturating_mul(1 << self.failures.min(10)) };
-        self.failures = if succeeded { 0 } else { self.failures.saturating_add(1) };
-        self.next_fetch_ms = now_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
+    /// Notes an attempt before it is made, in case that it is given up half-way.
+    fn attempt(&mut self, now_ms: u64) {
+        let pause_ms = PAUSE_MS.saturating_mul(1 << self.failures.min(10)).min(PAUSE_MAX_MS);
+        self.failures = self.failures.saturating_add(1);
+        self.next_fetch_ms = now_ms.saturating_add(pause_ms);
+    }
+
+    /// Notes that the server has answered.
+    fn succeeded(&mut self, now_ms: u64) {
+        self.failures = 0;
+        self.next_fetch_ms = now_ms.saturating_add(PAUSE_MS);
     }
 }
 

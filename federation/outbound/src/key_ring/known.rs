@@ -23,7 +23,7 @@ pub(super) struct Known {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
-    public_key: [u8; 32],
+    bytes: [u8; 32],
     valid_until_ms: u64,
     /// Since when the server does not use it any more.
     expired_ms: Option<u64>,
@@ -38,7 +38,8 @@ impl Known {
                 tracing::error!(%server, %key_id, "a stored key is not 32 bytes long");
                 return None;
             };
-            let key = Key { public_key, valid_until_ms: valid_until_ts, expired_ms: expired_ts, from_notary: false };
+            let key =
+                Key { bytes: public_key, valid_until_ms: valid_until_ts, expired_ms: expired_ts, from_notary: false };
             Some((key_id, key))
         });
         Self { keys: keys.collect(), statement: None }
@@ -57,7 +58,7 @@ impl Known {
     pub(super) fn add_direct(&mut self, statement: Arc<Statement>) {
         for (key_id, key) in from_statement(&statement, false) {
             match self.keys.get(&key_id) {
-                Some(known) if !known.from_notary && known.public_key != key.public_key => {
+                Some(known) if !known.from_notary && known.bytes != key.bytes => {
                     tracing::warn!(server = %statement.server, %key_id, "a server uses the name of its key again");
                 }
                 Some(_) => {
@@ -73,7 +74,7 @@ impl Known {
     pub(super) fn add_from_notary(&mut self, statement: &Statement) {
         for (key_id, key) in from_statement(statement, true) {
             match self.keys.get(&key_id) {
-                Some(known) if known.from_notary && known.public_key == key.public_key => {
+                Some(known) if known.from_notary && known.bytes == key.bytes => {
                     self.keys.insert(key_id, key);
                 }
                 Some(_) => {}
@@ -91,7 +92,7 @@ impl Known {
     /// Our own keys: the one in use, and those that were.
     pub(super) fn own(current: (OwnedServerSigningKeyId, [u8; 32]), old: Vec<ServerKeyRecord>) -> Self {
         let mut known = Self::from_records(old);
-        let key = Key { public_key: current.1, valid_until_ms: u64::MAX, expired_ms: None, from_notary: false };
+        let key = Key { bytes: current.1, valid_until_ms: u64::MAX, expired_ms: None, from_notary: false };
         known.keys.insert(current.0, key);
         known
     }
@@ -102,7 +103,7 @@ impl Known {
         let record = |(key_id, key): (&OwnedServerSigningKeyId, &Key)| ServerKeyRecord {
             server: server.to_owned(),
             key_id: key_id.clone(),
-            public_key: key.public_key.to_vec(),
+            public_key: key.bytes.to_vec(),
             valid_until_ts: key.valid_until_ms,
             expired_ts: key.expired_ms,
         };
@@ -111,19 +112,19 @@ impl Known {
 
     /// Keys out of use: id, public key, and since when.
     pub(super) fn expired(&self) -> impl Iterator<Item = (&OwnedServerSigningKeyId, &[u8; 32], u64)> {
-        self.keys.iter().filter_map(|(key_id, key)| Some((key_id, &key.public_key, key.expired_ms?)))
+        self.keys.iter().filter_map(|(key_id, key)| Some((key_id, &key.bytes, key.expired_ms?)))
     }
 
     /// A key in use, valid now.
     pub(super) fn valid_now(&self, key_id: &OwnedServerSigningKeyId, now_ms: u64) -> Option<[u8; 32]> {
         let key = self.keys.get(key_id)?;
-        (key.expired_ms.is_none() && now_ms <= key.valid_until_ms).then_some(key.public_key)
+        (key.expired_ms.is_none() && now_ms <= key.valid_until_ms).then_some(key.bytes)
     }
 
     /// All keys in use that are valid now.
     pub(super) fn all_valid_now(&self, now_ms: u64) -> PublicKeySet {
         let valid = self.keys.iter().filter(|(_, key)| key.expired_ms.is_none() && now_ms <= key.valid_until_ms);
-        valid.map(|(key_id, key)| (key_id.to_string(), Base64::new(key.public_key.to_vec()))).collect()
+        valid.map(|(key_id, key)| (key_id.to_string(), Base64::new(key.bytes.to_vec()))).collect()
     }
 
     /// A key that an event of that time may be signed with. Until version 4 of rooms, how long a key says it is valid
@@ -139,7 +140,7 @@ impl Known {
             Some(expired_ms) => origin_server_ts <= expired_ms,
             None => !enforce_validity || origin_server_ts <= key.valid_until_ms,
         };
-        valid.then_some(key.public_key)
+        valid.then_some(key.bytes)
     }
 
     /// Whether the server itself has stated these keys, for so long.
@@ -162,11 +163,11 @@ fn from_statement(
 ) -> impl Iterator<Item = (OwnedServerSigningKeyId, Key)> + use<'_> {
     let valid_until_ms = statement.valid_until_ms;
     let current = statement.verify_keys.iter().map(move |(key_id, public_key)| {
-        (key_id.clone(), Key { public_key: *public_key, valid_until_ms, expired_ms: None, from_notary })
+        (key_id.clone(), Key { bytes: *public_key, valid_until_ms, expired_ms: None, from_notary })
     });
     let old = statement.old_verify_keys.iter().map(move |(key_id, (public_key, expired_ms))| {
         let expired_ms = Some(*expired_ms);
-        (key_id.clone(), Key { public_key: *public_key, valid_until_ms: 0, expired_ms, from_notary })
+        (key_id.clone(), Key { bytes: *public_key, valid_until_ms: 0, expired_ms, from_notary })
     });
     // A key in both lists is in use.
     old.chain(current)

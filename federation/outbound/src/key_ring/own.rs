@@ -16,6 +16,7 @@ const VALIDITY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl KeyRing {
     /// Our answer to `GET /_matrix/key/v2/server`, signed.
+    #[expect(clippy::missing_panics_doc, reason = "it cannot")]
     pub async fn server_keys_response(&self) -> Result<CanonicalJsonObject, StorageError> {
         let key = &self.inner.key;
         let known = self.own_known().await?;

@@ -16,7 +16,7 @@ const PUBLIC_KNOWLEDGE: &[&str] = &[
     "PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw",
     "/FHNjmIYoaONpH7QAjDwWAgW7RO6MwOsXeuRFUiQgCU",
     "J4EX/BRMcjQPZ9DyMW6Dhs7/vyskKMnFH+98WX8dQm4",
-    "7BcrktXlY7TIBwVJIBgxoDqMqjwzDxRrK5k7kGhSj78",
+    "7Bcrk61eVjv0kyxw4SRQNMNUZ+8u/U1k6/gZaDRn4r8",
 ];
 
 /// The keys that are refused.

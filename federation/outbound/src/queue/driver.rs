@@ -86,6 +86,7 @@ struct Active {
 }
 
 /// How a worker ended.
+#[derive(Clone, Copy)]
 enum End {
     /// Nothing is left.
     Idle,

@@ -14,11 +14,14 @@ const WAITING_MAX: usize = super::transaction::EPHEMERAL_MAX;
 
 #[derive(Default)]
 pub(super) struct Ephemeral {
-    queues: Mutex<BTreeMap<OwnedServerName, VecDeque<(String, Arc<EduJson>)>>>,
+    queues: Mutex<BTreeMap<OwnedServerName, Queue>>,
 }
 
+/// What waits for one server, each under its key, the oldest first.
+type Queue = VecDeque<(Arc<str>, Arc<EduJson>)>;
+
 impl Ephemeral {
-    pub(super) fn put(&self, server: &ServerName, key: String, edu: Arc<EduJson>) {
+    pub(super) fn put(&self, server: &ServerName, key: Arc<str>, edu: Arc<EduJson>) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = queues.entry(server.to_owned()).or_default();
         queue.retain(|(waiting, _)| *waiting != key);

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::{CallError, calls::TransactionAnswer};
 
-/// How far the cursor of an idle server may fall behind before it is moved. It saves the search from looking at the
-/// same entries again; moving it each time would be a write per server and message.
-const IDLE_LAG_MAX: Position = 1_000;
 /// Letters of a transaction id, beside the time: enough that none comes twice.
 const ID_RANDOM_CHARS: usize = 10;
 
@@ -25,6 +22,8 @@ struct Batch {
     ephemeral: Vec<Arc<EduJson>>,
     /// The position of the last item; the cursor if there is none.
     until: Position,
+    /// Up to where nothing else is left when this is delivered: at least `until`.
+    through: Position,
     /// Whether there may be more behind it.
     more: bool,
 }
@@ -41,11 +40,9 @@ impl Sender {
             self.inner.failing.insert(server);
             return Ok(FlushOutcome::BackingOff { until_ms });
         }
-        // Taken before the queue is read, so that everything up to it has been looked at.
-        let head = self.storage().head();
         let batch = self.batch(&mut destination, isolation).await?;
         if batch.items.is_empty() && batch.ephemeral.is_empty() {
-            self.rest(destination, head).await?;
+            self.rest(destination, batch.through).await?;
             return Ok(FlushOutcome::Idle);
         }
         let transaction_id = self.transaction_id(&mut destination, &batch).await?;
@@ -65,6 +62,8 @@ impl Sender {
 
     /// What comes next: the same as before, if the transaction that was in flight may not have arrived.
     async fn batch(&self, destination: &mut Destination, isolation: &Isolation) -> Result<Batch, StorageError> {
+        // Taken before the queue is read, so that everything up to it is looked at.
+        let head = self.storage().head();
         let mut items = self.items(destination).await?;
         if items.is_empty()
             && let Some((_, until)) = destination.in_flight.take()
@@ -82,7 +81,9 @@ impl Sender {
         // A transaction that has arrived is not read again, whatever we would have added to it.
         let ephemeral = if resending { Vec::new() } else { self.inner.ephemeral.take(server) };
         let until = items.last().map_or(*cursor, position);
-        Ok(Batch { items, ephemeral, until, more: full || resending })
+        let more = full || resending;
+        let through = if more { until } else { until.max(head) };
+        Ok(Batch { items, ephemeral, until, through, more })
     }
 
     async fn items(&self, destination: &Destination) -> Result<Vec<OutboundItem>, StorageError> {
@@ -119,7 +120,7 @@ impl Sender {
         self.inner.failing.remove(&destination.server);
         let was_failing = destination.failures > 0 || destination.retry_at_ts.is_some();
         if !batch.items.is_empty() || was_failing {
-            destination.cursor = batch.until;
+            destination.cursor = batch.through;
             destination.in_flight = None;
             destination.failing_since_ts = None;
             destination.retry_at_ts = None;
@@ -183,10 +184,10 @@ impl Sender {
         (wait_ms - wait_ms / 4).saturating_add(jitter_ms)
     }
 
-    /// Nothing is left up to the head of the log.
-    async fn rest(&self, mut destination: Destination, head: Position) -> Result<(), StorageError> {
-        if destination.cursor.saturating_add(IDLE_LAG_MAX) < head {
-            destination.cursor = head;
+    /// Nothing is left up to that position, which need not be looked at again.
+    async fn rest(&self, mut destination: Destination, through: Position) -> Result<(), StorageError> {
+        if destination.cursor < through {
+            destination.cursor = through;
             self.storage().save_destination(&destination).await?;
         }
         Ok(())

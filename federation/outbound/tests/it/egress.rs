@@ -1,0 +1,461 @@
+//! The client against a server on this machine that does what servers should not do.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode};
+use outbound::{
+    CallLimits, Egress, EgressOptions, HttpTransport, Network, Transport, TransportError,
+    egress::{
+        Endpoint, Route, SystemNames,
+        names::{Names, Service},
+    },
+};
+use ruma::{OwnedServerName, ServerName, server_name};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+    server::TlsStream,
+};
+
+use crate::support::{here, world};
+
+/// An authority whose key nobody has any more, and a certificate by it for `server.test`, `delegated.test`,
+/// `127.0.0.1` and `::1`.
+const AUTHORITY: &[u8] = include_bytes!("egress/ca.pem");
+const CERTIFICATE: &[u8] = include_bytes!("egress/server.pem");
+const CERTIFICATE_KEY: &[u8] = include_bytes!("egress/server.key");
+
+const LIMITS: CallLimits = CallLimits { body_max_bytes: 1_000, deadline: Duration::from_secs(20) };
+
+/// Names as the test says.
+#[derive(Default)]
+struct Table {
+    addresses: HashMap<&'static str, Vec<IpAddr>>,
+    services: HashMap<&'static str, Vec<Service>>,
+}
+
+impl Names for Table {
+    fn addresses<'a>(&'a self, hostname: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, String>> {
+        Box::pin(async move { self.addresses.get(hostname).cloned().ok_or_else(|| "no such name".to_owned()) })
+    }
+
+    fn services<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Service>, String>> {
+        Box::pin(async move { Ok(self.services.get(name).cloned().unwrap_or_default()) })
+    }
+}
+
+/// A server that reads a request and then does as it was told.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    async fn start<F>(answer: impl Fn(String, TlsStream<TcpStream>) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let server =
+            Self { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
+        let (connections, requests) = (Arc::clone(&server.connections), Arc::clone(&server.requests));
+        let (acceptor, answer) = (acceptor(), Arc::new(answer));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.fetch_add(1, Ordering::SeqCst);
+                let (acceptor, answer, requests) = (acceptor.clone(), Arc::clone(&answer), Arc::clone(&requests));
+                tokio::spawn(async move {
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let Some(request) = read_request(&mut stream).await else { return };
+                    requests.lock().unwrap().push(request.clone());
+                    answer(request, stream).await;
+                });
+            }
+        });
+        server
+    }
+
+    /// Answers every request the same.
+    async fn saying(answer: impl Into<String>) -> Self {
+        let answer = Arc::new(answer.into());
+        Self::start(move |_, mut stream| {
+            let answer = Arc::clone(&answer);
+            async move {
+                stream.write_all(answer.as_bytes()).await.ok();
+                stream.shutdown().await.ok();
+            }
+        })
+        .await
+    }
+
+    fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    fn route(&self, name: &str) -> Route {
+        let endpoint = Endpoint::Host { name: name.to_owned(), port: self.port() };
+        Route { host: name.to_owned(), certificate_name: name.to_owned(), endpoints: vec![endpoint] }
+    }
+}
+
+fn acceptor() -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(CERTIFICATE).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(CERTIFICATE_KEY).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn read_request(stream: &mut TlsStream<TcpStream>) -> Option<String> {
+    let mut request = Vec::new();
+    while !request.windows(4).any(|window| window == b"\r\n\r\n") {
+        let byte = stream.read_u8().await.ok()?;
+        request.push(byte);
+    }
+    String::from_utf8(request).ok()
+}
+
+fn loopback() -> Vec<Network> {
+    vec!["127.0.0.0/8".parse().unwrap()]
+}
+
+fn options(allow: Vec<Network>) -> EgressOptions {
+    EgressOptions {
+        extra_root_certificates_pem: vec![AUTHORITY.to_vec()],
+        allow_private_addresses: allow,
+        user_agent: "test".to_owned(),
+        ..EgressOptions::default()
+    }
+}
+
+fn names() -> Table {
+    let local = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    Table {
+        addresses: HashMap::from([
+            ("server.test", local.clone()),
+            ("other.test", local.clone()),
+            ("target.test", local),
+        ]),
+        services: HashMap::new(),
+    }
+}
+
+fn egress(allow: Vec<Network>) -> Egress {
+    Egress::new(options(allow), Arc::new(names())).unwrap()
+}
+
+fn request(target: &str) -> http::Request<Bytes> {
+    http::Request::builder().method(Method::GET).uri(target).header("x-test", "1").body(Bytes::new()).unwrap()
+}
+
+async fn send(server: &Server) -> Result<http::Response<Bytes>, TransportError> {
+    egress(loopback()).send(&server.route("server.test"), request("/x"), LIMITS).await
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn an_answer_is_read() {
+    let server = Server::saying(ok("hello")).await;
+    let answer = send(&server).await.unwrap();
+    assert_eq!((answer.status(), &answer.body()[..]), (StatusCode::OK, &b"hello"[..]));
+    let request = &server.requests()[0];
+    assert!(request.starts_with("GET /x HTTP/1.1\r\n"), "{request}");
+    for line in ["host: server.test\r\n", "user-agent: test\r\n", "x-test: 1\r\n"] {
+        assert!(request.to_ascii_lowercase().contains(line), "{request}");
+    }
+    assert!(!request.to_ascii_lowercase().contains("accept-encoding"), "{request}");
+}
+
+#[tokio::test]
+async fn the_target_goes_out_as_it_was_signed() {
+    let server = Server::saying(ok("")).await;
+    for target in ["/_matrix/%21a%2Fb%3Ac/..%2F/%7e?x=%20&y=%22%7c&z=%C3%A9", "/a//b/?", "/a?", "/"] {
+        egress(loopback()).send(&server.route("server.test"), request(target), LIMITS).await.unwrap();
+        let request = server.requests().pop().unwrap();
+        assert!(request.starts_with(&format!("GET {target} HTTP/1.1\r\n")), "{request}");
+    }
+    for target in ["/a?x='", "/a/../b", "/a/%2e%2e/b", "/a/./b"] {
+        let refused = egress(loopback()).send(&server.route("server.test"), request(target), LIMITS).await;
+        assert!(matches!(refused, Err(TransportError::Denied(_))), "{target}: {refused:?}");
+    }
+    assert_eq!(server.connections(), 4);
+}
+
+#[tokio::test]
+async fn s_063_an_answer_that_is_too_large_is_not_read() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let endless = Server::start(move |_, mut stream| async move {
+        stream.write_all(chunked.as_bytes()).await.ok();
+        while stream.write_all(b"64\r\n0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\r\n").await.is_ok() {}
+    })
+    .await;
+    let announced = Server::saying("HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n").await;
+    let until_closed =
+        Server::saying(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "x".repeat(1_001))).await;
+    for server in [endless, announced, until_closed] {
+        assert_eq!(send(&server).await.unwrap_err(), TransportError::TooLarge { limit_bytes: 1_000 });
+    }
+    assert_eq!(send(&Server::saying(ok(&"x".repeat(1_000))).await).await.unwrap().body().len(), 1_000);
+}
+
+#[tokio::test]
+async fn s_063_a_slow_answer_is_given_up() {
+    let limits = CallLimits { body_max_bytes: 1_000_000, deadline: Duration::from_millis(700) };
+    let dripping = Server::start(|_, mut stream| async move {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await.ok();
+        while stream.write_all(b"x").await.is_ok() && stream.flush().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let silent = Server::start(|_, stream| async move {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        drop(stream);
+    })
+    .await;
+    for server in [dripping, silent] {
+        let started = Instant::now();
+        let given_up = egress(loopback()).send(&server.route("server.test"), request("/x"), limits).await;
+        assert_eq!(given_up.unwrap_err(), TransportError::Deadline(limits.deadline));
+        assert!(started.elapsed() < Duration::from_secs(5));
+    }
+}
+
+#[tokio::test]
+async fn s_063_an_answer_that_breaks_off_is_none() {
+    let short = Server::saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc").await;
+    let nonsense = Server::saying("220 smtp.test ESMTP\r\n\r\n").await;
+    let empty = Server::saying("").await;
+    for server in [short, nonsense, empty] {
+        assert!(matches!(send(&server).await, Err(TransportError::Unreachable(_))));
+    }
+}
+
+#[tokio::test]
+async fn s_063_nothing_is_unpacked() {
+    let server =
+        Server::saying("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x02ab").await;
+    assert_eq!(&send(&server).await.unwrap().body()[..], b"\x1f\x02ab");
+}
+
+#[tokio::test]
+async fn s_089_signed_calls_follow_no_redirect() {
+    let second = Server::saying(ok("stolen")).await;
+    let location = format!("https://server.test:{}/y", second.port());
+    let first =
+        Server::saying(format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")).await;
+    assert_eq!(send(&first).await.unwrap().status(), StatusCode::FOUND);
+    assert_eq!(second.connections(), 0);
+}
+
+#[tokio::test]
+async fn s_089_unsigned_calls_follow_five_redirects_at_most() {
+    for (times, arrives) in [(5, true), (6, false)] {
+        let server = Server::start(move |request, mut stream| async move {
+            let done: u32 = request.split(['/', ' ']).nth(2).unwrap().parse().unwrap();
+            let answer = match done {
+                done if done == times => ok("there"),
+                _ => format!(
+                    "HTTP/1.1 301 Moved\r\nLocation: /{}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                    done + 1
+                ),
+            };
+            stream.write_all(answer.as_bytes()).await.ok();
+            stream.shutdown().await.ok();
+        })
+        .await;
+        let answer = egress(loopback()).get(&format!("https://server.test:{}/0", server.port()), LIMITS).await;
+        assert_eq!(answer.is_ok(), arrives, "{times}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn s_089_redirects_elsewhere_are_refused() {
+    let target = Server::saying(ok("reached")).await;
+    let other_port = format!("https://server.test:{}/", target.port());
+    for location in ["http://server.test/", "file:///etc/passwd", "data:text/plain,x", &other_port, "https://[::1]/"] {
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+        let server = Server::saying(answer).await;
+        let answer = egress(loopback()).get(&format!("https://server.test:{}/", server.port()), LIMITS).await;
+        // A redirect that makes no sense at all is the answer itself.
+        let followed = answer.as_ref().is_ok_and(|answer| answer.status() != StatusCode::FOUND);
+        assert!(!followed, "{location}: {answer:?}");
+        assert_eq!(server.connections(), 1);
+    }
+    assert_eq!(target.connections(), 0);
+    let private = Server::start(|_, mut stream| async move {
+        let port = stream.get_ref().0.local_addr().unwrap().port();
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: https://10.0.0.1:{port}/\r\nContent-Length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.ok();
+    })
+    .await;
+    let answer = egress(loopback()).get(&format!("https://server.test:{}/", private.port()), LIMITS).await;
+    assert!(matches!(answer, Err(TransportError::Denied(_))), "{answer:?}");
+}
+
+#[tokio::test]
+async fn s_087_private_addresses_are_not_connected_to() {
+    let server = Server::saying(ok("reached")).await;
+    let port = server.port();
+    let strict = egress(Vec::new());
+    for host in
+        ["server.test", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "127.1", "0x7f.1", "2130706433", "0177.0.0.1"]
+    {
+        let route = server.route(host);
+        let sent = strict.send(&route, request("/x"), LIMITS).await;
+        assert!(matches!(sent, Err(TransportError::Denied(_))), "{host}: {sent:?}");
+        let got = strict.get(&format!("https://{host}:{port}/"), LIMITS).await;
+        assert!(matches!(got, Err(TransportError::Denied(_))), "{host}: {got:?}");
+    }
+    // By way of a service record, too.
+    let elsewhere = Endpoint::Host { name: "target.test".to_owned(), port };
+    let route = Route { endpoints: vec![elsewhere], ..server.route("server.test") };
+    assert!(matches!(strict.send(&route, request("/x"), LIMITS).await, Err(TransportError::Denied(_))));
+    assert_eq!(server.connections(), 0, "no SYN leaves");
+    send(&server).await.unwrap();
+}
+
+#[tokio::test]
+async fn s_088_only_the_vetted_of_several_addresses_are_used() {
+    let server = Server::saying(ok("reached")).await;
+    let addresses = vec!["10.0.0.1".parse().unwrap(), "192.168.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+    let names = Table { addresses: HashMap::from([("server.test", addresses)]), ..Table::default() };
+    let egress = Egress::new(options(loopback()), Arc::new(names)).unwrap();
+    let started = Instant::now();
+    egress.send(&server.route("server.test"), request("/x"), LIMITS).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2), "the private ones were not tried");
+}
+
+#[tokio::test]
+async fn s_093_a_certificate_must_be_for_the_name_and_by_somebody_we_know() {
+    let server = Server::saying(ok("reached")).await;
+    let wrong_name = egress(loopback()).send(&server.route("other.test"), request("/x"), LIMITS).await;
+    assert!(matches!(wrong_name, Err(TransportError::Unreachable(_))), "{wrong_name:?}");
+    let unknown = EgressOptions { extra_root_certificates_pem: vec![], ..options(loopback()) };
+    let unknown = Egress::new(unknown, Arc::new(names())).unwrap();
+    let unknown = unknown.send(&server.route("server.test"), request("/x"), LIMITS).await;
+    assert!(matches!(unknown, Err(TransportError::Unreachable(_))), "{unknown:?}");
+    assert!(server.requests().is_empty(), "nothing was said to it");
+    // An address needs a certificate for the address.
+    egress(loopback()).send(&server.route("127.0.0.1"), request("/x"), LIMITS).await.unwrap();
+}
+
+#[tokio::test]
+async fn s_093_nothing_goes_without_tls() {
+    for url in ["http://server.test/", "ftp://server.test/", "https://user@server.test/", "https://u:p@server.test/"] {
+        assert!(matches!(egress(loopback()).get(url, LIMITS).await, Err(TransportError::Denied(_))), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_next_place_is_tried_when_one_cannot_be_connected_to() {
+    let server = Server::saying(ok("reached")).await;
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap().port();
+    let endpoint = |name: &str, port| Endpoint::Host { name: name.to_owned(), port };
+    let route = Route {
+        host: "server.test".to_owned(),
+        certificate_name: "server.test".to_owned(),
+        endpoints: vec![
+            endpoint("missing.test", 5),
+            endpoint("target.test", closed),
+            endpoint("target.test", server.port()),
+        ],
+    };
+    egress(loopback()).send(&route, request("/x"), LIMITS).await.unwrap();
+    assert!(server.requests()[0].contains("host: server.test\r\n"), "{}", server.requests()[0]);
+}
+
+fn transport(options: EgressOptions, names: Table) -> HttpTransport {
+    HttpTransport::with_names(options, here().to_owned(), world().0, Arc::new(names)).unwrap()
+}
+
+#[tokio::test]
+async fn an_override_keeps_the_name() {
+    let server = Server::saying(ok("reached")).await;
+    let overrides: HashMap<OwnedServerName, SocketAddr> = HashMap::from([
+        (server_name!("server.test").to_owned(), server.address),
+        (server_name!("delegated.test:99").to_owned(), server.address),
+        (server_name!("10.0.0.1").to_owned(), server.address),
+        (server_name!("other.test").to_owned(), server.address),
+    ]);
+    // The address is the operator's word, so that it need not be allowed.
+    let transport = transport(EgressOptions { overrides, ..options(Vec::new()) }, Table::default());
+    for name in ["server.test", "delegated.test:99", "10.0.0.1"] {
+        let destination = <&ServerName>::try_from(name).unwrap();
+        transport.send(destination, request("/x"), LIMITS).await.unwrap();
+        let said = server.requests().pop().unwrap();
+        assert!(said.contains(&format!("host: {name}\r\n")), "{said}");
+    }
+    let wrong = transport.send(server_name!("other.test"), request("/x"), LIMITS).await;
+    assert!(matches!(wrong, Err(TransportError::Unreachable(_))), "its certificate is still checked: {wrong:?}");
+}
+
+#[tokio::test]
+async fn discovery_and_client_together() {
+    let server = Server::saying(ok("reached")).await;
+    let mut names = names();
+    names.services.insert(
+        "_matrix-fed._tcp.server.test",
+        vec![Service { priority: 1, weight: 1, hostname: "target.test".to_owned(), port: server.port() }],
+    );
+    let transport = transport(options(loopback()), names);
+    // Port 443 of this machine has no web server, or none with a certificate that we believe.
+    transport.send(server_name!("server.test"), request("/x"), LIMITS).await.unwrap();
+    assert!(server.requests()[0].contains("host: server.test\r\n"));
+    let by_port = ServerName::parse(format!("server.test:{}", server.port())).unwrap();
+    transport.send(&by_port, request("/x"), LIMITS).await.unwrap();
+    assert!(server.requests()[1].contains(&format!("host: {by_port}\r\n")));
+}
+
+#[tokio::test]
+async fn the_system_knows_this_machine() {
+    let names = SystemNames::new().unwrap();
+    let addresses = names.addresses("localhost").await.unwrap();
+    assert!(addresses.iter().all(IpAddr::is_loopback) && !addresses.is_empty(), "{addresses:?}");
+}
+
+#[tokio::test]
+async fn extra_certificates_must_be_certificates() {
+    for pem in [&b""[..], b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+        let options = EgressOptions {
+            extra_root_certificates_pem: vec![AUTHORITY.to_vec(), pem.to_vec()],
+            ..EgressOptions::default()
+        };
+        let refused = Egress::new(options, Arc::new(Table::default())).err().unwrap().to_string();
+        assert!(refused.starts_with("certificate 1 of the extra root certificates"), "{refused}");
+    }
+}

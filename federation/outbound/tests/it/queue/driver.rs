@@ -1,0 +1,130 @@
+//! The loop that follows the log.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::support::unreachable;
+
+/// Runs the sender beside a test.
+fn run(sender: &Sender) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(sender.clone().run(async {
+        stopped.await.ok();
+    }));
+    (stop, running)
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+fn delivered(room: &Room) -> Vec<u64> {
+    room.transactions().iter().flat_map(bodies).collect()
+}
+
+#[tokio::test]
+async fn new_events_are_delivered_without_being_asked_to() {
+    let other = server_name!("other.test");
+    let mut room = Room::with(&[there(), other], accepting()).await;
+    let (stop, running) = run(&room.sender);
+    for round in 1..=5 {
+        room.send(1).await;
+        until("both have it", || room.bench.wire.count() >= 2 * round).await;
+    }
+    for server in [there(), other] {
+        let sent: Vec<_> = room.transactions().into_iter().filter(|sent| sent.destination == server).collect();
+        assert_eq!(sent.iter().flat_map(bodies).collect::<Vec<_>>(), [2, 3, 4, 5, 6], "{server}");
+    }
+    room.sender.queue_ephemeral(vec![there().to_owned()], "a".to_owned(), typing(1));
+    until("typing arrives", || room.bench.wire.count() >= 11).await;
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    assert!(room.transactions().iter().all(|sent| sent.destination != here()));
+}
+
+#[tokio::test]
+async fn what_was_left_is_delivered_at_the_start() {
+    let mut room = Room::there(accepting()).await;
+    room.send(60).await;
+    let (_stop, _running) = run(&room.sender);
+    until("all is delivered", || delivered(&room).len() >= 60).await;
+    assert_eq!(delivered(&room), (2..=61).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_sent_what_it_missed() {
+    let mut room = Room::there(Wire::dead()).await;
+    let (_stop, _running) = run(&room.sender);
+    room.send(3).await;
+    until("it was tried", || room.bench.wire.count() >= 1).await;
+    room.send(3).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(room.bench.wire.count(), 1, "news do not end the pause");
+    room.bench.wire.set(|_, _| ok(&json!({})));
+    room.sender.contact(there()).await;
+    until("all is delivered", || delivered(&room).contains(&7)).await;
+    let mut after: Vec<u64> = room.transactions().iter().skip(1).flat_map(bodies).collect();
+    after.dedup();
+    assert_eq!(after, [2, 3, 4, 5, 6, 7]);
+}
+
+#[tokio::test]
+async fn a_pause_ends_by_itself() {
+    let mut room = Room::there(Wire::dead()).await;
+    let (_stop, _running) = run(&room.sender);
+    room.send(1).await;
+    until("it was tried", || room.bench.wire.count() >= 1).await;
+    room.bench.wire.set(|_, _| ok(&json!({})));
+    // The loop sleeps for at most the pause that it read from the clock, which is about a second.
+    room.bench.clock.advance(60_000);
+    until("it was tried again", || room.bench.wire.count() >= 2).await;
+    assert_eq!(bodies(&room.transactions()[1]), [2]);
+}
+
+#[tokio::test]
+async fn a_pause_outlives_a_restart() {
+    let mut room = Room::there(Wire::dead()).await;
+    room.send(1).await;
+    assert_eq!(room.flush().await, FlushOutcome::Failed);
+    let sender = Sender::new(room.bench.restarted(), OPTIONS);
+    let (_stop, _running) = run(&sender);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(room.bench.wire.count(), 1);
+    sender.contact(there()).await;
+    until("contact ends it", || room.bench.wire.count() >= 2).await;
+}
+
+#[tokio::test]
+async fn s_096_black_holes_do_not_delay_the_others() {
+    let names: Vec<OwnedServerName> =
+        (0..100).map(|index| ServerName::parse(format!("hole{index}.test")).unwrap()).collect();
+    let servers: Vec<&ServerName> = names.iter().map(|name| &**name).chain([there()]).collect();
+    let in_flight = Arc::new(AtomicUsize::new(0));
+    let mut room = Room::with(&servers, Wire::new(|_, _| Err(unreachable()))).await;
+    let most = Arc::clone(&in_flight);
+    room.bench.wire.set(move |destination, _| {
+        most.fetch_add(1, Ordering::SeqCst);
+        if destination == there() { ok(&json!({})) } else { Err(unreachable()) }
+    });
+    let (_stop, _running) = run(&room.sender);
+    room.send(1).await;
+    until("everybody was tried", || in_flight.load(Ordering::SeqCst) >= 101).await;
+    for number in 3..=5 {
+        room.send(1).await;
+        until("the one that is up has it", || {
+            let sent = room.transactions();
+            sent.iter().any(|sent| sent.destination == there() && bodies(sent).contains(&number))
+        })
+        .await;
+    }
+    let holes = room.transactions().iter().filter(|sent| sent.destination != there()).count();
+    assert_eq!(holes, 100, "those that are failing are not tried at each event");
+}
