@@ -1,4 +1,5 @@
-//! The folder with what must never be lost or mixed up: the signing key, the name of the server, and the SQLite database.
+//! The folder with what must never be lost or mixed up: the signing key, the name of the server, and by
+//! default the database.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},

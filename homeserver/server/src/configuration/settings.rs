@@ -103,7 +103,7 @@ settings! {
     /// `federation.listen` is set.
     listen: SocketAddr = "127.0.0.1:8008", "listen", example "\"127.0.0.1:8008\"", flag "listen" "ADDRESS:PORT";
 
-    /// The database. By default an SQLite database in the file `nudge.db` in `data_dir`.
+    /// The database: `sqlite:PATH` or `postgres://...`. By default the file `nudge.db` in `data_dir`.
     database_url: Option<DatabaseUrl> = "", "database.url", example "\"postgres://nudge@localhost/nudge\"", flag "database-url" "URL";
     /// What a power loss may take: `full` flushes each commit to the disk before it is acknowledged, and loses nothing;
     /// `relaxed` is faster and may lose the last moments, but never the consistency of the database.

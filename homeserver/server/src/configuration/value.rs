@@ -220,7 +220,7 @@ impl Value for Secret {
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// The SQLite database in a file.
+    /// The database in a file.
     pub fn sqlite(path: &std::path::Path) -> Self {
         Self(format!("sqlite:{}", path.display()))
     }
@@ -236,7 +236,7 @@ impl DatabaseUrl {
         authority.rsplit_once('@')?.0.split_once(':').map(|(_, password)| password)
     }
 
-    /// The file of an SQLite database.
+    /// The file, where the database is one.
     pub fn sqlite_file(&self) -> Option<PathBuf> {
         let rest = self.0.strip_prefix("sqlite:")?;
         let rest = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();

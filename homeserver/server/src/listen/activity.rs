@@ -123,7 +123,7 @@ impl hyper::body::Body for WatchedBody {
                     self.request.note(None);
                     return Poll::Pending;
                 }
-                ended => return ended,
+                Poll::Ready(ended) => return Poll::Ready(ended),
             }
         }
         let length = self.rest.len().min(PIECE_BYTES);
