@@ -25,7 +25,8 @@ if [[ -z ${NUDGE_TEST_POSTGRES_URL:-} ]]; then
     cluster=$(mktemp -d)
     trap 'complement-tests/postgres.sh stop "$cluster"; rm -rf "$cluster"' EXIT
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    NUDGE_TEST_POSTGRES_URL=$(complement-tests/postgres.sh start "$cluster" "$port")
+    # The server refuses a database that would lose what it acknowledged.
+    NUDGE_TEST_POSTGRES_URL=$(PG_FSYNC=on complement-tests/postgres.sh start "$cluster" "$port")
     export NUDGE_TEST_POSTGRES_URL
 fi
 
