@@ -111,8 +111,8 @@ async fn s_129_who_left_reads_the_room_as_it_was_then() {
     let engine = &stage.engine;
     let name = engine.state_event(&bob, &room_id, &StateEventType::RoomName, "").await.unwrap();
     assert!(name.get().contains("then"), "{}", name.get());
-    let state = engine.state(&bob, &room_id).await.unwrap();
-    assert!(state.iter().all(|event| !event.get().contains("now") && !event.get().contains("@carol:test")));
+    let shown = engine.state(&bob, &room_id).await.unwrap();
+    assert!(shown.iter().all(|event| !event.get().contains("now") && !event.get().contains("@carol:test")));
     let members = engine.members(&bob, &room_id, None, None, None).await.unwrap();
     assert_eq!(members.len(), 2);
     // Not even by a token of a later time.

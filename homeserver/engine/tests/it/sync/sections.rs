@@ -38,9 +38,9 @@ async fn who_starts_anew_is_told_the_state_and_the_latest_events() {
     let timeline = stage.timeline(&room_id).await;
     assert_eq!(ids(&room["timeline"]["events"]), timeline[timeline.len() - 10..]);
     assert_eq!(room["timeline"]["limited"], json!(true));
-    let state = fields(&room["state"]["events"], "type");
+    let shown = fields(&room["state"]["events"], "type");
     for event_type in ["m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.member"] {
-        assert!(state.iter().any(|found| found == event_type), "{event_type}: {state:?}");
+        assert!(shown.iter().any(|found| found == event_type), "{event_type}: {shown:?}");
     }
     let summary = json!({"m.heroes": [alice.user_id], "m.joined_member_count": 2, "m.invited_member_count": 0});
     assert_eq!(room["summary"], summary);
