@@ -13,8 +13,8 @@ use ruma::{
         client::sync::sync_events::{
             DeviceLists, UnreadNotificationsCount,
             v3::{
-                GlobalAccountData, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Presence, Response,
-                RoomSummary, State, Timeline, ToDevice,
+                GlobalAccountData, InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Presence, Response, RoomSummary,
+                State, Timeline, ToDevice,
             },
         },
         error::IntoHttpError,

@@ -108,7 +108,10 @@ async fn s_113_other_stages_and_other_names_do_not_count() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
     let bob = server.register("bob").await;
+    let mut misnamed = password(&alice.user_id);
+    misnamed["type"] = json!("m.login.dummy");
     let wrong = [
+        misnamed,
         json!({ "type": "m.login.dummy" }),
         json!({ "type": "m.login.password" }),
         json!({ "type": "m.login.password", "password": PASSWORD }),

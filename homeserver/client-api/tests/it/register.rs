@@ -49,6 +49,8 @@ async fn s_119_open_still_asks_twice_and_guests_stay_out() {
     assert_eq!(challenge.status, 401);
     assert_eq!(challenge.body["flows"], json!([{ "stages": ["m.login.dummy"] }]));
     assert_eq!(challenge.body["params"], json!({}));
+    let other = json!({ "type": "m.login.terms", "session": challenge.body["session"] });
+    server.post(path, body("alice", &other)).await.assert_error(401, "M_FORBIDDEN");
     let auth = json!({ "type": "m.login.dummy", "session": challenge.body["session"] });
     let alice = server.post(path, body("alice", &auth)).await.ok();
     assert_eq!(alice["user_id"], "@alice:example.org");
