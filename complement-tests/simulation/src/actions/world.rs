@@ -1,0 +1,81 @@
+//! What happens without the users: time passes, queues are flushed, connections break, servers restart.
+
+use outbound::FlushOutcome;
+
+use super::Kind;
+use crate::{Failure, universe::Universe};
+
+/// How long nothing happens at most.
+const PAUSE_MAX_MS: usize = 40_000;
+
+impl Universe {
+    pub(super) async fn turn_the_world(&mut self, kind: Kind) -> Result<(), Failure> {
+        match kind {
+            Kind::Restart => self.restart().await,
+            Kind::Cut => self.cut(),
+            Kind::Mend => {
+                self.network.mend();
+                self.note(kind, "the network", "", Ok("done".to_owned()))
+            }
+            Kind::Flush => self.flush_one().await,
+            Kind::FlushAll => self.flush_all().await,
+            _ => {
+                let pause_ms = self.dice.below(PAUSE_MAX_MS);
+                self.clock.advance(pause_ms as u64);
+                self.note(kind, "time", "", Ok(format!("{pause_ms} ms")))
+            }
+        }
+    }
+
+    async fn restart(&mut self) -> Result<(), Failure> {
+        let server = self.dice.below(self.servers.len());
+        self.servers[server].restart().await?;
+        let who = self.servers[server].name().to_string();
+        self.note(Kind::Restart, &who, "", Ok("done".to_owned()))
+    }
+
+    /// Cuts the connection of two servers, or of one server with all others, in one direction or in both.
+    fn cut(&mut self) -> Result<(), Failure> {
+        let one = self.dice.below(self.servers.len());
+        let alone = self.dice.percent(30);
+        let other = (one + self.dice.between(1, self.servers.len() - 1)) % self.servers.len();
+        let both_ways = self.dice.percent(70);
+        for peer in 0..self.servers.len() {
+            if peer != one && (alone || peer == other) {
+                self.network.cut(self.servers[one].name(), self.servers[peer].name());
+                if both_ways {
+                    self.network.cut(self.servers[peer].name(), self.servers[one].name());
+                }
+            }
+        }
+        let what = if alone { "from all".to_owned() } else { format!("from {}", self.servers[other].name()) };
+        let what = if both_ways { what } else { format!("{what}, one way") };
+        let who = self.servers[one].name().to_string();
+        self.note(Kind::Cut, &who, &what, Ok("done".to_owned()))
+    }
+
+    /// One attempt of one queue that has something to send.
+    async fn flush_one(&mut self) -> Result<(), Failure> {
+        let server = self.dice.below(self.servers.len());
+        let pending = self.servers[server].sender().pending().await?;
+        let Some(destination) = self.dice.pick_any(&pending).cloned() else { return Ok(()) };
+        let outcome = self.servers[server].sender().flush(&destination).await?;
+        let who = self.servers[server].name().to_string();
+        self.note(Kind::Flush, &who, destination.as_str(), Ok(format!("{outcome:?}")))
+    }
+
+    /// All queues of one server, each until it is empty or fails.
+    async fn flush_all(&mut self) -> Result<(), Failure> {
+        let server = self.dice.below(self.servers.len());
+        let who = self.servers[server].name().to_string();
+        let pending = self.servers[server].sender().pending().await?;
+        for destination in self.dice.shuffled(pending) {
+            let mut outcome = FlushOutcome::Sent { more: true };
+            while outcome == (FlushOutcome::Sent { more: true }) {
+                outcome = self.servers[server].sender().flush(&destination).await?;
+            }
+            self.note(Kind::FlushAll, &who, destination.as_str(), Ok(format!("{outcome:?}")))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! The same resolved state on all servers that are in a room, and the same events since they are in it.
+
+use rules::change::Standing;
+use ruma::events::TimelineEventType;
+
+use super::{Findings, RoomFacts};
+use crate::{Failure, universe::Universe};
+
+pub(super) async fn check(
+    universe: &Universe,
+    room: usize,
+    facts: &[RoomFacts],
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let residents: Vec<&RoomFacts> = facts.iter().filter(|facts| facts.is_resident(universe)).collect();
+    if let Some((first, others)) = residents.split_first() {
+        for other in others {
+            universe.trace.count("pairs of servers that agree on a room");
+            same_state(universe, room, first, other, findings);
+        }
+    }
+    for (one, other) in pairs(&residents) {
+        same_events(universe, room, one, other, findings).await?;
+        same_redactions(universe, room, one, other, findings).await?;
+    }
+    Ok(())
+}
+
+fn pairs<'a>(residents: &'a [&'a RoomFacts]) -> impl Iterator<Item = (&'a RoomFacts, &'a RoomFacts)> {
+    let ordered = residents.iter().flat_map(|one| residents.iter().map(move |other| (*one, *other)));
+    ordered.filter(|(one, other)| one.server != other.server)
+}
+
+fn same_state(universe: &Universe, room: usize, one: &RoomFacts, other: &RoomFacts, findings: &mut Findings) {
+    let keys: std::collections::BTreeSet<_> = one.state.keys().chain(other.state.keys()).collect();
+    for key in keys {
+        let (here, there) = (one.state.get(key), other.state.get(key));
+        if here != there {
+            findings.add(format!(
+                "room {}: the state differs: {key:?} is {here:?} on {} and {there:?} on {}",
+                room + 1,
+                universe.servers[one.server].name(),
+                universe.servers[other.server].name(),
+            ));
+        }
+    }
+}
+
+/// Whatever one has accepted since both are in the room, the other has: it may think otherwise about whether it may be
+/// shown, as soft failure depends on when an event arrives.
+async fn same_events(
+    universe: &Universe,
+    room: usize,
+    one: &RoomFacts,
+    other: &RoomFacts,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let Some(since) = together_since(universe, one, other) else { return Ok(()) };
+    let storage = universe.servers[other.server].storage();
+    for event in one.timeline.iter().filter(|event| event.order.is_some_and(|order| order > since)) {
+        let stored = storage.event(&event.pdu.event_id).await?;
+        let standing = stored.as_ref().map(|stored| &stored.standing);
+        if !matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
+            findings.add(format!(
+                "room {}: {} {} of {} is accepted on {}, but on {} it is {standing:?}",
+                room + 1,
+                event.pdu.event_type,
+                event.pdu.event_id,
+                event.pdu.sender,
+                universe.servers[one.server].name(),
+                universe.servers[other.server].name(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Since which order of `one`, without a break, both servers have been in the room, as both of them see it.
+pub(super) fn together_since(universe: &Universe, one: &RoomFacts, other: &RoomFacts) -> Option<i64> {
+    let (own, _) = one.presence(universe, one.server)?;
+    let (peer, _) = one.presence(universe, other.server)?;
+    let (_, came_by) = other.presence(universe, other.server)?;
+    let came = one.orders.get(&came_by?)?;
+    Some(own.max(peer).max(*came))
+}
+
+/// An event redacted by its own sender is redacted wherever both events were accepted.
+async fn same_redactions(
+    universe: &Universe,
+    room: usize,
+    one: &RoomFacts,
+    other: &RoomFacts,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let storage = universe.servers[other.server].storage();
+    for event in one.timeline.iter().filter(|event| event.redacted_by.is_some()) {
+        let Some(redaction) = event.redacted_by.as_ref() else { continue };
+        let Some(redaction) = storage.event(redaction).await? else { continue };
+        let own = redaction.pdu.sender == event.pdu.sender
+            && redaction.pdu.event_type == TimelineEventType::RoomRedaction
+            && redaction.standing == Standing::Accepted;
+        let Some(copy) = storage.event(&event.pdu.event_id).await?.filter(|_| own) else { continue };
+        if copy.standing == Standing::Accepted && copy.redacted_by.is_none() {
+            findings.add(format!(
+                "room {}: {} is redacted by its sender on {}, but not on {}",
+                room + 1,
+                event.pdu.event_id,
+                universe.servers[one.server].name(),
+                universe.servers[other.server].name(),
+            ));
+        }
+    }
+    Ok(())
+}

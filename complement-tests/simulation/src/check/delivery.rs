@@ -1,0 +1,103 @@
+//! What was acknowledged has arrived, and nothing is left to be sent.
+
+use rules::change::Standing;
+use ruma::events::{receipt::ReceiptType, room::member::MembershipState};
+
+use super::{Findings, RoomFacts, agreement::together_since};
+use crate::{Failure, universe::Universe};
+
+/// What a user was told to be sent is in the room once, and on every server that has been in the room since before.
+pub(super) async fn check_promises(
+    universe: &Universe,
+    room: usize,
+    facts: &[RoomFacts],
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    for promise in universe.promises.iter().filter(|promise| promise.room == room) {
+        let event_id = &promise.event_id;
+        let Some(own) = facts.iter().find(|facts| facts.server == promise.server) else { continue };
+        let times = own.timeline.iter().filter(|event| event.pdu.event_id == *event_id).count();
+        if times != 1 {
+            let name = universe.servers[own.server].name();
+            findings.add(format!(
+                "room {}: {event_id}, acknowledged by {name}, is {times} times in its timeline",
+                room + 1
+            ));
+        }
+        let Some(order) = own.orders.get(event_id) else { continue };
+        for other in facts.iter().filter(|other| other.server != own.server) {
+            if together_since(universe, own, other).is_none_or(|since| since >= *order) {
+                continue;
+            }
+            universe.trace.count("acknowledged events that had to arrive");
+            let stored = universe.servers[other.server].storage().event(event_id).await?;
+            let standing = stored.as_ref().map(|stored| &stored.standing);
+            if !matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
+                findings.add(format!(
+                    "room {}: {event_id}, acknowledged by {}, is {standing:?} on {}, which was in the room",
+                    room + 1,
+                    universe.servers[own.server].name(),
+                    universe.servers[other.server].name(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The last public receipt of each user has arrived wherever the event that it names is shown.
+pub(super) async fn check_receipts(
+    universe: &Universe,
+    room: usize,
+    facts: &[RoomFacts],
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let room_id = &universe.rooms[room];
+    for user in &universe.users {
+        let user_id = &user.requester.user_id;
+        let Some(own) = facts.iter().find(|facts| facts.server == user.server) else { continue };
+        let storage = universe.servers[user.server].storage();
+        let Some(receipt) = storage.receipt(room_id, user_id, &ReceiptType::Read, None).await? else { continue };
+        for other in facts.iter().filter(|other| other.server != own.server) {
+            let together = together_since(universe, own, other).is_some_and(|since| since < receipt.position);
+            // A server takes receipts of users who are in the room only.
+            let always_in = other.memberships[user_id].iter().any(|span| {
+                span.membership == Some(MembershipState::Join)
+                    && span.until.is_none()
+                    && other.orders.get(&receipt.event_id).is_some_and(|order| span.since <= *order)
+            });
+            if !together || !always_in {
+                continue;
+            }
+            universe.trace.count("receipts that had to arrive");
+            let name = universe.servers[other.server].name();
+            let copy = universe.servers[other.server].storage();
+            let copy = copy.receipt(room_id, user_id, &ReceiptType::Read, None).await?;
+            if copy.as_ref().map(|copy| &copy.event_id) != Some(&receipt.event_id) {
+                let found = copy.map(|copy| copy.event_id);
+                findings.add(format!(
+                    "room {}: {user_id} has read up to {}, but on {name} up to {found:?}",
+                    room + 1,
+                    receipt.event_id,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every cursor is at the head, and no attempt is under way.
+pub(super) async fn check_queues(universe: &Universe, findings: &mut Findings) -> Result<(), Failure> {
+    for server in &universe.servers {
+        let pending = server.sender().pending().await?;
+        if !pending.is_empty() {
+            findings.add(format!("{}: something is left for {pending:?}", server.name()));
+        }
+        for destination in server.storage().destinations().await? {
+            if destination.in_flight.is_some() || destination.failures > 0 || destination.retry_at_ts.is_some() {
+                findings.add(format!("{}: the queue is not at rest: {destination:?}", server.name()));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What the servers have stored of a room: what all checks compare with.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use ruma::{
+    OwnedEventId, OwnedUserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use storage::{Direction, StateSpan, StoredEvent, TimelineRange};
+
+use crate::{Failure, universe::Universe};
+
+/// One room as one server has it.
+pub(super) struct RoomFacts {
+    /// The number of the server.
+    pub(super) server: usize,
+    /// The resolved state now, by type and state key.
+    pub(super) state: BTreeMap<(String, String), OwnedEventId>,
+    /// The timeline, oldest first.
+    pub(super) timeline: Vec<Arc<StoredEvent>>,
+    /// The order of each event of the timeline.
+    pub(super) orders: HashMap<OwnedEventId, i64>,
+    /// What each user's membership was through time.
+    pub(super) memberships: BTreeMap<OwnedUserId, Vec<StateSpan>>,
+    /// What the history visibility was through time; `None` where it is not known.
+    pub(super) visibilities: Vec<(StateSpan, Option<String>)>,
+}
+
+/// A room as all servers that know it have it.
+pub(super) async fn load(universe: &Universe, room: usize) -> Result<Vec<RoomFacts>, Failure> {
+    let mut facts = Vec::new();
+    for server in 0..universe.servers.len() {
+        facts.extend(load_one(universe, room, server).await?);
+    }
+    Ok(facts)
+}
+
+async fn load_one(universe: &Universe, room: usize, server: usize) -> Result<Option<RoomFacts>, Failure> {
+    let (room_id, storage) = (&universe.rooms[room], universe.servers[server].storage());
+    if storage.room(room_id).await?.is_none() {
+        return Ok(None);
+    }
+    let entries = storage.current_state(room_id).await?;
+    let state = entries
+        .into_iter()
+        .filter_map(|entry| Some(((entry.event_type.to_string(), entry.state_key), entry.event_id?)))
+        .collect();
+    let all = TimelineRange { after: None, until: None, direction: Direction::Forward, limit: 1_000_000 };
+    let timeline = storage.timeline(room_id, all).await?;
+    let orders = timeline.iter().filter_map(|event| Some((event.pdu.event_id.clone(), event.order?))).collect();
+    let mut memberships = BTreeMap::new();
+    for user in &universe.users {
+        let user_id = &user.requester.user_id;
+        let spans = storage.state_history(room_id, &StateEventType::RoomMember, user_id.as_str()).await?;
+        memberships.insert(user_id.clone(), spans);
+    }
+    let mut visibilities = Vec::new();
+    for span in storage.state_history(room_id, &StateEventType::RoomHistoryVisibility, "").await? {
+        let event = match &span.event_id {
+            Some(event_id) => storage.event(event_id).await?,
+            None => None,
+        };
+        let value =
+            event.map(|event| event.pdu.content_str("history_visibility").unwrap_or_else(|| "shared".to_owned()));
+        visibilities.push((span, value));
+    }
+    Ok(Some(RoomFacts { server, state, timeline, orders, memberships, visibilities }))
+}
+
+impl RoomFacts {
+    /// Since which order a server has been in the room without a break, up to now; and the join that it came by.
+    pub(super) fn presence(&self, universe: &Universe, server: usize) -> Option<(i64, Option<OwnedEventId>)> {
+        let name = universe.servers[server].name();
+        let mut joined: Vec<&StateSpan> = self
+            .memberships
+            .iter()
+            .filter(|(user_id, _)| user_id.server_name() == name)
+            .flat_map(|(_, spans)| spans)
+            .filter(|span| span.membership == Some(MembershipState::Join))
+            .collect();
+        joined.sort_by_key(|span| span.since);
+        let mut present: Option<(i64, Option<OwnedEventId>, Option<i64>)> = None;
+        for span in joined {
+            present = Some(match present {
+                Some((since, by, until)) if until.is_none_or(|until| until >= span.since) => {
+                    let until = until.and_then(|until| span.until.map(|other| other.max(until)));
+                    (since, by, until)
+                }
+                _ => (span.since, span.event_id.clone(), span.until),
+            });
+        }
+        present.filter(|(_, _, until)| until.is_none()).map(|(since, by, _)| (since, by))
+    }
+
+    /// Whether the server has users in the room, as itself sees it.
+    pub(super) fn is_resident(&self, universe: &Universe) -> bool {
+        self.presence(universe, self.server).is_some()
+    }
+}

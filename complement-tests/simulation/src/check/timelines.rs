@@ -1,0 +1,141 @@
+//! What users were told, sync by sync, against what they should have been told: each event that they may see once and
+//! in the server's order, and no other.
+
+use std::collections::HashSet;
+
+use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
+
+use super::{Findings, Paged, RoomFacts, visibility::Verdict};
+use crate::{Failure, client::SeenRoom, universe::Universe};
+
+/// Whom and what a finding is about.
+struct Subject<'a> {
+    room: usize,
+    user_id: &'a OwnedUserId,
+    facts: &'a RoomFacts,
+}
+
+pub(super) fn check(
+    universe: &Universe,
+    room: usize,
+    facts: &[RoomFacts],
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    for user in &universe.users {
+        let Some(facts) = facts.iter().find(|facts| facts.server == user.server) else { continue };
+        let subject = Subject { room, user_id: &user.requester.user_id, facts };
+        let empty = SeenRoom::default();
+        let seen = user.client.rooms.get(&universe.rooms[room]).unwrap_or(&empty);
+        subject.check_presence(seen, findings);
+        for stay in &seen.stays {
+            universe.trace.count("stays of users in rooms");
+            subject.check_told("sync", &stay.events, stay.until, findings);
+        }
+        let told: Vec<OwnedEventId> = seen.stays.iter().flat_map(|stay| stay.events.clone()).collect();
+        let live: Vec<OwnedEventId> = told.into_iter().filter(|event_id| subject.is_live(event_id)).collect();
+        subject.check_told("all of sync", &live, i64::MAX, findings);
+        if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
+            subject.check_complete("all of sync", &live, last.until.min(left_at), findings);
+        }
+        subject.check_state(seen, findings);
+    }
+    Ok(())
+}
+
+pub(super) fn check_paged(universe: &Universe, rooms: &[Vec<RoomFacts>], paged: &[Paged], findings: &mut Findings) {
+    for Paged { user, room, events } in paged {
+        let server = universe.users[*user].server;
+        let Some(facts) = rooms[*room].iter().find(|facts| facts.server == server) else { continue };
+        let subject = Subject { room: *room, user_id: &universe.users[*user].requester.user_id, facts };
+        let mut events = events.clone().unwrap_or_default();
+        events.reverse();
+        subject.check_told("pagination", &events, i64::MAX, findings);
+        if subject.is_joined() {
+            subject.check_complete("pagination", &events, i64::MAX, findings);
+        }
+    }
+}
+
+impl Subject<'_> {
+    fn add(&self, findings: &mut Findings, text: &str) {
+        findings.add(format!("room {}, {}: {text}", self.room + 1, self.user_id));
+    }
+
+    fn is_joined(&self) -> bool {
+        let now = self.facts.memberships[self.user_id].iter().find(|span| span.until.is_none());
+        now.is_some_and(|span| span.membership == Some(MembershipState::Join))
+    }
+
+    /// The order of the event by which the user left for the last time; beyond all orders when the user is in the room,
+    /// and nothing when the user never was.
+    fn left_at(&self) -> Option<i64> {
+        let spans = self.facts.memberships[self.user_id].iter();
+        let joined = spans.filter(|span| span.membership == Some(MembershipState::Join));
+        joined.map(|span| span.until.unwrap_or(i64::MAX)).max()
+    }
+
+    /// Whether the event came while the server was in the room, as opposed to history fetched later.
+    fn is_live(&self, event_id: &OwnedEventId) -> bool {
+        self.facts.orders.get(event_id).is_none_or(|order| *order > 0)
+    }
+
+    /// The client believes the user to be in the room exactly when the server does.
+    fn check_presence(&self, seen: &SeenRoom, findings: &mut Findings) {
+        let believes = seen.stays.last().is_some_and(|stay| !stay.over);
+        if believes != self.is_joined() {
+            let text = format!("is joined: {}, but their client believes: {believes}", self.is_joined());
+            self.add(findings, &text);
+        }
+    }
+
+    /// Nothing twice, nothing out of order, nothing that the user may not see.
+    fn check_told(&self, how: &str, told: &[OwnedEventId], horizon: i64, findings: &mut Findings) {
+        let mut last: Option<(i64, &OwnedEventId)> = None;
+        for event_id in told {
+            let Some(order) = self.facts.orders.get(event_id).copied() else {
+                self.add(findings, &format!("{how} told {event_id}, which is not in the timeline"));
+                continue;
+            };
+            if let Some((before, other)) = last.filter(|(before, _)| *before >= order) {
+                let text = format!("{how} told {event_id} ({order}) after {other} ({before})");
+                self.add(findings, &text);
+            }
+            last = Some((order, event_id));
+            let event = self.facts.timeline.iter().find(|event| event.pdu.event_id == *event_id);
+            if event.is_some_and(|event| self.facts.verdict(self.user_id, event, horizon) == Verdict::Hidden) {
+                self.add(findings, &format!("{how} told {event_id} ({order}), which they may not see"));
+            }
+        }
+    }
+
+    /// Nothing left out.
+    fn check_complete(&self, how: &str, told: &[OwnedEventId], until: i64, findings: &mut Findings) {
+        let told: HashSet<&OwnedEventId> = told.iter().collect();
+        // What was fetched from before the room was entered came when somebody asked for it.
+        let live =
+            self.facts.timeline.iter().filter(|event| event.order.is_some_and(|order| order > 0 && order <= until));
+        for event in live {
+            let visible = self.facts.verdict(self.user_id, event, until) == Verdict::Visible;
+            if visible && !told.contains(&event.pdu.event_id) {
+                let order = event.order.unwrap_or_default();
+                let text = format!("{how} left out {} {} ({order})", event.pdu.event_type, event.pdu.event_id);
+                self.add(findings, &text);
+            }
+        }
+    }
+
+    /// The state that the client put together is the current one.
+    fn check_state(&self, seen: &SeenRoom, findings: &mut Findings) {
+        let Some(state) = &seen.state else { return };
+        if !self.is_joined() {
+            return;
+        }
+        for (key, event_id) in &self.facts.state {
+            let believed = state.get(key);
+            if believed != Some(event_id) {
+                let text = format!("the client believes {key:?} to be {believed:?}, but it is {event_id}");
+                self.add(findings, &text);
+            }
+        }
+    }
+}

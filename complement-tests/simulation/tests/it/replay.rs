@@ -1,0 +1,21 @@
+//! A seed replays.
+
+use simulation::{Options, run};
+
+/// Enough steps for queues to fill, servers to restart and rooms to fork.
+const OPTIONS: Options = Options { steps: 60 };
+
+#[test]
+fn the_same_seed_gives_the_same_universe() {
+    for seed in 1_000..1_006 {
+        let (first, second) = (run(seed, OPTIONS), run(seed, OPTIONS));
+        let differing = first.trace.iter().zip(&second.trace).find(|(one, other)| one != other);
+        assert_eq!(first.digest, second.digest, "seed {seed} differs at {differing:?}");
+        assert_eq!(first.counts, second.counts);
+    }
+}
+
+#[test]
+fn another_seed_gives_another_universe() {
+    assert_ne!(run(1, OPTIONS).digest, run(2, OPTIONS).digest);
+}
