@@ -143,7 +143,7 @@ impl Call<'_> {
         let room = self.room()?;
         let from: Vec<OwnedEventId> = self.all("v").filter_map(|id| id.try_into().ok()).collect();
         let limit = self.all("limit").next().and_then(|limit| limit.parse().ok()).unwrap_or(10);
-        Some(self.with_origin("pdus", events(&room.history(&from, &[], limit))))
+        Some(self.with_origin("pdus", &events(&room.history(&from, &[], limit))))
     }
 
     fn missing_events(&self) -> Option<Value> {
@@ -162,7 +162,7 @@ impl Call<'_> {
     fn event(&self, event_id: &str) -> Option<Value> {
         let event_id = OwnedEventId::try_from(event_id).ok()?;
         let pdu = self.fake.rooms().iter().find_map(|room| room.event(&event_id))?;
-        Some(self.with_origin("pdus", events(&[pdu])))
+        Some(self.with_origin("pdus", &events(&[pdu])))
     }
 
     fn state(&self) -> Option<Value> {
@@ -212,7 +212,7 @@ impl Call<'_> {
         self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn with_origin(&self, field: &str, pdus: Value) -> Value {
+    fn with_origin(&self, field: &str, pdus: &Value) -> Value {
         json!({"origin": self.fake.name(), "origin_server_ts": self.fake.now(), field: pdus})
     }
 }

@@ -4,6 +4,8 @@
 //! A [`Network`] joins them: it is the transport of the server under test, and it hands requests of the fakes to the
 //! router of the server under test. Nothing of it opens a socket.
 
+#![expect(clippy::missing_panics_doc, reason = "a test that uses a fake wrongly is to fail, and says so by a panic")]
+
 mod answer;
 mod event;
 mod network;

@@ -11,6 +11,7 @@ use http_body_util::BodyExt as _;
 use outbound::{CallLimits, Transport, TransportError};
 use rules::world::Clock;
 use ruma::{OwnedServerName, ServerName};
+use tokio::sync::Notify;
 use tower::ServiceExt as _;
 
 use crate::{FakeHomeserver, Request, Response};
@@ -24,6 +25,7 @@ pub struct Network {
 struct Inner {
     clock: Arc<dyn Clock>,
     wires: Mutex<Wires>,
+    mended: Notify,
 }
 
 #[derive(Default)]
@@ -54,7 +56,7 @@ pub struct Recorded {
 impl Network {
     /// A network without anybody, whose fakes read the given clock.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { clock, wires: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { clock, wires: Mutex::default(), mended: Notify::new() }) }
     }
 
     /// A new fake homeserver.
@@ -75,7 +77,7 @@ impl Network {
         self.wires().cut.insert(name.to_owned());
     }
 
-    /// From now on the server takes requests and never answers.
+    /// From now on the server takes requests, and does not answer them until it is mended.
     pub fn silence(&self, name: &ServerName) {
         self.wires().silent.insert(name.to_owned());
     }
@@ -85,14 +87,13 @@ impl Network {
         let mut wires = self.wires();
         wires.cut.remove(name);
         wires.silent.remove(name);
+        self.inner.mended.notify_waiters();
     }
 
     /// Hands a request to a server; `None` when it cannot be reached.
     pub async fn deliver(&self, destination: &ServerName, request: Request) -> Option<Response> {
-        let (party, silent) = self.find(destination, &request);
-        if silent {
-            std::future::pending::<()>().await;
-        }
+        let party = self.find(destination, &request);
+        self.until_not_silent(destination).await;
         match party? {
             Party::Fake(fake) => Some(fake.answer(&request)),
             Party::Real(router) => Some(call(router, request).await),
@@ -115,15 +116,24 @@ impl Network {
         &*self.inner.clock
     }
 
-    fn find(&self, destination: &ServerName, request: &Request) -> (Option<Party>, bool) {
+    async fn until_not_silent(&self, destination: &ServerName) {
+        loop {
+            let mended = self.inner.mended.notified();
+            if !self.wires().silent.contains(destination) {
+                return;
+            }
+            mended.await;
+        }
+    }
+
+    fn find(&self, destination: &ServerName, request: &Request) -> Option<Party> {
         let mut wires = self.wires();
         wires.recorded.push(Recorded {
             destination: destination.to_owned(),
             line: format!("{} {}", request.method(), request.uri()),
             body: serde_json::from_slice(request.body()).unwrap_or_default(),
         });
-        let party = wires.parties.get(destination).cloned().filter(|_| !wires.cut.contains(destination));
-        (party, wires.silent.contains(destination))
+        wires.parties.get(destination).cloned().filter(|_| !wires.cut.contains(destination))
     }
 
     fn wires(&self) -> MutexGuard<'_, Wires> {

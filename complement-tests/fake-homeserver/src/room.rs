@@ -1,7 +1,7 @@
 //! A room as a fake homeserver keeps it: every event is believed, state is whatever came last.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -194,7 +194,7 @@ impl Room {
             auth_events: auth_types.iter().filter_map(|key| state.get(key).cloned()).collect(),
             depth: depths.max().unwrap_or(0) + 1,
             origin_server_ts: host.now(),
-            legacy: Some(LegacyParts { id_seed: host.next_number().to_string(), reference_hashes: Default::default() }),
+            legacy: Some(LegacyParts { id_seed: host.next_number().to_string(), reference_hashes: BTreeMap::new() }),
         }
     }
 

@@ -62,7 +62,7 @@ impl FakeHomeserver {
 
     /// A user of this server.
     pub fn user(&self, localpart: &str) -> OwnedUserId {
-        UserId::parse(format!("@{localpart}:{}", self.name())).expect("the localpart is one").into()
+        UserId::parse(format!("@{localpart}:{}", self.name())).expect("the localpart is one")
     }
 
     /// The key it signs with.

@@ -118,7 +118,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
     use EngineError as E;
 
     match error {
-        E::Forbidden(_) => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
+        E::Forbidden(_) | E::ForeignUser(_) => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
         E::NotFound(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
         E::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         E::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
@@ -128,7 +128,6 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::UnsupportedRoomVersion(version) | E::IncompatibleRoomVersion(version) => incompatible(version),
         E::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin),
         E::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
-        E::ForeignUser(_) => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
         E::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         E::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
         // The rest is about our users' own accounts and aliases, which no other server can ask for.

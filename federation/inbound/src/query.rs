@@ -3,7 +3,10 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#querying-for-information>
 
 use axum::extract::State;
-use ruma::api::federation::query::{get_profile_information, get_room_information};
+use ruma::{
+    api::federation::query::{get_profile_information, get_room_information},
+    profile::ProfileFieldName,
+};
 
 use crate::{Door, error::DoorError, reply::Reply, signed::Federation};
 
@@ -11,7 +14,7 @@ pub(crate) async fn profile(
     State(door): State<Door>,
     Federation { body, .. }: Federation<get_profile_information::v1::Request>,
 ) -> Result<Reply<get_profile_information::v1::Response>, DoorError> {
-    let field = body.field.as_ref().map(|field| field.as_str());
+    let field = body.field.as_ref().map(ProfileFieldName::as_str);
     let profile = door.engine.local_profile(&body.user_id).await?;
     let fields = [("displayname", profile.display_name), ("avatar_url", profile.avatar_url)];
     let fields = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == *name));

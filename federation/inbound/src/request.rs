@@ -15,6 +15,7 @@ use ruma::{
         error::{DeserializationError, FromHttpRequestError},
     },
 };
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::error::DoorError;
@@ -108,8 +109,19 @@ impl Whole {
 
     /// What it asks.
     pub(crate) fn ask<T: Ask>(self) -> Result<T, DoorError> {
+        self.require_object()?;
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         T::read(http::Request::from_parts(self.parts, &self.body), &arguments)
+    }
+
+    /// Every body of a federation request is an object. The parser would take a list of the values for one.
+    fn require_object(&self) -> Result<(), DoorError> {
+        let first = self.body.iter().find(|byte| !byte.is_ascii_whitespace());
+        if first.is_none_or(|byte| *byte == b'{') {
+            return Ok(());
+        }
+        serde_json::from_slice::<IgnoredAny>(&self.body).map_err(|error| DoorError::from_json(&error))?;
+        Err(DoorError::BadJson("The request is no object".to_owned()))
     }
 }
 

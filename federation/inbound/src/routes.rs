@@ -39,14 +39,22 @@ pub fn route_table() -> Vec<Endpoint> {
     rows().into_iter().map(|(endpoint, _)| endpoint).collect()
 }
 
+/// The paths that are this door's, whether there is something or not.
+const OWN_PATHS: [&str; 6] = [
+    "/_matrix/federation",
+    "/_matrix/federation/",
+    "/_matrix/federation/{*rest}",
+    "/_matrix/key",
+    "/_matrix/key/",
+    "/_matrix/key/{*rest}",
+];
+
 pub(crate) fn router() -> Router<Door> {
     let rows = rows().into_iter();
     let router = rows.fold(Router::new(), |router, (endpoint, handler)| router.route(endpoint.path, handler));
     // Methods first: what is not listed at all has no right method either.
     let router = router.method_not_allowed_fallback(async || DoorError::WrongMethod);
-    ["/_matrix/federation", "/_matrix/federation/{*rest}", "/_matrix/key", "/_matrix/key/{*rest}"]
-        .into_iter()
-        .fold(router, |router, path| router.route(path, any(async || DoorError::Unrecognized)))
+    OWN_PATHS.into_iter().fold(router, |router, path| router.route(path, any(async || DoorError::Unrecognized)))
 }
 
 type Row = (Endpoint, MethodRouter<Door>);

@@ -6,6 +6,7 @@ use axum::extract::State;
 use engine::PduOutcomes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tracing::Instrument as _;
 
 use crate::{Door, error::DoorError, reply::Json, request::Ask, signed::Federation};
 
@@ -64,7 +65,11 @@ pub(crate) async fn put_transaction(
     State(door): State<Door>,
     Federation { origin, body }: Federation<Transaction>,
 ) -> Result<Json<Outcomes>, DoorError> {
-    let pdus = door.engine.federation_transaction(&origin, &body.id, &body.pdus, &body.edus).await?;
+    let span = tracing::info_span!("transaction", %origin, transaction.id = body.id);
+    // To the end even when the other server hangs up meanwhile: it will ask again under the same id, and must find an
+    // answer then, or an event that takes long would be begun anew each time and block all that waits behind it.
+    let work = async move { door.engine.federation_transaction(&origin, &body.id, &body.pdus, &body.edus).await };
+    let pdus = tokio::spawn(work.instrument(span)).await.map_err(|error| DoorError::Internal(error.to_string()))??;
     for outcome in pdus.values() {
         let outcome = if outcome.error.is_none() { "accepted" } else { "refused" };
         metrics::counter!("federation_inbound_pdus_total", "outcome" => outcome).increment(1);

@@ -84,7 +84,7 @@ async fn a_fake_joins_a_room_of_another() {
     let message = joined.send_message(&there, &bob, "hello");
     let response = there.send_pdus(here.name(), &[&message]).await;
     assert_eq!(response.status(), 200);
-    assert_eq!(room.extremities(), [message.event_id.clone()]);
+    assert_eq!(room.extremities(), std::slice::from_ref(&message.event_id));
     assert_eq!(network.recorded_to(here.name(), "/send/").len(), 1);
 }
 
@@ -103,4 +103,16 @@ async fn keys_are_served_and_signed_and_hooks_come_first() {
     fake.behave();
     let keys = body_of(&asker.get(fake.name(), "/_matrix/key/v2/server").await);
     assert_eq!(keys["server_name"], "cardboard");
+}
+
+#[test]
+fn sealed_objects_are_what_the_library_would_have_made() {
+    let fake = network().add_fake("cardboard");
+    for version in ["6", "11", "12"] {
+        let version = RoomVersionId::try_from(version).unwrap();
+        let room = Room::create(&fake, &fake.user("alice"), &RoomSettings::of_version(version));
+        for pdu in room.timeline() {
+            assert_eq!(fake.seal(object_of(&pdu), &room.rules), object_of(&pdu));
+        }
+    }
 }

@@ -26,7 +26,6 @@ async fn s_068_a_banned_server_is_outside() {
         json!({"allow": ["*"], "deny": ["r?m*te"]}),
         json!({"allow": ["test"]}),
         json!({"deny": []}),
-        json!({"allow": "x"}),
     ];
     for acl in closed {
         let room_id = closed_room(&stage, &alice, &acl).await;
@@ -63,7 +62,7 @@ async fn s_068_a_server_that_gets_banned_is_not_heard_any_more() {
     stage.receive(&[&message]).await;
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Unknown);
     assert_eq!(stage.log_head(), head);
-    assert!(!stage.sync(&alice).await.to_string().contains("@oscar:other\"]"));
+    assert!(!stage.sync(&alice).await.to_string().contains("m.typing"));
     let event = stage.send(&alice, &room_id, "secret").await;
     let targets = [
         format!("/_matrix/federation/v1/event/{}", encode(&event)),

@@ -35,7 +35,8 @@ async fn our_keys_are_signed_by_themselves() {
 
 #[tokio::test]
 async fn s_011_keys_that_do_not_hold_up_are_not_believed() {
-    let wrong: Vec<(&str, fn(&mut Value))> = vec![
+    type Change = fn(&mut Value);
+    let wrong: Vec<(&str, Change)> = vec![
         ("of another server", |keys| keys["server_name"] = json!("other")),
         ("unsigned", |keys| keys["signatures"] = json!({})),
         ("signed by another", |keys| keys["signatures"] = json!({"other": keys["signatures"]["remote"]})),
@@ -69,7 +70,7 @@ async fn s_011_a_key_once_known_never_changes() {
     // Another key under the same name: whoever has taken over the address, say.
     stage.remote.change_key("fake");
     assert!(!asks_successfully(&stage).await);
-    stage.clock.advance(std::time::Duration::from_secs(8 * 24 * 3600));
+    stage.clock.advance(std::time::Duration::from_hours(8 * 24));
     assert!(!asks_successfully(&stage).await);
     let now = stage.engine.storage().server_keys(stage.remote.name()).await.unwrap();
     let bytes =
@@ -87,7 +88,7 @@ async fn a_new_key_is_fetched_when_it_is_used() {
     assert!(asks_successfully(&stage).await);
     stage.remote.change_key("second");
     // It may have asked just now; in a while it asks again.
-    stage.clock.advance(std::time::Duration::from_secs(3600));
+    stage.clock.advance(std::time::Duration::from_hours(1));
     assert!(asks_successfully(&stage).await);
 }
 

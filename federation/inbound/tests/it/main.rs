@@ -1,6 +1,9 @@
 //! A server under test on a database in memory, and fake homeservers that treat it badly. Each test is named after the
 //! case of bad input that it tries.
 
+#![expect(clippy::similar_names, reason = "the stage and the state of a room are what these tests are about")]
+#![expect(clippy::items_after_statements, reason = "a type or an import that one case needs stands with that case")]
+
 mod acl;
 mod edus;
 mod encoding;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fake_homeserver::{body_of, object_of, raw, text_of};
+use fake_homeserver::{RoomSettings, body_of, object_of, raw, text_of};
 use http::{Method, header};
 use ruma::{CanonicalJsonValue, user_id};
 use serde_json::{Value, json};
@@ -33,7 +33,8 @@ async fn s_005_a_wrong_signature_spoils_only_its_own_event() {
         let value: Value = serde_json::from_str(&pdu.json).unwrap();
         value["signatures"]["remote"]["ed25519:fake"].as_str().unwrap().to_owned()
     };
-    let cases: [(&str, &dyn Fn(&rules::Pdu) -> Value); 11] = [
+    type Meddle<'a> = &'a dyn Fn(&rules::Pdu) -> Value;
+    let cases: [(&str, Meddle<'_>); 11] = [
         ("none", &|_| json!({})),
         ("null", &|_| json!(null)),
         ("no keys", &|_| json!({"remote": {}})),
@@ -186,8 +187,10 @@ async fn s_049_too_many_pdus_or_edus_are_400_and_none_is_processed() {
     let message = room.send_message(&stage.remote, &rita, "hello");
     let typing = json!({"edu_type": "m.typing", "content": {"room_id": room.id, "user_id": rita, "typing": true}});
     let head = stage.log_head();
-    let response =
-        stage.remote.send_transaction(&stage.name, &vec![message.to_raw_json(); 51], &[typing.clone()]).await;
+    let response = stage
+        .remote
+        .send_transaction(&stage.name, &vec![message.to_raw_json(); 51], std::slice::from_ref(&typing))
+        .await;
     assert_eq!(response.status(), 400);
     let response = stage.remote.send_transaction(&stage.name, &[message.to_raw_json()], &vec![typing; 101]).await;
     assert_eq!(response.status(), 400);
@@ -291,6 +294,35 @@ async fn s_061_a_room_that_waits_for_a_dead_server_does_not_hold_up_the_others()
 }
 
 #[tokio::test]
+async fn a_transaction_is_done_even_when_the_sender_hangs_up() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    room.send_message(&stage.remote, &rita, "withheld");
+    let late = room.send_message(&stage.remote, &rita, "late");
+    stage.network.silence(stage.remote.name());
+    let sending = {
+        let (remote, name, pdu) = (stage.remote.clone(), stage.name.clone(), late.to_raw_json());
+        tokio::spawn(async move { remote.send_transaction_as(&name, "slow", &[pdu], &[]).await })
+    };
+    let start = Instant::now();
+    while stage.network.recorded_to(stage.remote.name(), "get_missing_events").is_empty() {
+        assert!(start.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sending.abort();
+    let _ = sending.await;
+    stage.network.mend(stage.remote.name());
+    while !stage.sees(&alice, &room.id, &late.event_id).await {
+        assert!(start.elapsed() < PATIENCE, "given up with the sender");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let again = stage.remote.send_transaction_as(&stage.name, "slow", &[], &[]).await;
+    assert_eq!(body_of(&again)["pdus"][late.event_id.as_str()], json!({}));
+}
+
+#[tokio::test]
 async fn a_transaction_answers_in_time_when_nothing_can_be_fetched() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
@@ -308,7 +340,7 @@ async fn a_transaction_answers_in_time_when_nothing_can_be_fetched() {
 async fn an_event_of_a_room_that_we_are_not_in_is_ignored() {
     let stage = Stage::new().await;
     let rita = stage.remote.user("rita");
-    let room = fake_homeserver::Room::create(&stage.remote, &rita, &Default::default());
+    let room = fake_homeserver::Room::create(&stage.remote, &rita, &RoomSettings::default());
     let message = room.send_message(&stage.remote, &rita, "hello");
     let head = stage.log_head();
     stage.receive(&[&message]).await;

@@ -174,6 +174,27 @@ async fn s_098_no_body_and_an_empty_object_differ() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_is_up_and_gets_what_waits_for_it() {
+    use outbound::FlushOutcome;
+    let stage = stage().await;
+    let alice = stage.user("carol").await;
+    let room = stage.joined_room(&alice).await;
+    stage.network.cut(stage.remote.name());
+    stage.send(&alice, &room.id, "waiting").await;
+    let flush = async || stage.engine.sender().flush(stage.remote.name()).await.unwrap();
+    assert_eq!(flush().await, FlushOutcome::Failed);
+    assert!(matches!(flush().await, FlushOutcome::BackingOff { .. }));
+    stage.network.mend(stage.remote.name());
+    assert!(matches!(flush().await, FlushOutcome::BackingOff { .. }));
+    // What anybody can say proves nothing.
+    deliver_with(&stage, &["X-Matrix origin=remote,destination=test,key=\"ed25519:fake\",sig=\"AAAA\""]).await;
+    assert!(matches!(flush().await, FlushOutcome::BackingOff { .. }));
+    assert_eq!(deliver(&stage, prepared(&stage).into_request(&stage.remote.key())).await.status(), 200);
+    assert!(matches!(flush().await, FlushOutcome::Sent { .. }));
+    assert!(stage.remote.received_pdus().iter().any(|pdu| pdu["content"]["body"] == "waiting"));
+}
+
+#[tokio::test]
 async fn s_016_who_asks_is_said_by_the_signature_alone() {
     let stage = stage().await;
     let alice = stage.user("carol").await;

@@ -21,7 +21,9 @@ use rules::{
     world::{Chance, Clock, World},
 };
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    UserId,
+    api::client::filter::FilterDefinition,
     events::{StateEventType, TimelineEventType},
     owned_server_name,
 };
@@ -117,7 +119,7 @@ impl Stage {
             topic: None,
             invite: Vec::new(),
             initial_state: Vec::new(),
-            creation_content: Default::default(),
+            creation_content: CanonicalJsonObject::new(),
             power_level_content_override: None,
             is_direct: false,
         };
@@ -216,7 +218,7 @@ impl Stage {
     pub(crate) async fn sync(&self, user: &Requester) -> Value {
         let query = SyncQuery {
             since: None,
-            filter: Default::default(),
+            filter: FilterDefinition::default(),
             full_state: true,
             timeout_ms: 0,
             use_state_after: false,

@@ -118,11 +118,12 @@ async fn s_021_a_rejected_event_authorises_nothing_and_is_never_state() {
         .remote
         .on("/_matrix/federation/v1/get_missing_events", |_| fake_homeserver::json(200, &json!({"events": []})));
     stage.receive(&[&tip]).await;
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Accepted);
     assert_eq!(stage.current(&room.id, "m.room.power_levels", "").await, Some(good_levels.event_id.clone()));
     assert!(!stage.sync(&alice).await.to_string().contains(grab.event_id.as_str()));
 }
 
-fn sealed(stage: &Stage, rules: &RoomVersionRules, pdu: &Pdu, fields: Value) -> Pdu {
+fn sealed(stage: &Stage, rules: &RoomVersionRules, pdu: &Pdu, fields: &Value) -> Pdu {
     let mut object = object_of(pdu);
     for (field, value) in fields.as_object().unwrap() {
         object.insert(field.clone(), serde_json::from_value(value.clone()).unwrap());
@@ -147,7 +148,7 @@ async fn s_022_a_room_has_one_create_event() {
         ("with auth events", json!({"auth_events": [create.event_id]})),
     ];
     for (why, fields) in variants {
-        let second = sealed(&stage, &room.rules, &create, fields);
+        let second = sealed(&stage, &room.rules, &create, &fields);
         assert_ne!(second.event_id, create.event_id);
         stage.receive(&[&second]).await;
         let verdict = stage.verdict(&second.event_id).await;
@@ -175,7 +176,7 @@ async fn s_022_the_create_event_must_be_of_the_server_that_the_room_names() {
     let theirs = room.id.clone();
     // The remote server hosts, with all else in order, a room whose id names another server.
     stage.remote.on_answer("/_matrix/federation/v1/make_join", |answer| {
-        answer["event"]["room_id"] = json!("!stolen:elsewhere")
+        answer["event"]["room_id"] = json!("!stolen:elsewhere");
     });
     let stolen: ruma::OwnedRoomId = "!stolen:elsewhere".try_into().unwrap();
     stage.remote.serve_room(room.renamed(stolen.clone()));
@@ -323,7 +324,12 @@ async fn s_027_a_state_that_lacks_half_of_the_room_does_not_replace_ours() {
     let content = json!({"msgtype": "m.text", "body": "gap"});
     let gap = room.draft_after(&other, &past, &state, (&mallory, "m.room.message", None, content.clone()));
     let gap = other.build(gap, &room.rules);
-    let tip = room.draft_after(&other, &[gap.event_id.clone()], &state, (&mallory, "m.room.message", None, content));
+    let tip = room.draft_after(
+        &other,
+        std::slice::from_ref(&gap.event_id),
+        &state,
+        (&mallory, "m.room.message", None, content),
+    );
     let tip = other.build(tip, &room.rules);
     room.keep(gap, state.clone());
     room.keep(tip.clone(), state);
@@ -332,6 +338,7 @@ async fn s_027_a_state_that_lacks_half_of_the_room_does_not_replace_ours() {
     }
     let response = other.send_pdus(&stage.name, &[&tip]).await;
     assert_eq!(response.status(), 200, "{:?}", body_of(&response));
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Accepted);
     for user_id in [&alice.user_id, &rita, &mallory] {
         assert_eq!(stage.membership(&room.id, user_id).await.as_deref(), Some("join"), "{user_id}");
     }
