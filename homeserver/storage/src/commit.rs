@@ -168,7 +168,7 @@ async fn commit_together(shared: &Shared, submissions: &[Submission]) -> Result<
                 shared.stop_writing();
                 false
             }
-            Failure::Refused | Failure::Full => false,
+            Failure::Refused | Failure::Shortage => false,
         };
         if !again || attempt == ATTEMPTS_MAX {
             tracing::error!(%error, attempt, submissions = submissions.len(), "commit failed");

@@ -14,7 +14,7 @@ use std::{
 use rules::change::Position;
 use ruma::OwnedServerName;
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -47,6 +47,11 @@ const READER_CACHE: &str = "-2048";
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// PostgreSQL connections beside the reading ones: the committer, and bookkeeping.
 const POSTGRES_WRITERS: u32 = 4;
+
+/// How long to wait for a connection to PostgreSQL before a request fails: it is down, or far too busy.
+const POSTGRES_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection to PostgreSQL that was idle for so long is asked whether it still lives before it is used.
+const POSTGRES_TRUSTED_IDLE: Duration = Duration::from_secs(2);
 
 /// Where the database is and how careful it is to be.
 #[derive(Clone, Debug)]
@@ -300,7 +305,11 @@ async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
     };
     let pool = PgPoolOptions::new()
         .max_connections(options.read_connections.max(1) + POSTGRES_WRITERS)
+        .acquire_timeout(POSTGRES_ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move { Ok(meta.idle_for < POSTGRES_TRUSTED_IDLE || connection.ping().await.is_ok()) })
+        })
         .after_connect(move |connection, _| {
             Box::pin(async move { sqlx::query(set_durability).execute(connection).await.map(drop) })
         })

@@ -112,8 +112,8 @@ pub(crate) enum Failure {
     Disconnected,
     /// What was to be written is refused; the rest of a batch may be fine.
     Refused,
-    /// There is no room left; when there is again, all is well.
-    Full,
+    /// There is no room on the disk, or no connection to be had; when there is again, all is well.
+    Shortage,
     /// The disk failed: what it holds is uncertain.
     Disk,
 }
@@ -121,7 +121,8 @@ pub(crate) enum Failure {
 impl Failure {
     fn of(error: &sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => Self::Disconnected,
+            sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => Self::Disconnected,
+            sqlx::Error::PoolTimedOut => Self::Shortage,
             sqlx::Error::Database(error) => error.code().map_or(Self::Refused, |code| Self::of_code(&code)),
             _ => Self::Refused,
         }
@@ -131,18 +132,28 @@ impl Failure {
     fn of_code(code: &str) -> Self {
         match code {
             "40001" | "40P01" | "55P03" => Self::Collision,
-            "53100" => Self::Full,
+            // No space, no memory, no connection left.
+            "53100" | "53200" | "53300" => Self::Shortage,
             // The administrator or a crash ends the session; or the server is starting up.
             "57P01" | "57P02" | "57P03" | "08000" | "08003" | "08006" => Self::Disconnected,
             "58030" | "XX001" | "XX002" => Self::Disk,
             code if code.len() == 5 => Self::Refused,
-            code => match code.parse::<u32>().unwrap_or(0) & 0xff {
-                5 | 6 => Self::Collision,
-                13 => Self::Full,
-                // I/O error, corrupt, read-only file, cannot open, not a database.
-                8 | 10 | 11 | 14 | 26 => Self::Disk,
-                _ => Self::Refused,
-            },
+            code => Self::of_sqlite_code(code.parse().unwrap_or(0)),
+        }
+    }
+
+    fn of_sqlite_code(code: u32) -> Self {
+        /// Kinds of I/O errors that leave what is on the disk alone: no memory, and what concerns locks or the memory
+        /// that connections share.
+        const HARMLESS: [u32; 9] = [8, 9, 11, 12, 15, 18, 19, 20, 21];
+        match (code & 0xff, code >> 8) {
+            (5 | 6, _) => Self::Collision,
+            (10, kind) if HARMLESS.contains(&kind) => Self::Shortage,
+            // Full; out of memory; the file is read-only, or cannot be opened.
+            (7 | 8 | 13 | 14, _) => Self::Shortage,
+            // I/O error, corrupt, not a database.
+            (10 | 11 | 26, _) => Self::Disk,
+            _ => Self::Refused,
         }
     }
 }
@@ -157,7 +168,8 @@ mod tests {
         assert_eq!(Failure::of_code("23505"), Failure::Refused);
         assert_eq!(Failure::of_code("2067"), Failure::Refused, "SQLITE_CONSTRAINT_UNIQUE");
         assert_eq!(Failure::of_code("1034"), Failure::Disk, "SQLITE_IOERR_FSYNC");
-        assert_eq!(Failure::of_code("13"), Failure::Full);
+        assert_eq!(Failure::of_code("4874"), Failure::Shortage, "SQLITE_IOERR_SHMSIZE");
+        assert_eq!(Failure::of_code("13"), Failure::Shortage);
         assert_eq!(Failure::of_code("517"), Failure::Collision, "SQLITE_BUSY_SNAPSHOT");
     }
 }

@@ -68,14 +68,7 @@ impl<'a> Applying<'a> {
                 }
             }
             Change::ForwardExtremities { room_id, event_ids } => self.forward_extremities(room_id.as_str(), event_ids),
-            Change::HistoricState { room_id, event_type, state_key, before } => {
-                let Some((event_id, order, membership)) = self.backfilled.clone() else { return };
-                let room_nid = self.batch.name(room_id.as_str());
-                let type_nid = self.batch.name(&event_type.to_string());
-                let state_key_nid = self.batch.name(state_key);
-                let (key, before) = ((room_nid, type_nid, state_key_nid), before.clone());
-                self.batch.writes.historic.push(HistoricState { key, order, event_id, membership, before });
-            }
+            Change::HistoricState { .. } => self.historic_state(change),
             Change::RoomServer { room_id, server, present } => {
                 let (room_nid, server_nid) = (self.batch.name(room_id.as_str()), self.batch.name(server.as_str()));
                 let position = self.state_position();
@@ -92,13 +85,7 @@ impl<'a> Applying<'a> {
             Change::Membership { .. } => self.membership(change),
             Change::Receipt { .. } => self.receipt(change),
             Change::AccountData { .. } => self.account_data(change),
-            Change::TransactionId { event_id, .. } => {
-                let Some(key) = client_transaction(change) else { return };
-                let (user_id, device_id, scope, transaction_id) = key.clone();
-                let row = row![transaction_id, user_id, device_id, scope, event_id.as_str()];
-                self.batch.writes.transactions.push(row);
-                self.batch.facts.done.insert(key, event_id.clone());
-            }
+            Change::TransactionId { event_id, .. } => self.transaction(change, event_id),
         }
     }
 
@@ -290,6 +277,23 @@ impl<'a> Applying<'a> {
         let key = (room_nid, type_nid, self.batch.name(&entry.state_key));
         let (event_id, membership) = (entry.event_id.clone(), entry.membership.clone());
         StateRow { key, since, until: None, event_id, membership }
+    }
+
+    fn historic_state(&mut self, change: &Change) {
+        let Change::HistoricState { room_id, event_type, state_key, before } = change else { return };
+        let Some((event_id, order, membership)) = self.backfilled.clone() else { return };
+        let (room_nid, type_nid) = (self.batch.name(room_id.as_str()), self.batch.name(&event_type.to_string()));
+        let key = (room_nid, type_nid, self.batch.name(state_key));
+        let before = before.clone();
+        self.batch.writes.historic.push(HistoricState { key, order, event_id, membership, before });
+    }
+
+    fn transaction(&mut self, change: &Change, event_id: &OwnedEventId) {
+        let Some(key) = client_transaction(change) else { return };
+        let (user_id, device_id, scope, transaction_id) = key.clone();
+        let row = row![transaction_id, user_id, device_id, scope, event_id.as_str()];
+        self.batch.writes.transactions.push(row);
+        self.batch.facts.done.insert(key, event_id.clone());
     }
 
     fn forward_extremities(&mut self, room_id: &str, event_ids: &[OwnedEventId]) {

@@ -53,7 +53,9 @@ impl Batch {
     /// Tells caches and readers, once it is committed.
     pub(super) fn publish(self, shared: &Shared) {
         for (name, nid) in self.facts.names {
-            shared.names.put(name, nid);
+            if shared.names.get(&name).is_none() {
+                shared.names.put(name, nid);
+            }
         }
         for event in self.writes.live {
             shared.events.put_new(event);
