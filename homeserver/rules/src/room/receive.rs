@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{Pdu, change::Standing};
 
-/// How many forward extremities we let a room have. Peers that make forks cannot make us resolve more than that; the
-/// least deep are forgotten first.
+/// How many forward extremities we let a room have: as many as one event can name. Peers that make forks cannot make us
+/// resolve more than that.
 pub const MAX_FORWARD_EXTREMITIES: usize = 20;
 
 /// Checks 4 to 6 on receipt of a PDU; the checks of form, signatures and hash came before.
@@ -52,14 +52,15 @@ pub fn judge(
 }
 
 /// The forward extremities after an event: those it does not name as `prev_events`, and itself.
+///
+/// Where there are too many already, one more fork is left out: it counts again when another event builds upon it. Were
+/// an old one left out instead, a peer that makes forks of the past would push the present out of the room state.
 pub fn extremities_after(room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Vec<(OwnedEventId, u64)> {
     let named: HashSet<&OwnedEventId> = pdu.prev_events.iter().collect();
     let mut extremities: Vec<_> =
         room.forward_extremities.iter().filter(|(event_id, _)| !named.contains(event_id)).cloned().collect();
-    extremities.push((pdu.event_id.clone(), pdu.depth));
-    if extremities.len() > MAX_FORWARD_EXTREMITIES {
-        extremities.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
-        extremities.drain(..extremities.len() - MAX_FORWARD_EXTREMITIES);
+    if extremities.len() < MAX_FORWARD_EXTREMITIES {
+        extremities.push((pdu.event_id.clone(), pdu.depth));
     }
     extremities
 }

@@ -78,6 +78,7 @@ pub fn keys_for(room: &RoomSnapshot, intent: &Intent) -> Result<Vec<StateKey>, N
 pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'_>) -> Result<Arc<Pdu>, SendError> {
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
     check_authoriser(room, &intent, circumstances.key)?;
+    check_levels(&intent)?;
     let draft = draft(room, intent, circumstances.now)?;
     let draft = with_legacy_parts(draft, room, circumstances);
     let pdu = build(draft, &room.rules, circumstances.key)?;
@@ -102,6 +103,19 @@ fn check_authoriser(room: &RoomSnapshot, intent: &Intent, key: &ServerKey) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// Versions 1 to 9 read text as numbers for the sake of old events. We make no new ones.
+fn check_levels(intent: &Intent) -> Result<(), NotAllowed> {
+    const LEVELS: [&str; 7] = ["users_default", "events_default", "state_default", "ban", "redact", "kick", "invite"];
+    const MAPS: [&str; 3] = ["users", "events", "notifications"];
+    let levels = LEVELS.iter().filter_map(|field| intent.content.get(*field));
+    let entries = MAPS.iter().filter_map(|field| intent.content.get(*field)?.as_object()).flat_map(|map| map.values());
+    let any_text = levels.chain(entries).any(|level| level.as_str().is_some());
+    if intent.event_type == TimelineEventType::RoomPowerLevels && any_text {
+        return Err(NotAllowed("power levels are numbers, not text".to_owned()));
+    }
+    Ok(())
 }
 
 /// The event that an intent would be, built on the head of the room.

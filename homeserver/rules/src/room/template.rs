@@ -4,7 +4,7 @@
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
-    UserId,
+    ServerName, UserId,
     events::{TimelineEventType, room::member::MembershipState},
     owned_event_id,
     room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
@@ -37,6 +37,8 @@ pub struct Wanted<'a> {
     pub membership: MembershipState,
     /// The content of the member event, but for the membership.
     pub content: CanonicalJsonObject,
+    /// The server that is asked.
+    pub asked: &'a ServerName,
     /// The time.
     pub now: MilliSecondsSinceUnixEpoch,
     /// A random string, for the event ids of versions 1 and 2.
@@ -60,7 +62,7 @@ pub fn draft(
     expect_text(content, "membership", wanted.membership.as_str())?;
 
     let mut ours = wanted.content;
-    if let Some(user_id) = authoriser(content)? {
+    if let Some(user_id) = authoriser(content, wanted.asked)? {
         ours.insert("join_authorised_via_users_server".to_owned(), CanonicalJsonValue::String(user_id.to_string()));
     }
     let intent = member::change(wanted.user_id, wanted.user_id, &wanted.membership, ours);
@@ -87,13 +89,13 @@ fn expect_text(object: &CanonicalJsonObject, field: &'static str, expected: &str
     }
 }
 
-fn authoriser(content: &CanonicalJsonObject) -> Result<Option<OwnedUserId>, UnexpectedTemplate> {
+/// Only a user of the server that is asked can authorise a join there: another server's signature would be missing.
+fn authoriser(content: &CanonicalJsonObject, asked: &ServerName) -> Result<Option<OwnedUserId>, UnexpectedTemplate> {
     const FIELD: &str = "join_authorised_via_users_server";
-    match content.get(FIELD) {
-        None => Ok(None),
-        Some(CanonicalJsonValue::String(id)) => UserId::parse(id).map(Some).map_err(|_| UnexpectedTemplate(FIELD)),
-        Some(_) => Err(UnexpectedTemplate(FIELD)),
-    }
+    let Some(value) = content.get(FIELD) else { return Ok(None) };
+    let user_id = value.as_str().and_then(|id| <&UserId>::try_from(id).ok());
+    let user_id = user_id.filter(|user_id| user_id.server_name() == asked).ok_or(UnexpectedTemplate(FIELD))?;
+    Ok(Some(user_id.to_owned()))
 }
 
 fn depth(template: &CanonicalJsonObject) -> Result<u64, UnexpectedTemplate> {

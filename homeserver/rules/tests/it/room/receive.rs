@@ -4,6 +4,7 @@ use homeserver_rules::{
     RoomSnapshot,
     change::Standing,
     event::Draft,
+    pdu::MAX_DEPTH,
     room::{
         StateMap,
         receive::{MAX_FORWARD_EXTREMITIES, builds_on_head, extremities_after, judge},
@@ -119,15 +120,26 @@ fn the_head_after_an_event_is_what_it_does_not_name_and_itself() {
     assert!(!builds_on_head(&room.room, &naming(&room, &[])), "nothing builds on a head that is not there");
 }
 
+/// However deep a peer says that its forks are: the state of the room hangs on the head.
 #[test]
-fn the_head_does_not_grow_without_end() {
+fn forks_of_the_past_do_not_push_out_the_present() {
     let mut room = rooms(11..=11).next().unwrap();
-    let fork = room.room.forward_extremities[0].clone();
+    let past = room.room.forward_extremities[0].clone();
+    let present = room.message(ALICE, "here we are");
     for index in 0..3 * MAX_FORWARD_EXTREMITIES as u64 {
-        let draft = Draft { depth: fork.1 + 1 + index, prev_events: vec![fork.0.clone()], ..message(&room, ALICE) };
+        let draft = Draft { depth: MAX_DEPTH - index, prev_events: vec![past.0.clone()], ..message(&room, BOB) };
         let pdu = room.craft(draft);
         room.room.forward_extremities = extremities_after(&room.room, &pdu);
-        assert!(room.room.forward_extremities.len() <= MAX_FORWARD_EXTREMITIES);
-        assert!(room.room.forward_extremities.iter().any(|(event_id, _)| *event_id == pdu.event_id));
     }
+    assert_eq!(room.room.forward_extremities.len(), MAX_FORWARD_EXTREMITIES);
+    assert!(room.room.forward_extremities.contains(&(present.event_id.clone(), present.depth)));
+    // An event on top of the present still counts, and one of ours brings all together.
+    let draft = Draft { prev_events: vec![present.event_id.clone()], ..message(&room, ALICE) };
+    let next = room.craft(draft);
+    room.room.forward_extremities = extremities_after(&room.room, &next);
+    assert!(room.room.forward_extremities.contains(&(next.event_id.clone(), next.depth)));
+    assert!(!room.room.forward_extremities.contains(&(present.event_id.clone(), present.depth)));
+    let ours = room.message(ALICE, "all together");
+    assert_eq!(ours.prev_events.len(), MAX_FORWARD_EXTREMITIES);
+    assert_eq!(room.room.forward_extremities, [(ours.event_id.clone(), ours.depth)]);
 }

@@ -104,6 +104,26 @@ fn s_029_no_join_of_ours_names_an_authoriser_of_another_server() {
     }
 }
 
+/// Old events may have them, and are read; clients are not to be given new ones.
+#[test]
+fn s_028_no_power_levels_of_ours_are_text() {
+    for room in rooms(1..=12) {
+        let set = |fields| room.try_make(ALICE, "m.room.power_levels", Some(""), room.levels(fields));
+        let refused = [
+            json!({ "ban": "50" }),
+            json!({ "users_default": "0" }),
+            json!({ "users": { BOB: "50" } }),
+            json!({ "events": { "m.room.topic": "50" } }),
+            json!({ "notifications": { "room": "50" } }),
+        ];
+        for fields in refused {
+            let made = set(fields.clone());
+            assert!(matches!(made, Err(SendError::NotAllowed(_))), "version {}: {fields}", room.room.version);
+        }
+        assert!(set(json!({ "ban": 50, "org.example.note": "text" })).is_ok());
+    }
+}
+
 #[test]
 fn a_redaction_names_its_target_where_the_version_says() {
     for mut room in rooms(1..=12) {

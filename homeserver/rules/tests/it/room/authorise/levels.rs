@@ -257,7 +257,9 @@ fn s_028_the_power_to_redact_reads_strings_as_the_rules_do() {
             room.join(&[CAROL]);
             let target = room.message(CAROL, "c");
             for (bob, may) in [(level, true), (level - 1, false)] {
-                room.set_levels(json!({ "redact": text, "users": { BOB: bob }, "events_default": -100 }));
+                let content = room.levels(json!({ "redact": text, "users": { BOB: bob }, "events_default": -100 }));
+                let levels = room.build(room.draft(ALICE, "m.room.power_levels", Some(""), content));
+                room.accept(&levels);
                 assert_eq!(power_levels(&room).may_redact(&user(BOB)), may, "{text:?} against {bob}");
                 let draft = Draft {
                     redacts: Some(target.event_id.clone()),

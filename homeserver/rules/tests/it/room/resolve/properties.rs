@@ -16,7 +16,7 @@ use super::{
 use crate::{bounded::bounded, room_fixture::version};
 
 /// Enough for forks within forks, and few enough to be quick without optimisation.
-const CASES: u32 = 400;
+const CASES: u32 = 250;
 
 fn step() -> impl Strategy<Value = Step> {
     (any::<[u8; 6]>()).prop_map(|[parent, other, action, actor, target, time]| Step {
