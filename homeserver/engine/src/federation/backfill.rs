@@ -99,6 +99,9 @@ impl Engine {
             let room_id = room.room_id.clone();
             changes.push(Change::HistoricState { room_id, event_type, state_key, before });
         }
+        if accepted {
+            changes.extend(self.awaited_redaction_change(room, pdu).await?);
+        }
         Ok(changes)
     }
 }

@@ -34,6 +34,14 @@ impl Engine {
         }
     }
 
+    /// Takes only the receipts. Those that were taken before change nothing.
+    pub(crate) async fn receive_receipt_edus(&self, origin: &ServerName, edus: &[Box<RawValue>]) {
+        let edus = edus.iter().filter_map(|edu| serde_json::from_str::<Edu<'_>>(edu.get()).ok());
+        for edu in edus.filter(|edu| edu.edu_type == "m.receipt") {
+            self.receive_receipts(origin, edu.content).await;
+        }
+    }
+
     async fn receive_typing_edu(&self, origin: &ServerName, content: &RawValue) {
         let Ok(TypingContent { room_id, user_id, typing }) = serde_json::from_str(content.get()) else { return };
         self.receive_typing(origin, &room_id, &user_id, typing).await;

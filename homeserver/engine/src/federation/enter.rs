@@ -8,7 +8,7 @@ use outbound::SendJoinAnswer;
 use rules::{
     Change, Pdu, RoomSnapshot,
     change::{Standing, StateEntry, StateReference},
-    event::read_pdu,
+    event::{read_json, read_pdu},
     room::{
         EventsById, StateMap,
         advance::{Advance, advance, server_changes},
@@ -17,11 +17,13 @@ use rules::{
     },
 };
 use ruma::{
-    OwnedEventId, RoomVersionId, ServerName,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomVersionId, ServerName,
     events::StateEventType,
     room_version_rules::RoomVersionRules,
+    signatures::Verified,
     state_res::events::RoomCreateEvent,
 };
+use serde_json::value::RawValue;
 use storage::CommitError;
 
 use super::{
@@ -73,6 +75,23 @@ impl Engine {
         }
     }
 
+    /// Our join with the signature of the server that authorises it, if the join needs one and that server gave it.
+    async fn countersigned_join(
+        &self,
+        join: &Arc<Pdu>,
+        rules: &RoomVersionRules,
+        given: Option<&RawValue>,
+    ) -> Arc<Pdu> {
+        let needed = join.content_str("join_authorised_via_users_server").is_some();
+        let Some(merged) = given.filter(|_| needed).and_then(|given| with_signatures(join, given, rules)) else {
+            return join.clone();
+        };
+        match self.federation().key_ring().verify_event(&merged, rules).await {
+            Ok(Verified::All) => Pdu::from_canonical(join.event_id.clone(), &merged).map_or_else(|_| join.clone(), Arc::new),
+            _ => join.clone(),
+        }
+    }
+
     async fn check_entrance(
         &self,
         join: &Arc<Pdu>,
@@ -80,7 +99,7 @@ impl Engine {
         rules: &RoomVersionRules,
         answer: SendJoinAnswer,
     ) -> Result<Entrance, String> {
-        let join = countersigned(join, rules, answer.event.as_deref());
+        let join = self.countersigned_join(join, rules, answer.event.as_deref()).await;
         let state = self.verified_all(&join.room_id, rules, &answer.state).await;
         let chain = self.verified_all(&join.room_id, rules, &answer.auth_chain).await;
         let mut pdus: Vec<Arc<Pdu>> = state.iter().chain(&chain).cloned().collect();
@@ -97,11 +116,19 @@ impl Engine {
     }
 }
 
-/// Our join with the other server's signature, where it gave one and changed nothing else.
-fn countersigned(join: &Arc<Pdu>, rules: &RoomVersionRules, given: Option<&serde_json::value::RawValue>) -> Arc<Pdu> {
-    let given = given.and_then(|raw| read_pdu(raw.get(), rules).ok()).map(|(pdu, _)| pdu);
-    let same = |pdu: &Pdu| pdu.event_id == join.event_id && pdu.content.get() == join.content.get();
-    given.filter(same).map_or_else(|| join.clone(), Arc::new)
+/// Our join with the signatures that the other server gave besides ours.
+fn with_signatures(join: &Pdu, given: &RawValue, rules: &RoomVersionRules) -> Option<CanonicalJsonObject> {
+    let (same, given) = read_pdu(given.get(), rules).ok()?;
+    let mut ours = read_json(&join.json).ok()?;
+    let (Some(CanonicalJsonValue::Object(given)), Some(CanonicalJsonValue::Object(signatures))) =
+        (given.get("signatures"), ours.get_mut("signatures"))
+    else {
+        return None;
+    };
+    for (server, signature) in given {
+        signatures.entry(server.clone()).or_insert_with(|| signature.clone());
+    }
+    (same.event_id == join.event_id).then_some(ours)
 }
 
 fn state_of(

@@ -4,7 +4,7 @@
 
 use rules::{
     Change, Pdu,
-    event::{build::countersign, read_json},
+    event::{build::countersign, read_json, read_pdu},
 };
 use ruma::{
     EventId, RoomId, RoomVersionId, ServerName, UserId, events::room::member::MembershipState,
@@ -48,6 +48,7 @@ impl Engine {
             return Err(unfit(format!("its id is {}", pdu.event_id)));
         }
         let target = self.invited_user(origin, &pdu).await?;
+        check_create(room_id, &rules, invite_room_state)?;
         let signed = self.countersigned(&pdu, &rules)?;
         if self.resident_room(room_id).await?.is_none() {
             self.remember_invite(&pdu, &target, invite_room_state).await?;
@@ -94,6 +95,19 @@ impl Engine {
         let submission = Submission { room: None, changes: vec![change] };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
+}
+
+/// From version 12 on, the create event must be among the shown state, and be the one that the room's id names.
+fn check_create(room_id: &RoomId, rules: &RoomVersionRules, shown: &[Box<RawValue>]) -> Result<()> {
+    if !rules.authorization.room_create_event_id_as_room_id {
+        return Ok(());
+    }
+    let is_create = |raw: &&Box<RawValue>| read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.room_id == room_id);
+    let creates = shown.iter().filter(|raw| raw.get().contains("m.room.create"));
+    if creates.take(MAX_STRIPPED_EVENTS).any(|raw| is_create(&raw)) {
+        return Ok(());
+    }
+    Err(EngineError::MissingParam("The invitation shows no create event that the room's id names".to_owned()))
 }
 
 /// What of the shown state is well-formed, cut to the four fields, and the invitation itself.

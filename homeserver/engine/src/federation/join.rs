@@ -13,7 +13,7 @@ use rules::{
 };
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
-    events::room::member::MembershipState,
+    events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::value::RawValue;
 
@@ -127,6 +127,9 @@ impl Engine {
         let room = self.resident_room(room_id).await?;
         let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
         self.require_acl(&room, origin).await?;
+        if !self.may_know_of(&room, origin).await? {
+            return Err(EngineError::forbidden("The server may not send events into that room"));
+        }
         let unfit = |reason: String| EngineError::InvalidParam(format!("The event does not fit: {reason}"));
         let pdu = self.verified(room_id, &room.rules, raw).await.map_err(|reason| unfit(reason.to_string()))?;
         if pdu.event_id != event_id {
@@ -144,6 +147,18 @@ impl Engine {
             return Err(unfit("it builds on events that are not in the room".to_owned()));
         }
         Ok(pdu)
+    }
+
+    /// Whether a server has business with a room: it is in it, one of its users is invited, or anybody may try to enter.
+    async fn may_know_of(&self, room: &RoomSnapshot, origin: &ServerName) -> Result<bool> {
+        if room.has_server(origin) {
+            return Ok(true);
+        }
+        let join_rules = self.state_pdu(room, &StateEventType::RoomJoinRules, "").await?;
+        let join_rule = join_rules.and_then(|event| event.content_str("join_rule"));
+        let is_closed = matches!(join_rule.as_deref(), None | Some("invite" | "private"));
+        let mut related = [MembershipState::Invite, MembershipState::Knock].into_iter();
+        Ok(!is_closed || related.any(|membership| room.members(&membership).any(|user| user.server_name() == origin)))
     }
 
     /// Stored events as other servers get them.

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use super::verify::Dropped;
 use crate::{Engine, EngineError, Result};
 
-/// How long the events of one room may hold up a transaction, in seconds. What is not done by then is dropped; the
-/// next event of the room makes us fetch it again.
-const ROOM_DEADLINE: Duration = Duration::from_secs(90);
+/// How long the events of one room may hold up a transaction: less than senders wait, which is a minute. What is not done
+/// by then is dropped; the next event of the room makes us fetch it again.
+const ROOM_DEADLINE: Duration = Duration::from_secs(45);
 
 /// What became of each event: an empty object, or an error.
 pub type PduOutcomes = BTreeMap<String, PduOutcome>;
@@ -47,6 +47,10 @@ impl Engine {
         }
         let (outcomes, ()) = futures_util::join!(self.receive_pdus(origin, pdus), self.receive_edus(origin, edus));
         let outcomes = outcomes?;
+        // A receipt may be for an event of the same transaction, which was not known the first time.
+        if !pdus.is_empty() {
+            self.receive_receipt_edus(origin, edus).await;
+        }
         let answer = serde_json::to_string(&outcomes).map_err(EngineError::internal)?;
         let now_ms = self.world().clock.now_ms();
         self.storage().record_received_transaction(origin, transaction_id, &answer, now_ms).await?;

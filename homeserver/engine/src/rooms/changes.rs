@@ -1,5 +1,7 @@
 //! Making a decision about a room true.
 
+use std::sync::Arc;
+
 use rules::{
     Change, Pdu, RoomSnapshot,
     room::{EventsById, advance::keep_local_memberships, redact},
@@ -9,7 +11,7 @@ use ruma::{
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::value::{RawValue, to_raw_value};
-use storage::{CommitError, Committed, RoomGuard, Submission};
+use storage::{CommitError, Committed, RoomGuard, StoredEvent, Submission};
 
 use crate::{Engine, EngineError, Result, client_event::stripped};
 
@@ -66,19 +68,24 @@ impl Engine {
         committed
     }
 
-    /// The state that a user invited by `sender` is shown.
-    pub(crate) async fn stripped_state(&self, room: &RoomSnapshot, sender: &ruma::UserId) -> Result<Vec<Box<RawValue>>> {
+    /// The state that a user invited by `sender` is shown, stripped.
+    async fn stripped_state(&self, room: &RoomSnapshot, sender: &ruma::UserId) -> Result<Vec<Box<RawValue>>> {
+        Ok(self.shown_state(room, sender).await?.iter().filter_map(|event| stripped(&event.pdu)).collect())
+    }
+
+    /// The state that a user invited by `sender` is shown, in full.
+    pub(crate) async fn shown_state(&self, room: &RoomSnapshot, sender: &ruma::UserId) -> Result<Vec<Arc<StoredEvent>>> {
         let mut event_ids: Vec<OwnedEventId> = STRIPPED_STATE
             .iter()
             .filter_map(|event_type| room.state_event_id(event_type, "").map(ToOwned::to_owned))
             .collect();
         let member = room.state_event_id(&StateEventType::RoomMember, sender.as_str());
         event_ids.extend(member.map(ToOwned::to_owned));
-        let events = self.storage().events(&event_ids).await?;
-        Ok(events.iter().filter_map(|event| stripped(&event.pdu)).collect())
+        Ok(self.storage().events(&event_ids).await?)
     }
 
-    /// What a redaction event changes: the target's JSON, when the target is known and the sender may.
+    /// What a redaction event changes: the target's JSON, when the sender may; when the target is not known yet, that it
+    /// is awaited.
     pub(crate) async fn redaction_change(
         &self,
         room: &RoomSnapshot,
@@ -87,7 +94,10 @@ impl Engine {
         let Some(target_id) = redaction.redaction_target(room.rules.redaction.content_field_redacts) else {
             return Ok(None);
         };
-        let Some(target) = self.stored_event(&target_id).await? else { return Ok(None) };
+        let Some(target) = self.stored_event(&target_id).await? else {
+            let redacted_by = redaction.event_id.clone();
+            return Ok(Some(Change::AwaitedRedaction { event_id: target_id, redacted_by }));
+        };
         let levels = self.power_levels(room).await?;
         if target.redacted_by.is_some() || !redact::takes_effect(redaction, &target.pdu, &levels) {
             return Ok(None);

@@ -63,7 +63,8 @@ impl Engine {
         target: &UserId,
         pdu: &Arc<Pdu>,
     ) -> Result<Arc<Pdu>> {
-        let shown = self.stripped_state(room, &pdu.sender).await?;
+        let shown = self.shown_state(room, &pdu.sender).await?;
+        let shown: Vec<_> = shown.iter().map(|event| event.pdu.to_raw_json()).collect();
         let answer = self
             .federation()
             .invite(target.server_name(), pdu, &room.version, &shown)

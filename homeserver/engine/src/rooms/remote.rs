@@ -65,7 +65,7 @@ impl Engine {
     ) -> Result<()> {
         let offer = self.federation().make_join(server, room_id, user_id, &ROOM_VERSIONS).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
-        let wanted = self.wanted(room_id, user_id, MembershipState::Join, content);
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Join, content);
         let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let answer = self.federation().send_join(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
         self.enter_room(server, &pdu, offer.room_version, rules, answer).await
@@ -98,7 +98,7 @@ impl Engine {
         let offer = self.federation().make_leave(server, room_id, user_id).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
         let content = rules::room::member::content(None, None, reason, None);
-        let wanted = self.wanted(room_id, user_id, MembershipState::Leave, content);
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Leave, content);
         let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         self.federation().send_leave(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
         Ok(pdu.event_id.clone())
@@ -106,13 +106,14 @@ impl Engine {
 
     fn wanted<'a>(
         &self,
+        asked: &'a ServerName,
         room_id: &'a RoomId,
         user_id: &'a UserId,
         membership: MembershipState,
         content: CanonicalJsonObject,
     ) -> Wanted<'a> {
         let (now, id_seed) = (self.world().clock.now(), self.world().random_string(18));
-        Wanted { room_id, user_id, membership, content, now, id_seed }
+        Wanted { room_id, user_id, membership, content, asked, now, id_seed }
     }
 
     fn build_by_template(

@@ -101,11 +101,6 @@ impl RoomView {
         joined.until
     }
 
-    /// Those of the events that the user may see, in the same order.
-    pub(crate) fn filter(&self, events: Vec<Arc<StoredEvent>>) -> Vec<SeenEvent> {
-        events.into_iter().filter_map(|event| self.see(event)).collect()
-    }
-
     /// The event, if the user may see it.
     pub(crate) fn see(&self, event: Arc<StoredEvent>) -> Option<SeenEvent> {
         if event.standing != Standing::Accepted || event.pdu.room_id != self.room.room_id {

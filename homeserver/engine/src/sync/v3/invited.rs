@@ -42,9 +42,11 @@ impl Engine {
         let listed = record.stripped_state.as_deref().map(RawValue::get);
         let mut events: Vec<Box<RawValue>> =
             listed.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        events.retain(|event| !is_member_event(event, record.user_id.as_str()));
-        let member = self.stored_event(&record.event_id).await?;
-        events.extend(member.and_then(|event| stripped(&event.pdu)));
+        // Of a room that this server is not in, the member event is known only as part of the stripped state.
+        if let Some(member) = self.stored_event(&record.event_id).await? {
+            events.retain(|event| !is_member_event(event, record.user_id.as_str()));
+            events.extend(stripped(&member.pdu));
+        }
         Ok(events.into_iter().map(Raw::from_json).collect())
     }
 }
