@@ -87,19 +87,19 @@ impl Engine {
         Ok(events.into_iter().filter(|event| allows(query.filter, &event.pdu)).collect())
     }
 
-    /// Takes out what the timeline shows, and adds what changed during it without being shown there: events that the
-    /// filter dropped, and such as won or lost when branches of the room were resolved.
+    /// Adds what changed during the timeline without being shown there: events that the filter dropped, and such as won
+    /// or lost when branches of the room were resolved.
     async fn add_unshown(&self, query: &StateQuery<'_>, start: i64, values: &mut Values) -> Result<()> {
         let shown: HashSet<&EventId> = query.window.events.iter().map(|seen| &*seen.event.pdu.event_id).collect();
-        if start < query.until {
-            for entry in self.storage().state_changes(query.room_id, start, query.until).await? {
-                let is_wanted = query.base != Base::Nothing || query.wants(&key_of(&entry));
-                if is_wanted && entry.event_id.as_deref().is_some_and(|event_id| !shown.contains(event_id)) {
-                    apply(values, entry);
-                }
+        if start >= query.until {
+            return Ok(());
+        }
+        for entry in self.storage().state_changes(query.room_id, start, query.until).await? {
+            let is_wanted = query.base != Base::Nothing || query.wants(&key_of(&entry));
+            if is_wanted && entry.event_id.as_deref().is_some_and(|event_id| !shown.contains(event_id)) {
+                apply(values, entry);
             }
         }
-        values.retain(|_, event_id| !shown.contains(&**event_id));
         Ok(())
     }
 

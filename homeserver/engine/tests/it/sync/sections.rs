@@ -136,26 +136,35 @@ async fn coming_back_tells_what_was_missed_and_nothing_twice() {
 
 #[tokio::test]
 async fn rooms_are_told_to_be_left_once_and_with_nothing_of_what_came_after() {
-    let (stage, alice, bob, room_id) = shared_room().await;
-    let since = token(&stage.sync(&bob, None).await);
-    let before = stage.send(&alice, &room_id, "before").await;
-    stage.engine.ban(&alice, &room_id, &bob.user_id, None).await.unwrap();
-    stage.send(&alice, &room_id, "after").await;
-    stage.set_state(&alice, &room_id, "m.room.topic", &json!({"topic": "after"})).await;
-    let answer = stage.sync(&bob, Some(&since)).await;
+    let (stage, alice, bob) = two_users().await;
+    for history_visibility in ["joined", "shared", "world_readable"] {
+        let room_id = stage.room(&alice, history_visibility).await;
+        stage.join(&bob, &room_id).await;
+        told_of_leaving(&stage, &alice, &bob, &room_id).await;
+        stage.engine.forget(&bob, &room_id).await.unwrap();
+    }
+}
+
+async fn told_of_leaving(stage: &Stage, alice: &Requester, bob: &Requester, room_id: &RoomId) {
+    let since = token(&stage.sync(bob, None).await);
+    let before = stage.send(alice, room_id, "before").await;
+    stage.engine.ban(alice, room_id, &bob.user_id, None).await.unwrap();
+    stage.send(alice, room_id, "after").await;
+    stage.set_state(alice, room_id, "m.room.topic", &json!({"topic": "after"})).await;
+    let answer = stage.sync(bob, Some(&since)).await;
     assert_eq!(sections(&answer), ["leave"]);
-    let room = at(&answer, "leave", &room_id);
+    let room = at(&answer, "leave", room_id);
     let events = &room["timeline"]["events"];
     assert_eq!(events[0]["event_id"], json!(before));
     assert_eq!(events[1]["content"]["membership"], json!("ban"));
     assert_eq!(events.as_array().unwrap().len(), 2);
     assert!(!answer.to_string().contains("after"), "{answer}");
-    let answer = stage.sync(&bob, Some(&token(&answer))).await;
+    let answer = stage.sync(bob, Some(&token(&answer))).await;
     assert_eq!(sections(&answer), [""; 0]);
     // Who starts anew hears of it only when asking for it.
-    assert_eq!(sections(&stage.sync(&bob, None).await), [""; 0]);
-    let answer = stage.sync_with(&bob, None, &json!({"room": {"include_leave": true}})).await;
-    let room = at(&answer, "leave", &room_id);
+    assert_eq!(sections(&stage.sync(bob, None).await), [""; 0]);
+    let answer = stage.sync_with(bob, None, &json!({"room": {"include_leave": true}})).await;
+    let room = at(&answer, "leave", room_id);
     assert!(room["timeline"]["events"].as_array().unwrap().len() > 2);
     assert!(!answer.to_string().contains("after"), "{answer}");
 }
