@@ -36,7 +36,15 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, Infallible> {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let span = tracing::info_span!("request", request.id = number, listener = listener.name);
+    // The doors fill in who asks.
+    let span = tracing::info_span!(
+        "request",
+        request.id = number,
+        listener = listener.name,
+        user.id = tracing::field::Empty,
+        device.id = tracing::field::Empty,
+        origin = tracing::field::Empty,
+    );
     let started = Instant::now();
     let endpoint = if request.uri().path().ends_with("/sync") { "sync" } else { "other" };
     let method = request.method().clone();
