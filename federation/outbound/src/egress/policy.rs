@@ -89,9 +89,7 @@ const REFUSED: &[(Network, &str)] = &[
 
 /// An address that we do not connect to.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error(
-    "{address} is not on the public internet ({kind}); if it is meant to be called, add it to allowed_private_ranges"
-)]
+#[error("{address} is not on the public internet ({kind}); federation.allow_private_addresses can allow it")]
 pub struct Denied {
     address: IpAddr,
     kind: &'static str,

@@ -190,3 +190,17 @@ async fn an_answer_that_makes_no_sense_is_an_answer() {
         assert_eq!(room.flush().await, SENT, "{body}");
     }
 }
+
+#[tokio::test]
+async fn a_transaction_that_may_have_arrived_takes_nothing_new_along() {
+    let mut room = Room::there(Wire::dead()).await;
+    room.send(1).await;
+    assert_eq!(room.flush().await, FlushOutcome::Failed);
+    room.sender.contact(there()).await;
+    room.sender.queue_ephemeral(vec![there().to_owned()], "a".to_owned(), typing(1));
+    room.bench.wire.set(|_, _| ok(&json!({})));
+    assert_eq!([room.flush().await, room.flush().await], [SENT_MORE, SENT]);
+    let edus: Vec<usize> =
+        room.transactions().iter().map(|sent| sent.json()["edus"].as_array().unwrap().len()).collect();
+    assert_eq!(edus, [0, 0, 1]);
+}
