@@ -1,7 +1,7 @@
 //! `GET /_matrix/client/v3/capabilities`
 
+use engine::ROOM_VERSIONS;
 use ruma::{
-    RoomVersionId,
     api::client::discovery::get_capabilities::v3::{
         Capabilities, ChangePasswordCapability, ProfileFieldsCapability, Request, Response, RoomVersionStability,
         RoomVersionsCapability, ThirdPartyIdChangesCapability,
@@ -10,22 +10,6 @@ use ruma::{
 };
 
 use crate::{Arguments, Door, Result};
-
-/// All versions of the specification. The first ones are resolved by the rules of the second, as other servers do.
-const ROOM_VERSIONS: [RoomVersionId; 12] = [
-    RoomVersionId::V1,
-    RoomVersionId::V2,
-    RoomVersionId::V3,
-    RoomVersionId::V4,
-    RoomVersionId::V5,
-    RoomVersionId::V6,
-    RoomVersionId::V7,
-    RoomVersionId::V8,
-    RoomVersionId::V9,
-    RoomVersionId::V10,
-    RoomVersionId::V11,
-    RoomVersionId::V12,
-];
 
 pub(crate) async fn capabilities(door: Door, _: Arguments<Request>) -> Result<Response> {
     let default = door.engine.settings().default_room_version.clone();

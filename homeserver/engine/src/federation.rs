@@ -8,6 +8,7 @@ mod append;
 mod backfill;
 mod edus;
 mod enter;
+mod extremities;
 mod history;
 mod invite;
 mod join;

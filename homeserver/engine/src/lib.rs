@@ -26,7 +26,7 @@ pub use self::{
     client_event::ClientEvent,
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
-    rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, SendCommand},
+    rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, ROOM_VERSIONS, SendCommand},
     settings::{PasswordHashing, Registration, Settings},
     sync::SyncQuery,
 };

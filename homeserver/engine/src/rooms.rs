@@ -40,6 +40,7 @@ pub use self::{
     create::{CreateRoomCommand, InitialState},
     events::Context,
     messages::{MessagesPage, MessagesQuery},
+    remote::ROOM_VERSIONS,
     send::SendCommand,
 };
 

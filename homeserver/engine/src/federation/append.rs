@@ -33,8 +33,9 @@ pub(crate) enum Provenance {
     Relayed,
     /// Another server sent it to us, as it did to the others.
     Theirs,
-    /// The same, but some of the events before it cannot be had: the state before it is what that server says.
-    TheirsWithState(Arc<StateMap>),
+    /// The same, but of some of the events before it no state is known here: the states after these are what that
+    /// server says.
+    TheirsWithStates(Arc<Vec<StateMap>>),
 }
 
 /// The state before an event.
@@ -86,7 +87,9 @@ impl Engine {
         provenance: &Provenance,
     ) -> Result<(Standing, Decision)> {
         let before = match provenance {
-            Provenance::TheirsWithState(state) => StateBefore::Worked(self.state_with_claim(room, pdu, state).await?),
+            Provenance::TheirsWithStates(states) => {
+                StateBefore::Worked(self.state_with_claims(room, pdu, states).await?)
+            }
             _ if builds_on_head(room, pdu) => StateBefore::Current,
             _ => StateBefore::Worked(self.state_before(room, pdu).await?),
         };
@@ -110,7 +113,10 @@ impl Engine {
         before: StateBefore,
         outbound: bool,
     ) -> Result<Decision> {
-        let forward_extremities = extremities_after(room, pdu);
+        let forward_extremities = match before {
+            StateBefore::Current => extremities_after(room, pdu),
+            StateBefore::Worked(_) => self.extremities_after_fork(room, pdu).await?,
+        };
         let state_before = self.reference(room, &before).await?;
         let entries = match before {
             StateBefore::Current => entry_of(pdu).into_iter().collect(),
@@ -195,7 +201,7 @@ impl Engine {
     }
 
     /// A redaction of this event that came before it.
-    async fn awaited_redaction_change(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Option<Change>> {
+    pub(crate) async fn awaited_redaction_change(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Option<Change>> {
         let awaited = self.storage().awaited_redactions(&[pdu.event_id.clone()]).await?;
         let levels = self.power_levels(room).await?;
         for (_, redaction_id) in awaited {

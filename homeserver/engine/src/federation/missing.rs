@@ -5,7 +5,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use rules::{Pdu, RoomSnapshot, change::Standing, room::StateMap};
-use ruma::{OwnedEventId, ServerName};
+use ruma::{EventId, OwnedEventId, ServerName};
+use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::verify::Dropped;
 use crate::{Engine, Result};
@@ -16,24 +17,26 @@ const MAX_MISSING_EVENTS: usize = 50;
 const MAX_SINGLE_FETCHES: usize = 20;
 
 impl Engine {
-    /// The `prev_events` of an event that are not part of the timeline as we know it.
+    /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
     pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
         let stored = self.storage().events(&pdu.prev_events).await?;
-        let known: HashSet<&OwnedEventId> = stored
-            .iter()
-            .filter(|event| event.standing != Standing::Outlier)
-            .map(|event| &event.pdu.event_id)
-            .collect();
+        let has_state = |event: &&Arc<StoredEvent>| {
+            event.state_before.is_some() || event.order.is_some_and(|order| order > 0)
+        };
+        let known: HashSet<&OwnedEventId> =
+            stored.iter().filter(has_state).map(|event| &event.pdu.event_id).collect();
         Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
     }
 
-    /// The events between the head of the room and `pdu`, oldest first, as far as `origin` gives them.
+    /// The events between the head of the room and `pdu`, oldest first, as far as `origin` gives them. Not those from
+    /// before this server came into the room: they are history, to be read backwards when somebody looks.
     pub(crate) async fn fetch_gap(&self, origin: &ServerName, room: &RoomSnapshot, pdu: &Pdu) -> Vec<Arc<Pdu>> {
         let earliest: Vec<OwnedEventId> = room.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
         let latest = [pdu.event_id.clone()];
+        let min_depth = self.depth_of_entrance(room).await.unwrap_or(0);
         let answer = self
             .federation()
-            .missing_events(origin, &room.room_id, &earliest, &latest, MAX_MISSING_EVENTS, 0)
+            .missing_events(origin, &room.room_id, &earliest, &latest, MAX_MISSING_EVENTS, min_depth)
             .await;
         let raws = answer.unwrap_or_else(|error| {
             tracing::info!(destination = %origin, room.id = %room.room_id, %error, "missing events were not given");
@@ -41,9 +44,17 @@ impl Engine {
         });
         let raws = &raws[..raws.len().min(MAX_MISSING_EVENTS)];
         let mut pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
+        pdus.retain(|pdu| pdu.depth >= min_depth);
         pdus.sort_by(|a, b| (a.depth, &a.event_id).cmp(&(b.depth, &b.event_id)));
         pdus.dedup_by(|a, b| a.event_id == b.event_id);
         pdus
+    }
+
+    /// The depth of the event by which this server came into the room for the first time.
+    async fn depth_of_entrance(&self, room: &RoomSnapshot) -> Result<u64> {
+        let range = TimelineRange { after: Some(0), until: None, direction: Direction::Forward, limit: 1 };
+        let first = self.storage().timeline(&room.room_id, range).await?;
+        Ok(first.first().map_or(0, |event| event.pdu.depth))
     }
 
     /// Makes sure that the auth events of an event are stored, asking `origin` for those that are not.
@@ -66,20 +77,60 @@ impl Engine {
         Err(Dropped::MissingAncestors)
     }
 
-    /// The state before an event as `origin` claims it, its events fetched, verified and stored.
-    pub(crate) async fn fetch_claimed_state(
+    /// The states after the `lacking` ones of an event's `prev_events` as `origin` claims them; if it cannot tell of
+    /// them one by one, what it claims the state before the event to be.
+    pub(crate) async fn fetch_claimed_states(
         &self,
         origin: &ServerName,
         room: &RoomSnapshot,
         pdu: &Pdu,
+        lacking: &[OwnedEventId],
+    ) -> Result<Vec<StateMap>, Dropped> {
+        let mut states = Vec::with_capacity(lacking.len());
+        for event_id in lacking {
+            match self.fetch_state_after(origin, room, event_id).await {
+                Ok(state) => states.push(state),
+                Err(Dropped::Engine(error)) => return Err(error.into()),
+                Err(_) => return Ok(vec![self.fetch_state_before(origin, room, &pdu.event_id).await?]),
+            }
+        }
+        Ok(states)
+    }
+
+    async fn fetch_state_after(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        event_id: &OwnedEventId,
     ) -> Result<StateMap, Dropped> {
-        let answer = self.federation().state_ids(origin, &room.room_id, &pdu.event_id).await;
+        if self.stored_event(event_id).await?.is_none() {
+            let raw = self.federation().event(origin, event_id).await.map_err(|_| Dropped::MissingAncestors)?;
+            let event = self.verified(&room.room_id, &room.rules, &raw).await?;
+            self.fetch_auth_events(origin, room, &event).await?;
+            self.store_outliers(&room.rules.authorization, vec![event]).await?;
+        }
+        let mut state = self.fetch_state_before(origin, room, event_id).await?;
+        let event = self.stored_event(event_id).await?.ok_or(Dropped::MissingAncestors)?;
+        if !event.pdu.rejected && event.pdu.room_id == room.room_id {
+            state.extend(event.pdu.state_key_pair().map(|key| (key, event_id.clone())));
+        }
+        Ok(state)
+    }
+
+    /// The state before an event as `origin` claims it, its events fetched, verified and stored.
+    async fn fetch_state_before(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        event_id: &EventId,
+    ) -> Result<StateMap, Dropped> {
+        let answer = self.federation().state_ids(origin, &room.room_id, event_id).await;
         let ids = answer.map_err(|_| Dropped::MissingAncestors)?;
         let all: Vec<OwnedEventId> = ids.pdu_ids.iter().chain(&ids.auth_chain_ids).cloned().collect();
         let known = self.storage().event_ids_known(&all).await?;
         let lacking: Vec<OwnedEventId> = all.into_iter().filter(|event_id| !known.contains(event_id)).collect();
         if !lacking.is_empty() {
-            let raws = self.fetch_events(origin, room, pdu, &lacking).await?;
+            let raws = self.fetch_events(origin, room, event_id, &lacking).await?;
             let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
             self.store_outliers(&room.rules.authorization, pdus).await?;
         }
@@ -94,11 +145,11 @@ impl Engine {
         &self,
         origin: &ServerName,
         room: &RoomSnapshot,
-        pdu: &Pdu,
+        event_id: &EventId,
         lacking: &[OwnedEventId],
     ) -> Result<Vec<Box<serde_json::value::RawValue>>, Dropped> {
         if lacking.len() > MAX_SINGLE_FETCHES {
-            let answer = self.federation().state(origin, &room.room_id, &pdu.event_id).await;
+            let answer = self.federation().state(origin, &room.room_id, event_id).await;
             let answer = answer.map_err(|_| Dropped::MissingAncestors)?;
             return Ok(answer.pdus.into_iter().chain(answer.auth_chain).collect());
         }

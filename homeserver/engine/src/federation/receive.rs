@@ -52,7 +52,7 @@ impl Engine {
         claims_left: &mut usize,
     ) -> Result<(), Dropped> {
         for missing in self.fetch_gap(origin, room, pdu).await {
-            if self.is_local(&missing.sender) || missing.event_id == pdu.event_id {
+            if self.is_local(&missing.sender) || missing.event_id == pdu.event_id || self.is_taken(&missing).await? {
                 continue;
             }
             if let Err(reason) = self.take(origin, room, &missing, claims_left).await {
@@ -60,6 +60,11 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Whether an event was judged before, so that nothing needs to be fetched for it.
+    async fn is_taken(&self, pdu: &Pdu) -> crate::Result<bool> {
+        Ok(self.stored_event(&pdu.event_id).await?.is_some_and(|stored| stored.standing != Standing::Outlier))
     }
 
     async fn take(
@@ -70,11 +75,12 @@ impl Engine {
         claims_left: &mut usize,
     ) -> Result<Standing, Dropped> {
         self.fetch_auth_events(origin, room, pdu).await?;
-        let provenance = if self.missing_prev(pdu).await?.is_empty() {
+        let lacking = self.missing_prev(pdu).await?;
+        let provenance = if lacking.is_empty() {
             Provenance::Theirs
         } else {
             *claims_left = claims_left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
-            Provenance::TheirsWithState(Arc::new(self.fetch_claimed_state(origin, room, pdu).await?))
+            Provenance::TheirsWithStates(Arc::new(self.fetch_claimed_states(origin, room, pdu, &lacking).await?))
         };
         Ok(self.try_append(pdu, provenance).await?)
     }

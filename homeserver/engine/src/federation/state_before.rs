@@ -19,16 +19,20 @@ impl Engine {
         self.resolve_states(room, states, None).await
     }
 
-    /// The same, where some `prev_events` cannot be had and another server claims what the state was: its claim counts
+    /// The same, where of some `prev_events` no state is known and another server claims what it was: each claim counts
     /// as one more branch, so that it can add to what we know but not replace it.
-    pub(crate) async fn state_with_claim(
+    pub(crate) async fn state_with_claims(
         &self,
         room: &RoomSnapshot,
         pdu: &Pdu,
-        claim: &Arc<StateMap>,
+        claims: &[StateMap],
     ) -> Result<StateMap> {
         let mut states = self.states_after(room, &pdu.prev_events).await?;
-        states.push(StateMap::clone(claim));
+        for claim in claims {
+            if !states.contains(claim) {
+                states.push(claim.clone());
+            }
+        }
         self.resolve_states(room, states, None).await
     }
 
@@ -45,10 +49,13 @@ impl Engine {
             .map(|(event_id, _)| event_id.clone())
             .filter(|event_id| *event_id != pdu.event_id)
             .collect();
-        let mut after = before;
-        after.extend(pdu.state_key_pair().map(|key| (key, pdu.event_id.clone())));
         let mut states = self.states_after(room, &others).await?;
-        states.push(after);
+        // Not so when an event that came before builds upon it.
+        if others.len() < forward_extremities.len() {
+            let mut after = before;
+            after.extend(pdu.state_key_pair().map(|key| (key, pdu.event_id.clone())));
+            states.push(after);
+        }
         self.resolve_states(room, states, Some(pdu)).await
     }
 
@@ -69,7 +76,7 @@ impl Engine {
         Ok(states)
     }
 
-    /// The state after an event; `None` for outliers, of which none is known.
+    /// The state after an event; `None` where it is not known exactly.
     pub(crate) async fn state_after(&self, room: &RoomSnapshot, event: &StoredEvent) -> Result<Option<StateMap>> {
         let Some(mut state) = self.stored_state_before(room, event).await? else { return Ok(None) };
         if !matches!(event.standing, Standing::Rejected(_)) {
@@ -78,7 +85,8 @@ impl Engine {
         Ok(Some(state))
     }
 
-    /// The state before a stored event; `None` for outliers.
+    /// The state before a stored event; `None` where it is not known exactly: for outliers, and for history that was
+    /// read backwards, of which only as much of the state is known as its events tell.
     pub(crate) async fn stored_state_before(
         &self,
         room: &RoomSnapshot,
@@ -96,8 +104,8 @@ impl Engine {
                 }
                 Ok(Some(state))
             }
-            (None, Some(order)) => self.state_map_at(room, order - 1).await.map(Some),
-            (None, None) => Ok(None),
+            (None, Some(order)) if order > 0 => self.state_map_at(room, order - 1).await.map(Some),
+            (None, _) => Ok(None),
         }
     }
 

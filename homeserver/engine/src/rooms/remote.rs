@@ -18,8 +18,8 @@ use storage::{CommitError, MembershipRecord};
 
 use crate::{Engine, EngineError, Result};
 
-/// The room versions that this server can take part in.
-pub(crate) const ROOM_VERSIONS: [RoomVersionId; 12] = [
+/// The room versions that this server can take part in: all of the specification. See `docs/decisions/` for the first.
+pub const ROOM_VERSIONS: [RoomVersionId; 12] = [
     RoomVersionId::V1,
     RoomVersionId::V2,
     RoomVersionId::V3,
