@@ -67,6 +67,6 @@ impl Storage {
 fn record((room_id, event_type, content, position): Row) -> Result<AccountDataRecord> {
     let room_id = room_id.map(|room_id| parsed(&decode(room_id), "account_data", "room_nid")).transpose()?;
     let content = RawValue::from_string(content)
-        .map_err(|error| StorageError::corrupt("account_data", "content", event_type.as_str(), error))?;
+        .map_err(|error| StorageError::corrupt("account_data", "content", event_type.as_str(), &error))?;
     Ok(AccountDataRecord { room_id, event_type, content, position })
 }

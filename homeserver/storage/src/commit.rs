@@ -95,7 +95,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
     let mut requests = Vec::with_capacity(BATCH_MAX);
     let mut closing = Vec::new();
     while waiting.recv_many(&mut requests, BATCH_MAX).await > 0 {
-        metrics::gauge!("storage_commit_queue_length").set(waiting.len() as f64);
+        metrics::gauge!("storage_commit_queue_length").set(approximate(waiting.len() as u64));
         let (mut submissions, mut answers) = (Vec::new(), Vec::new());
         for request in requests.drain(..) {
             match request {
@@ -121,9 +121,14 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
 }
 
 fn publish_sizes(shared: &Shared) {
-    metrics::gauge!("storage_cached_events_bytes").set(shared.events.weight() as f64);
-    metrics::gauge!("storage_cached_access_tokens").set(shared.tokens.count() as f64);
-    metrics::gauge!("storage_cached_names").set(shared.names.count() as f64);
+    metrics::gauge!("storage_cached_events_bytes").set(approximate(shared.events.weight()));
+    metrics::gauge!("storage_cached_access_tokens").set(approximate(shared.tokens.count()));
+    metrics::gauge!("storage_cached_names").set(approximate(shared.names.count()));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are read by people")]
+fn approximate(count: u64) -> f64 {
+    count as f64
 }
 
 /// Commits what waits together; if the database refuses that, one by one, so that each stands for itself.
@@ -154,7 +159,7 @@ async fn commit_together(shared: &Shared, submissions: &[Submission]) -> Result<
         let mut committing = false;
         let error = match attempt_together(shared, submissions, &mut committing).await {
             Ok(outcomes) => {
-                metrics::histogram!("storage_commit_batch_size").record(submissions.len() as f64);
+                metrics::histogram!("storage_commit_batch_size").record(approximate(submissions.len() as u64));
                 metrics::histogram!("storage_commit_seconds").record(started.elapsed());
                 return Ok(outcomes);
             }

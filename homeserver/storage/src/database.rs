@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt,
     path::Path,
     str::FromStr,
     sync::{
@@ -107,7 +108,7 @@ impl Storage {
         let pools = match options.url.split(':').next() {
             Some("sqlite") => Backend::Sqlite(open_sqlite(options).await?),
             Some("postgres" | "postgresql") => Backend::Postgres(open_postgres(options).await?),
-            _ => return Err(url_error(options, "it begins with neither sqlite: nor postgres:")),
+            _ => return Err(url_error(options, &"it begins with neither sqlite: nor postgres:")),
         };
         let mut shared = Shared {
             pools,
@@ -235,7 +236,7 @@ impl Transaction {
 
 async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     let in_memory = options.url.contains(":memory:");
-    let parsed = SqliteConnectOptions::from_str(&options.url).map_err(|error| url_error(options, error))?;
+    let parsed = SqliteConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let (synchronous, expected) = match options.durability {
         Durability::Full => (SqliteSynchronous::Full, 2),
         Durability::Relaxed => (SqliteSynchronous::Normal, 1),
@@ -258,7 +259,7 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
     let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
-    migrator(Backend::Sqlite(())).run(&write).await.map_err(OpenError::Migrate)?;
+    migrator(include_str!("../migrations/sqlite/0001_first.sql")).run(&write).await.map_err(OpenError::Migrate)?;
     check_sqlite(&write, expected).await?;
     if in_memory {
         return Ok(SqlitePools { read: write.clone(), write });
@@ -296,7 +297,7 @@ async fn check_sqlite(pool: &SqlitePool, expected: i64) -> Result<(), OpenError>
 }
 
 async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
-    let parsed = PgConnectOptions::from_str(&options.url).map_err(|error| url_error(options, error))?;
+    let parsed = PgConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let connect =
         parsed.disable_statement_logging().application_name("nudge").statement_cache_capacity(WRITER_STATEMENTS);
     let set_durability = match options.durability {
@@ -316,7 +317,7 @@ async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
         .connect_with(connect)
         .await
         .map_err(OpenError::Connect)?;
-    migrator(Backend::Postgres(())).run(&pool).await.map_err(OpenError::Migrate)?;
+    migrator(include_str!("../migrations/postgres/0001_first.sql")).run(&pool).await.map_err(OpenError::Migrate)?;
     if options.durability == Durability::Full {
         check_postgres(&pool).await?;
     }
@@ -334,11 +335,7 @@ async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
 }
 
 /// The migrations have the same numbers for both databases.
-fn migrator(backend: Backend<(), ()>) -> Migrator {
-    let first = match backend {
-        Backend::Sqlite(()) => include_str!("../migrations/sqlite/0001_first.sql"),
-        Backend::Postgres(()) => include_str!("../migrations/postgres/0001_first.sql"),
-    };
+fn migrator(first: &'static str) -> Migrator {
     let migration = |version, name, text: &'static str| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(text), false)
     };
@@ -346,7 +343,7 @@ fn migrator(backend: Backend<(), ()>) -> Migrator {
 }
 
 /// What is wrong with the URL; the password in it is nobody's business.
-fn url_error(options: &Options, reason: impl ToString) -> OpenError {
+fn url_error(options: &Options, reason: &dyn fmt::Display) -> OpenError {
     let url = match (options.url.find("//"), options.url.rfind('@')) {
         (Some(start), Some(end)) if start + 2 < end => {
             format!("{}...{}", &options.url[..start + 2], &options.url[end..])

@@ -142,7 +142,7 @@ impl Storage {
             LogKind::Receipt => Ok(records.remove(&position).map(|receipt| OutboundItem::Receipt(position, receipt))),
             _ => match pdus.remove(&position) {
                 Some(pdu) => Ok(Some(OutboundItem::Event(position, pdu))),
-                None => Err(StorageError::corrupt("log", "event_id", position.to_string(), "the event is not stored")),
+                None => Err(StorageError::corrupt("log", "event_id", position.to_string(), &"the event is not stored")),
             },
         };
         order.into_iter().map(item).filter_map(Result::transpose).collect()

@@ -4,6 +4,8 @@
 //! bound as one JSON array and read with `json_each($1)`: SQLite has that function, and the migrations give it to
 //! PostgreSQL. What is left is which driver runs a text, which is what [`db!`] decides.
 
+use std::fmt;
+
 use ruma::OwnedEventId;
 
 use crate::{Result, StorageError};
@@ -65,9 +67,9 @@ pub(crate) fn number_list(numbers: impl IntoIterator<Item = i64>) -> String {
 /// A stored identifier in its type.
 pub(crate) fn parsed<T>(text: &str, table: &'static str, column: &'static str) -> Result<T>
 where
-    T: for<'a> TryFrom<&'a str, Error: ToString>,
+    T: for<'a> TryFrom<&'a str, Error: fmt::Display>,
 {
-    T::try_from(text).map_err(|error| StorageError::corrupt(table, column, text, error))
+    T::try_from(text).map_err(|error| StorageError::corrupt(table, column, text, &error))
 }
 
 #[cfg(test)]

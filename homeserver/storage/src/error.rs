@@ -1,6 +1,6 @@
 //! What can go wrong, and what a failure means for what comes after it.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 /// Why a database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ impl StorageError {
         table: &'static str,
         column: &'static str,
         row: impl Into<String>,
-        reason: impl ToString,
+        reason: &dyn fmt::Display,
     ) -> Self {
         Self::Corrupt { table, column, row: row.into(), reason: reason.to_string() }
     }

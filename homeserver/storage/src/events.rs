@@ -81,6 +81,9 @@ impl EventCache {
 /// Number, id, JSON, standing, reason, order, state base, redacted by.
 type Row = (i64, String, String, i16, Option<String>, Option<i64>, Option<Position>, Option<String>);
 
+/// Number of the event, type, state key, event, membership.
+type DeltaRow = (i64, String, String, Option<String>, Option<String>);
+
 impl Storage {
     /// An event, if it is stored.
     pub async fn event(&self, event_id: &EventId) -> Result<Option<Arc<StoredEvent>>> {
@@ -130,8 +133,7 @@ impl Storage {
             return Ok(deltas);
         }
         let asked = number_list(event_nids.iter().copied());
-        let rows: Vec<(i64, String, String, Option<String>, Option<String>)> =
-            db!(self.read(), |pool| sqlx::query_as(SQL).bind(asked).fetch_all(pool).await)?;
+        let rows: Vec<DeltaRow> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(asked).fetch_all(pool).await)?;
         for (nid, event_type, state_key, event_id, membership) in rows {
             let entry = state::entry((event_type, state_key, event_id, membership))?;
             deltas.entry(nid).or_default().push(entry);
@@ -205,11 +207,11 @@ fn stored_event(row: Row, delta: Vec<StateEntry>) -> Result<StoredEvent> {
         1 => Standing::SoftFailed(reason),
         2 => Standing::Rejected(reason),
         3 => Standing::Outlier,
-        other => return Err(StorageError::corrupt("events", "standing", event_id, other)),
+        other => return Err(StorageError::corrupt("events", "standing", event_id, &other)),
     };
     let rejected = matches!(standing, Standing::Rejected(_));
     let pdu = Pdu::from_json(parsed(&event_id, "events", "event_id")?, json.into(), rejected)
-        .map_err(|error| StorageError::corrupt("events", "json", event_id, error))?;
+        .map_err(|error| StorageError::corrupt("events", "json", event_id, &error))?;
     Ok(StoredEvent {
         pdu: Arc::new(pdu),
         standing,

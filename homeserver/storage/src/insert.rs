@@ -4,7 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use sqlx::AssertSqlSafe;
 
-use crate::{database::Transaction, dialect::db};
+use crate::{
+    database::Transaction,
+    dialect::{Backend, db},
+};
 
 /// How many rows one statement inserts. Any number of rows is a sum of few of these.
 const SIZES: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
@@ -64,23 +67,37 @@ pub(crate) struct Insert {
     into: &'static str,
     columns: usize,
     conflict: &'static str,
-    texts: [OnceLock<Arc<str>>; SIZES.len()],
+    texts: Texts,
+    sqlite_texts: Texts,
 }
+
+/// The statement in each size, once it was needed.
+type Texts = [OnceLock<Arc<str>>; SIZES.len()];
+
+/// None was needed yet.
+#[expect(clippy::declare_interior_mutable_const, reason = "each use is meant to be a new one")]
+const NO_TEXTS: Texts = [const { OnceLock::new() }; SIZES.len()];
 
 impl Insert {
     /// `into` is the table with its columns in brackets, `columns` their number, and `conflict` the `ON CONFLICT` clause
     /// or nothing. With `DO UPDATE`, no two rows may have the same key.
     pub(crate) const fn new(into: &'static str, columns: usize, conflict: &'static str) -> Self {
-        Self { into, columns, conflict, texts: [const { OnceLock::new() }; SIZES.len()] }
+        Self { into, columns, conflict, texts: NO_TEXTS, sqlite_texts: NO_TEXTS }
     }
 
     /// Inserts all rows.
     pub(crate) async fn run(&self, transaction: &mut Transaction, rows: Vec<Vec<Value>>) -> sqlx::Result<()> {
         let mut left = rows.len();
         let mut rows = rows.into_iter();
-        for (size, text) in SIZES.into_iter().zip(&self.texts) {
+        // SQLite looks numbered placeholders up by name, one after the other: with hundreds of them that takes longer
+        // than the insertion.
+        let (numbered, texts) = match transaction.connection() {
+            Backend::Sqlite(_) => (false, &self.sqlite_texts),
+            Backend::Postgres(_) => (true, &self.texts),
+        };
+        for (size, text) in SIZES.into_iter().zip(texts) {
             while left >= size {
-                let text = AssertSqlSafe(text.get_or_init(|| self.text(size)).clone());
+                let text = AssertSqlSafe(text.get_or_init(|| self.text(size, numbered)).clone());
                 let values = rows.by_ref().take(size).flatten();
                 db!(transaction.connection(), |connection| {
                     let query = values.fold(sqlx::query(text), |query, value| match value {
@@ -96,10 +113,11 @@ impl Insert {
         Ok(())
     }
 
-    fn text(&self, rows: usize) -> Arc<str> {
+    fn text(&self, rows: usize, numbered: bool) -> Arc<str> {
+        let placeholder = |number: usize| if numbered { format!("${number}") } else { "?".to_owned() };
         let row = |row: usize| {
             let values: Vec<String> =
-                (1..=self.columns).map(|column| format!("${}", row * self.columns + column)).collect();
+                (1..=self.columns).map(|column| placeholder(row * self.columns + column)).collect();
             format!("({})", values.join(", "))
         };
         let rows: Vec<String> = (0..rows).map(row).collect();
@@ -115,6 +133,8 @@ mod tests {
     fn placeholders_count_on_from_row_to_row() {
         let insert = Insert::new("log (a, b)", 2, "ON CONFLICT DO NOTHING");
         let text = "INSERT INTO log (a, b) VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING";
-        assert_eq!(&*insert.text(2), text);
+        assert_eq!(&*insert.text(2, true), text);
+        let text = "INSERT INTO log (a, b) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING";
+        assert_eq!(&*insert.text(2, false), text);
     }
 }

@@ -160,7 +160,7 @@ type Row = (Position, i16, Option<String>, Option<String>, Option<String>, bool,
 
 fn entry((position, kind, room_id, user_id, event_id, outbound, membership): Row) -> Result<LogEntry> {
     let kind = LogKind::from_code(kind)
-        .ok_or_else(|| StorageError::corrupt("log", "kind", position.to_string(), "no such kind"))?;
+        .ok_or_else(|| StorageError::corrupt("log", "kind", position.to_string(), &"no such kind"))?;
     Ok(LogEntry {
         position,
         kind,

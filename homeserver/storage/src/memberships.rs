@@ -78,7 +78,7 @@ fn record(row: Row) -> Result<MembershipRecord> {
     let stripped_state = stripped_state
         .map(RawValue::from_string)
         .transpose()
-        .map_err(|error| StorageError::corrupt("memberships", "stripped_state", event_id.as_str(), error))?;
+        .map_err(|error| StorageError::corrupt("memberships", "stripped_state", event_id.as_str(), &error))?;
     Ok(MembershipRecord {
         room_id: parsed(&room_id, "memberships", "room_nid")?,
         user_id: parsed(&user_id, "memberships", "user_nid")?,

@@ -72,7 +72,7 @@ impl Storage {
 fn record((token, uses_allowed, uses, expires_ts): Row) -> Result<RegistrationToken> {
     // The token itself is a secret: errors do not name it.
     let count = |column, value: i64| {
-        u32::try_from(value).map_err(|error| StorageError::corrupt("registration_tokens", column, "a token", error))
+        u32::try_from(value).map_err(|error| StorageError::corrupt("registration_tokens", column, "a token", &error))
     };
     let uses = count("uses", uses)?;
     let uses_allowed = uses_allowed.map(|value| count("uses_allowed", value)).transpose()?;

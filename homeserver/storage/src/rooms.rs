@@ -37,7 +37,7 @@ impl Storage {
         let Some((version, revision, position, extremities, published)) = row else { return Ok(None) };
         let version = parsed(&version, "rooms", "version")?;
         let forward_extremities = serde_json::from_str(&extremities)
-            .map_err(|error| StorageError::corrupt("rooms", "forward_extremities", room_id.as_str(), error))?;
+            .map_err(|error| StorageError::corrupt("rooms", "forward_extremities", room_id.as_str(), &error))?;
         Ok(Some(RoomRecord {
             room_id: room_id.to_owned(),
             version,

@@ -31,6 +31,9 @@ impl StateSpan {
     }
 }
 
+/// Since, until, event, membership.
+type Row = (i64, Option<i64>, Option<String>, Option<String>);
+
 impl Storage {
     /// All values that a key has had, oldest first.
     pub async fn state_history(
@@ -46,10 +49,10 @@ impl Storage {
             ORDER BY s.since";
         let type_text = event_type.to_string();
         let (room, type_name, key) = (encode(room_id.as_str()), encode(&type_text), encode(state_key));
-        let rows: Vec<(i64, Option<i64>, Option<String>, Option<String>)> = db!(self.read(), |pool| {
+        let rows: Vec<Row> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(&*room).bind(&*type_name).bind(&*key).fetch_all(pool).await
         })?;
-        let span = |(since, until, event_id, membership): (i64, Option<i64>, Option<String>, Option<String>)| {
+        let span = |(since, until, event_id, membership): Row| {
             let event_id = event_id.map(|id| parsed(&id, "room_state", "event_id")).transpose()?;
             Ok(StateSpan { since, until, event_id, membership: membership.map(Into::into) })
         };

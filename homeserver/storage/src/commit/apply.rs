@@ -127,7 +127,7 @@ impl<'a> Applying<'a> {
         };
         let nid = self.store(new, code, order, known.as_ref());
         if code != OUTLIER {
-            self.arrived(new, nid, order.filter(|_| code == ACCEPTED).is_some());
+            self.arrived(new, nid, order.is_some() && code == ACCEPTED);
         }
         self.remember(new, order);
         if let Some(position) = order.filter(|order| *order > 0) {
@@ -272,9 +272,8 @@ impl<'a> Applying<'a> {
     }
 
     fn state_row(&mut self, room_id: &str, entry: &StateEntry, since: i64) -> StateRow {
-        let room_nid = self.batch.name(room_id);
-        let type_nid = self.batch.name(&entry.event_type.to_string());
-        let key = (room_nid, type_nid, self.batch.name(&entry.state_key));
+        let (room, event_type) = (self.batch.name(room_id), self.batch.name(&entry.event_type.to_string()));
+        let key = (room, event_type, self.batch.name(&entry.state_key));
         let (event_id, membership) = (entry.event_id.clone(), entry.membership.clone());
         StateRow { key, since, until: None, event_id, membership }
     }

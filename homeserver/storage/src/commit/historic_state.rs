@@ -113,6 +113,6 @@ async fn membership_of(event_id: &OwnedEventId, transaction: &mut Transaction) -
     })?;
     let Some(json) = json else { return Ok(None) };
     let pdu = Pdu::from_json(event_id.clone(), json.into(), false)
-        .map_err(|error| StorageError::corrupt("events", "json", event_id.as_str(), error))?;
+        .map_err(|error| StorageError::corrupt("events", "json", event_id.as_str(), &error))?;
     Ok(pdu.membership().map(|(_, membership)| membership))
 }

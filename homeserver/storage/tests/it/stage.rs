@@ -1,11 +1,8 @@
 //! A fresh database per test, and events made by hand.
 
-use std::{
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use homeserver_storage::{CommitError, Committed, Durability, Options, RoomGuard, Storage, StoredEvent, Submission};
@@ -31,7 +28,8 @@ static DATABASES: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct Stage {
     pub(crate) storage: Storage,
     options: Options,
-    _directory: TempDir,
+    /// Kept as long as the database in it.
+    directory: TempDir,
 }
 
 /// Runs a test on SQLite, and on PostgreSQL where there is one.
@@ -82,14 +80,14 @@ impl Stage {
     async fn open(url: String, directory: TempDir) -> Self {
         let options = options(&url);
         let storage = Storage::open(&options).await.unwrap();
-        Self { storage, options, _directory: directory }
+        Self { storage, options, directory }
     }
 
     /// Closes the storage without a word, as a crash of the process would, and opens it again.
     pub(crate) async fn reopen(self) -> Self {
-        let Self { storage, options, _directory } = self;
+        let Self { storage, options, directory } = self;
         drop(storage);
-        Self { storage: Storage::open(&options).await.unwrap(), options, _directory }
+        Self { storage: Storage::open(&options).await.unwrap(), options, directory }
     }
 
     /// Runs a statement behind the storage's back.
@@ -193,12 +191,14 @@ pub(crate) fn user(id: &str) -> OwnedUserId {
 
 /// An event of the room with the fields that matter to a test; the rest is filled in.
 pub(crate) fn event(id: &str, fields: Value) -> Arc<Pdu> {
-    let mut event = json!({
+    let event = json!({
         "room_id": room(), "sender": "@alice:here", "type": "m.room.message", "content": {}, "depth": 5,
         "origin_server_ts": 1_700_000_000_000_u64, "prev_events": [], "auth_events": [],
     });
-    event.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-    Arc::new(Pdu::from_json(event_id(id), event.to_string().into(), false).unwrap())
+    let (Value::Object(mut event), Value::Object(fields)) = (event, fields) else { panic!("fields are an object") };
+    event.extend(fields);
+    let json = Value::Object(event).to_string();
+    Arc::new(Pdu::from_json(event_id(id), json.into(), false).unwrap())
 }
 
 pub(crate) fn message(id: &str, after: &str) -> Arc<Pdu> {
@@ -206,7 +206,9 @@ pub(crate) fn message(id: &str, after: &str) -> Arc<Pdu> {
 }
 
 pub(crate) fn state_event(id: &str, event_type: &str, state_key: &str, content: Value) -> Arc<Pdu> {
-    event(id, json!({ "type": event_type, "state_key": state_key, "content": content }))
+    let mut fields = json!({ "type": event_type, "state_key": state_key });
+    fields["content"] = content;
+    event(id, fields)
 }
 
 pub(crate) fn member(id: &str, user_id: &str, membership: &str, after: &[&str]) -> Arc<Pdu> {
@@ -292,8 +294,4 @@ pub(crate) fn entries(entries: Vec<StateEntry>) -> Vec<String> {
     let mut lines: Vec<String> = entries.into_iter().map(line).collect();
     lines.sort();
     lines
-}
-
-pub(crate) fn number<T: FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
-    text.parse().unwrap()
 }

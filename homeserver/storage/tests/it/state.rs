@@ -125,11 +125,11 @@ async fn enter_room(stage: &crate::stage::Stage) -> i64 {
     );
     let bob = member("$bob_joins", "@bob:b", "join", &[]);
     let alice = member("$alice_joins", "@alice:here", "join", &["$before"]);
-    let state = [&create, &bob, &topic("$topic2"), &invite];
+    let before = [&create, &bob, &topic("$topic2"), &invite];
     let mut changes = vec![Change::Room { room_id: room(), version: ruma::RoomVersionId::V11 }];
-    changes.extend(state.iter().map(|event| outlier(event)));
+    changes.extend(before.iter().map(|event| outlier(event)));
     changes.extend([
-        initial_state(&state),
+        initial_state(&before),
         crate::stage::server("b", true),
         live(&alice),
         set_state(&[&alice]),
