@@ -9,3 +9,4 @@ mod redact;
 mod resolve;
 mod send;
 mod snapshot;
+mod template;

@@ -3,17 +3,20 @@
 mod graph;
 mod properties;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use homeserver_rules::{
     Pdu,
     event::Draft,
     room::{
         EventsById, StateMap,
-        resolve::{Branch, needs_subgraph, resolve},
+        resolve::{Branch, deciding_state, full_conflicted_set, needs_subgraph, resolve, walk_continues},
     },
 };
-use ruma::{OwnedEventId, RoomVersionId, events::StateEventType};
+use ruma::{OwnedEventId, RoomVersionId, events::StateEventType, room_version_rules::RoomVersionRules};
 use serde_json::{Value, json};
 
 use crate::room_fixture::{ALICE, BOB, CAROL, RoomFixture, new_room, rooms, timestamp, version};
@@ -36,6 +39,30 @@ pub(crate) fn auth_chain<'a>(
 
 pub(crate) fn branch(events: &EventsById, state: &StateMap) -> Branch {
     Branch { state: state.clone(), auth_chain: auth_chain(events, state.values()) }
+}
+
+/// Only the events that `resolve` says it needs.
+fn needed(rules: &RoomVersionRules, branches: &[Branch], events: &EventsById) -> EventsById {
+    let mut wanted: BTreeSet<OwnedEventId> = full_conflicted_set(branches);
+    if needs_subgraph(rules) {
+        wanted.extend(branches.iter().flat_map(|branch| branch.auth_chain.iter().cloned()));
+    }
+    let conflicted = wanted.clone();
+    let mut needed = EventsById::new();
+    let mut queue: Vec<OwnedEventId> = wanted.into_iter().collect();
+    loop {
+        while let Some(event_id) = queue.pop() {
+            let event = events[&event_id].clone();
+            let follow = conflicted.contains(&event_id) || walk_continues(&event.event_type);
+            if needed.insert(event_id, event.clone()).is_none() && follow {
+                queue.extend(event.auth_events.iter().cloned());
+            }
+        }
+        queue = deciding_state(rules, branches, &needed).into_iter().collect();
+        if queue.is_empty() {
+            return needed;
+        }
+    }
 }
 
 fn resolved(room: &RoomFixture, states: &[&StateMap]) -> StateMap {
@@ -267,6 +294,27 @@ fn of_two_topics_at_the_same_time_the_later_stands() {
             let state = resolved(&room, &[&states[0], &states[1]]);
             assert_eq!(state[&key("m.room.topic", "")], topics[later].event_id, "version {number}");
         }
+    }
+}
+
+/// What all branches agree on decides about what they do not, though nothing in conflict names it.
+#[test]
+fn s_026_the_agreed_power_levels_are_read_before_older_ones() {
+    for number in 1..=12 {
+        let mut room = rooms(number..=number).next().unwrap();
+        room.set_levels(json!({ "users": { BOB: 50 } }));
+        let of_alice = room.craft(room.draft(ALICE, "m.room.topic", Some(""), json!({ "topic": "Alice's" })));
+        let of_bob = room.craft(room.draft(BOB, "m.room.topic", Some(""), json!({ "topic": "Bob's, and later" })));
+        room.set_levels(json!({}));
+        let base = room.state_map();
+        let states = [with(&base, &[&of_alice]), with(&base, &[&of_bob])];
+        let branches = || states.iter().map(|state| branch(&room.events, state)).collect::<Vec<_>>();
+        let needed = needed(&room.room.rules, &branches(), &room.events);
+        let state = resolve(&room.room.rules, branches(), &needed).unwrap();
+        assert_eq!(state, resolved(&room, &[&states[0], &states[1]]), "version {number}");
+        // From version 12 on, what is agreed on comes last, and each event stands on what it names itself.
+        let expected = if needs_subgraph(&room.room.rules) { &of_bob } else { &of_alice };
+        assert_eq!(state[&key("m.room.topic", "")], expected.event_id, "version {number}");
     }
 }
 

@@ -1,10 +1,10 @@
 //! What holds for every history.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use homeserver_rules::room::{
-    EventsById, StateMap,
-    resolve::{Branch, deciding_state, full_conflicted_set, needs_subgraph, resolve, walk_continues},
+    StateMap,
+    resolve::{Branch, resolve},
 };
 use proptest::{collection::vec, prelude::*};
 use ruma::OwnedEventId;
@@ -12,6 +12,7 @@ use ruma::OwnedEventId;
 use super::{
     branch,
     graph::{Graph, Step},
+    needed,
 };
 use crate::{bounded::bounded, room_fixture::version};
 
@@ -59,30 +60,6 @@ fn resolved(graph: &Graph, states: &[StateMap]) -> StateMap {
     resolve(&graph.rules, branches(graph, states), &graph.events).unwrap()
 }
 
-/// Only the events that `resolve` says it needs.
-fn needed(graph: &Graph, branches: &[Branch]) -> EventsById {
-    let mut wanted: BTreeSet<OwnedEventId> = full_conflicted_set(branches);
-    if needs_subgraph(&graph.rules) {
-        wanted.extend(branches.iter().flat_map(|branch| branch.auth_chain.iter().cloned()));
-    }
-    let conflicted = wanted.clone();
-    let mut needed = EventsById::new();
-    let mut queue: Vec<OwnedEventId> = wanted.into_iter().collect();
-    loop {
-        while let Some(event_id) = queue.pop() {
-            let event = graph.events[&event_id].clone();
-            let follow = conflicted.contains(&event_id) || walk_continues(&event.event_type);
-            if needed.insert(event_id, event.clone()).is_none() && follow {
-                queue.extend(event.auth_events.iter().cloned());
-            }
-        }
-        queue = deciding_state(&graph.rules, branches, &needed).into_iter().collect();
-        if queue.is_empty() {
-            return needed;
-        }
-    }
-}
-
 proptest! {
     #![proptest_config(bounded(CASES, 26))]
 
@@ -122,7 +99,7 @@ proptest! {
 
     #[test]
     fn s_026_the_events_that_it_asks_for_are_enough((graph, states) in history()) {
-        let needed = needed(&graph, &branches(&graph, &states));
+        let needed = needed(&graph.rules, &branches(&graph, &states), &graph.events);
         let state = resolve(&graph.rules, branches(&graph, &states), &needed).unwrap();
         prop_assert_eq!(state, resolved(&graph, &states));
     }
