@@ -11,6 +11,7 @@ mod ephemeral;
 mod fan_out;
 mod filter;
 mod state;
+mod stays;
 mod summary;
 mod timeline;
 mod token;

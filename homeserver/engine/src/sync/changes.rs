@@ -10,9 +10,9 @@ use ruma::{
     events::{StateEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
-use storage::{AccountDataRecord, MembershipRecord, StateSpan};
+use storage::{AccountDataRecord, MembershipRecord};
 
-use super::{state::Base, token::SyncToken};
+use super::{state::Base, stays::Stays, token::SyncToken};
 use crate::{Engine, Result};
 
 /// The account data that lists whom a user does not want to hear of.
@@ -45,12 +45,12 @@ pub(crate) struct Changes {
 pub(crate) struct RoomChanges {
     /// The user's relation to it.
     pub(crate) record: MembershipRecord,
-    /// Whether the user's relation to it is new.
-    pub(crate) is_new: bool,
     /// What the client knows of its state.
     pub(crate) base: Base,
     /// Up to which order the client may have been told its timeline.
     pub(crate) told: Option<i64>,
+    /// The order of the event by which the user left last, if the client was not told of that.
+    pub(crate) left_at: Option<i64>,
     /// The user's account data of the room.
     pub(crate) account_data: Vec<AccountDataRecord>,
     /// Who is typing, if that changed.
@@ -105,20 +105,22 @@ impl Engine {
         selection: &Selection<'_>,
         typing: &TypingByRoom,
     ) -> Result<Vec<RoomChanges>> {
-        let Some(since) = since else {
-            let shown = records.into_iter().filter(|record| is_shown_at_first(record, selection.left));
-            return Ok(shown.map(RoomChanges::unknown).collect());
+        let since = since.map(|since| since.position);
+        let is_new = |record: &MembershipRecord| match since {
+            Some(since) => record.position > since,
+            None => is_shown_at_first(record, selection.left),
         };
-        let (new, old): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.position > since.position);
+        let (new, old): (Vec<_>, Vec<_>) = records.into_iter().partition(is_new);
         let mut rooms = Vec::new();
         for record in new {
-            rooms.push(self.newly_related(record, since.position).await?);
+            rooms.push(self.newly_related(record, since, now).await?);
         }
+        let Some(since) = since else { return Ok(rooms) };
         let mut joined: Vec<_> = old.into_iter().filter(|old| old.membership == MembershipState::Join).collect();
         if !selection.unchanged {
-            self.retain_changed(&mut joined, since.position, now, typing).await?;
+            self.retain_changed(&mut joined, since, now, typing).await?;
         }
-        rooms.extend(joined.into_iter().map(|record| RoomChanges::known(record, since.position, false)));
+        rooms.extend(joined.into_iter().map(|record| RoomChanges::new(record, Base::Known(since), Some(since))));
         Ok(rooms)
     }
 
@@ -140,15 +142,23 @@ impl Engine {
     }
 
     /// A room that the user's relation to has changed: the client knows its state if the user was joined before too.
-    async fn newly_related(&self, record: MembershipRecord, since: Position) -> Result<RoomChanges> {
+    async fn newly_related(
+        &self,
+        record: MembershipRecord,
+        since: Option<Position>,
+        now: Position,
+    ) -> Result<RoomChanges> {
+        if since.is_none() && record.membership == MembershipState::Join {
+            return Ok(RoomChanges::new(record, Base::Nothing, None));
+        }
         let member = StateEventType::RoomMember;
         let history = self.storage().state_history(&record.room_id, &member, record.user_id.as_str()).await?;
-        let is_join = |span: &&StateSpan| span.membership == Some(MembershipState::Join);
-        if history.iter().filter(is_join).any(|span| span.contains(since)) {
-            return Ok(RoomChanges::known(record, since, true));
-        }
-        let left = history.iter().filter(is_join).filter_map(|span| span.until).filter(|until| *until <= since).max();
-        Ok(RoomChanges { told: left, is_new: true, ..RoomChanges::unknown(record) })
+        let stays = Stays::new(&history, since, now);
+        let (base, told) = match since {
+            Some(since) if stays.was_in => (Base::Known(since), Some(since)),
+            _ => (Base::Nothing, stays.left_before),
+        };
+        Ok(RoomChanges { left_at: stays.left_since, ..RoomChanges::new(record, base, told) })
     }
 
     /// Hands out the account data of rooms, and returns that of none.
@@ -161,11 +171,13 @@ impl Engine {
     ) -> Result<Vec<AccountDataRecord>> {
         let since = since.map_or(0, |since| since.position);
         let mut records = Vec::new();
-        if rooms.iter().any(|room| room.is_new && room.base == Base::Nothing) {
+        let unknown = rooms.iter().filter(|room| room.base == Base::Nothing).map(|room| &room.record.room_id);
+        let unknown: HashSet<&OwnedRoomId> = unknown.collect();
+        if since > 0 && !unknown.is_empty() {
             let old = self.storage().account_data_since(user_id, 0, since).await?;
-            let new: HashSet<_> = rooms.iter().filter(|room| room.is_new).map(|room| &room.record.room_id).collect();
-            let of_new = |record: &AccountDataRecord| record.room_id.as_ref().is_some_and(|id| new.contains(id));
-            records.extend(old.into_iter().filter(of_new));
+            let of_unknown =
+                |record: &AccountDataRecord| record.room_id.as_ref().is_some_and(|id| unknown.contains(id));
+            records.extend(old.into_iter().filter(of_unknown));
         }
         if since < now {
             records.extend(self.storage().account_data_since(user_id, since, now).await?);
@@ -203,13 +215,8 @@ impl Engine {
 }
 
 impl RoomChanges {
-    fn unknown(record: MembershipRecord) -> Self {
-        Self { record, is_new: false, base: Base::Nothing, told: None, account_data: Vec::new(), typing: None }
-    }
-
-    fn known(record: MembershipRecord, since: Position, is_new: bool) -> Self {
-        let base = Base::Known(since);
-        Self { record, is_new, base, told: Some(since), account_data: Vec::new(), typing: None }
+    fn new(record: MembershipRecord, base: Base, told: Option<i64>) -> Self {
+        Self { record, base, told, left_at: None, account_data: Vec::new(), typing: None }
     }
 }
 

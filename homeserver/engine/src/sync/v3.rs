@@ -37,18 +37,19 @@ struct Asked<'a> {
     query: &'a SyncQuery,
     /// Up to where the answer goes.
     now: Position,
+    /// Whether the client was told something before.
+    is_incremental: bool,
     /// Whose events the user does not want to see.
     ignored: HashSet<OwnedUserId>,
 }
 
-/// One room of the answer.
-enum Room {
-    Joined(JoinedRoom),
-    Invited(InvitedRoom),
-    Knocked(KnockedRoom),
-    Left(LeftRoom),
-    /// Nothing that the client wants to see.
-    Nothing,
+/// What an answer tells of one room. Who left and was invited again is told of both.
+#[derive(Default)]
+struct Room {
+    joined: Option<JoinedRoom>,
+    invited: Option<InvitedRoom>,
+    knocked: Option<KnockedRoom>,
+    left: Option<LeftRoom>,
 }
 
 impl Engine {
@@ -68,30 +69,40 @@ impl Engine {
         let changes = self.changes(&requester.user_id, since, &selection).await?;
         let mut response = Response::new(changes.now.to_string());
         response.account_data = account_data::global(&changes.account_data, &query.filter.account_data)?;
-        let asked = Asked { requester, query, now: changes.now.position, ignored: changes.ignored };
+        let asked = Asked {
+            requester,
+            query,
+            now: changes.now.position,
+            is_incremental: since.is_some(),
+            ignored: changes.ignored,
+        };
         let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
         let mut rooms = rooms.buffered(ROOMS_AT_ONCE);
         while let Some((room_id, room)) = rooms.try_next().await? {
-            match room {
-                Room::Joined(room) => drop(response.rooms.join.insert(room_id, room)),
-                Room::Invited(room) => drop(response.rooms.invite.insert(room_id, room)),
-                Room::Knocked(room) => drop(response.rooms.knock.insert(room_id, room)),
-                Room::Left(room) => drop(response.rooms.leave.insert(room_id, room)),
-                Room::Nothing => {}
-            }
+            let told = &mut response.rooms;
+            told.join.extend(room.joined.map(|room| (room_id.clone(), room)));
+            told.invite.extend(room.invited.map(|room| (room_id.clone(), room)));
+            told.knock.extend(room.knocked.map(|room| (room_id.clone(), room)));
+            told.leave.extend(room.left.map(|room| (room_id, room)));
         }
         Ok(response)
     }
 
     async fn v3_room(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
-        let room_id = changes.record.room_id.clone();
-        let room = match changes.record.membership {
-            MembershipState::Join => self.v3_joined(asked, changes).await?.map(Room::Joined),
-            MembershipState::Invite => self.v3_invited(asked, &changes.record).await?.map(Room::Invited),
-            MembershipState::Knock => Some(Room::Knocked(self.v3_knocked(&changes.record).await?)),
-            _ => Some(Room::Left(self.v3_left(asked, changes).await?)),
-        };
-        Ok((room_id, room.unwrap_or(Room::Nothing)))
+        let mut room = Room::default();
+        match changes.record.membership {
+            MembershipState::Join => {
+                room.joined = self.v3_joined(asked, &changes).await?;
+                return Ok((changes.record.room_id, room));
+            }
+            MembershipState::Invite => room.invited = self.v3_invited(asked, &changes.record).await?,
+            MembershipState::Knock => room.knocked = Some(self.v3_knocked(&changes.record).await?),
+            _ => room.left = Some(self.v3_left(asked, &changes).await?),
+        }
+        if room.left.is_none() && changes.left_at.is_some() && asked.is_incremental {
+            room.left = Some(self.v3_left(asked, &changes).await?);
+        }
+        Ok((changes.record.room_id, room))
     }
 
     /// State events, under the name that the client asked for.

@@ -22,12 +22,12 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<Option<JoinedRoom>> {
+    pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Option<JoinedRoom>> {
         let filter = &asked.query.filter.room;
-        let base = asked.base(&changes);
-        let window = self.v3_window(asked, &changes, asked.now, Some(changes.record.position)).await?;
-        let delta = self.v3_changed_state(&changes, base, asked.now).await?;
-        let summary = self.v3_summary(asked, &changes, base, &delta).await?;
+        let base = asked.base(changes);
+        let window = self.v3_window(asked, changes, asked.now, Some(changes.record.position)).await?;
+        let delta = self.v3_changed_state(changes, base, asked.now).await?;
+        let summary = self.v3_summary(asked, changes, base, &delta).await?;
         let members = lazy_loads(&filter.state).then(|| members(asked, &window, base, &summary));
         let state = self
             .state_section(&StateQuery {
@@ -44,7 +44,7 @@ impl Engine {
         let mut room = JoinedRoom::new();
         room.summary = summary;
         room.state = self.v3_state(asked, &state).await?;
-        room.ephemeral = self.v3_ephemeral(asked, &changes).await?;
+        room.ephemeral = self.v3_ephemeral(asked, changes).await?;
         room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
         let must_show = base == Base::Nothing;
         room.timeline = self.v3_timeline(asked, window, must_show).await?;

@@ -1,6 +1,6 @@
 //! Rooms that the user has left or was removed from: what happened up to then, and nothing after.
 
-use ruma::{api::client::sync::sync_events::v3::LeftRoom, events::room::member::MembershipState};
+use ruma::api::client::sync::sync_events::v3::LeftRoom;
 
 use super::{Asked, account_data};
 use crate::{
@@ -16,28 +16,17 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) async fn v3_left(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<LeftRoom> {
-        let mut room = match self.left_at(&changes).await? {
-            Some(order) => self.v3_left_after_stay(asked, &changes, order).await?,
-            None => self.v3_never_joined(asked, &changes).await?,
+    pub(super) async fn v3_left(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<LeftRoom> {
+        let mut room = match changes.left_at {
+            Some(order) => self.v3_left_after_stay(asked, changes, order).await?,
+            None => self.v3_never_joined(asked, changes).await?,
         };
         let filter = &asked.query.filter.room.account_data;
         room.account_data = account_data::of_room(&changes.account_data, filter)?;
         Ok(room)
     }
 
-    /// The order of the event by which the user, joined until then, left.
-    async fn left_at(&self, changes: &RoomChanges) -> Result<Option<i64>> {
-        let record = &changes.record;
-        let event = self.stored_event(&record.event_id).await?;
-        let Some(order) = event.filter(|event| event.pdu.room_id == record.room_id).and_then(|event| event.order)
-        else {
-            return Ok(None);
-        };
-        let view = self.view_unchecked(&record.room_id, &record.user_id).await?;
-        Ok((view.membership_at(order - 1) == MembershipState::Join).then_some(order))
-    }
-
+    /// The user was in the room, until the event of that order.
     async fn v3_left_after_stay(&self, asked: &Asked<'_>, changes: &RoomChanges, order: i64) -> Result<LeftRoom> {
         let filter = &asked.query.filter.room;
         let window = self.v3_window(asked, changes, order, None).await?;
