@@ -1,7 +1,7 @@
 //! What the client of one user does: syncing from token to token, filling the gaps of limited timelines by pagination,
 //! and keeping all that it was told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use engine::{ClientEvent, Engine, MessagesQuery, Requester, SyncQuery};
 use ruma::{
@@ -31,6 +31,8 @@ pub(crate) struct Client {
 pub(crate) struct SeenRoom {
     /// The times that the user was in the room, oldest first.
     pub(crate) stays: Vec<Stay>,
+    /// Positions of which the client is not told what happened.
+    pub(crate) untold: Vec<RangeInclusive<i64>>,
     /// The state that the client believes to be current, by type and state key; only if it uses `state_after`.
     pub(crate) state: Option<BTreeMap<(String, String), OwnedEventId>>,
 }
@@ -87,6 +89,9 @@ impl Client {
         for (room_id, room) in response.rooms.leave {
             self.take_left(&pager, room_id, room, until).await?;
         }
+        for room_id in response.rooms.invite.keys() {
+            self.take_invited(room_id, until);
+        }
         for stay in self.rooms.values_mut().filter_map(|room| room.stays.last_mut()).filter(|stay| !stay.over) {
             stay.until = until;
         }
@@ -112,6 +117,16 @@ impl Client {
             stay.until = until;
         }
         seen.take_state(&room.state)
+    }
+
+    /// Out and invited again between two syncs: the answer has no place for what happened before the user left.
+    fn take_invited(&mut self, room_id: &RoomId, until: i64) {
+        let Some(seen) = self.rooms.get_mut(room_id) else { return };
+        if let Some(stay) = seen.stays.last_mut().filter(|stay| !stay.over) {
+            seen.untold.push(stay.until + 1..=until);
+            stay.over = true;
+        }
+        seen.state = None;
     }
 
     async fn take_left(

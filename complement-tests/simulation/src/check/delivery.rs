@@ -59,7 +59,14 @@ pub(super) async fn check_receipts(
         let storage = universe.servers[user.server].storage();
         let Some(receipt) = storage.receipt(room_id, user_id, &ReceiptType::Read, None).await? else { continue };
         for other in facts.iter().filter(|other| other.server != own.server) {
-            let together = together_since(universe, own, other).is_some_and(|since| since < receipt.position);
+            let Some(since) = together_since(universe, own, other) else { continue };
+            // The event came the same way before the receipt. One of a third server may come later, and then the
+            // receipt found nothing to point to.
+            let own_event = own.timeline.iter().find(|event| event.pdu.event_id == receipt.event_id);
+            let together = own_event.is_some_and(|event| {
+                event.order.is_some_and(|order| order > since)
+                    && event.pdu.sender.server_name() == universe.servers[own.server].name()
+            });
             // A server takes receipts of users who are in the room only.
             let always_in = other.memberships[user_id].iter().any(|span| {
                 span.membership == Some(MembershipState::Join)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rules::{Pdu, change::Standing};
 use ruma::OwnedEventId;
-use storage::StoredEvent;
+use storage::{StateSpan, StoredEvent};
 
 use super::RoomFacts;
 use crate::{Failure, universe::Universe};
@@ -30,7 +30,30 @@ pub(super) async fn lines(universe: &Universe, room: usize, facts: &[RoomFacts])
     let head = format!("room {}: {:<SHORT_ID$} depth {names}", room + 1, "event");
     let rows =
         by_depth.into_iter().map(|((depth, id), text)| format!("room {}: {} {depth:>5} {text}", room + 1, short(&id)));
-    Ok(std::iter::once(head).chain(rows).collect())
+    Ok(std::iter::once(head).chain(rows).chain(stays(universe, room, facts)).collect())
+}
+
+/// What each server thinks of its own users' memberships, by order; and what their clients were told.
+fn stays(universe: &Universe, room: usize, facts: &[RoomFacts]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for user in &universe.users {
+        let Some(facts) = facts.iter().find(|facts| facts.server == user.server) else { continue };
+        let user_id = &user.requester.user_id;
+        let span = |span: &StateSpan| {
+            let membership = span.membership.as_ref().map(ToString::to_string).unwrap_or_default();
+            let since = if span.since < -1_000_000 { "ever".to_owned() } else { span.since.to_string() };
+            format!("{since} {membership} {}", span.event_id.as_ref().map(short).unwrap_or_default())
+        };
+        let spans: Vec<String> = facts.memberships[user_id].iter().map(span).collect();
+        lines.push(format!("room {}: {user_id} {}", room + 1, spans.join(", ")));
+        let seen = user.client.rooms.get(&universe.rooms[room]);
+        for stay in seen.into_iter().flat_map(|seen| &seen.stays) {
+            let orders: Vec<String> =
+                stay.events.iter().map(|id| facts.orders.get(id).map_or("?".to_owned(), ToString::to_string)).collect();
+            lines.push(format!("    told until {} (over: {}): {}", stay.until, stay.over, orders.join(" ")));
+        }
+    }
+    lines
 }
 
 fn known_ids(facts: &[RoomFacts]) -> BTreeSet<OwnedEventId> {

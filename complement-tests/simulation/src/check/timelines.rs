@@ -35,6 +35,7 @@ pub(super) fn check(
         let live: Vec<OwnedEventId> = told.into_iter().filter(|event_id| subject.is_live(event_id)).collect();
         subject.check_told("all of sync", &live, i64::MAX, findings);
         if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
+            let live = live.into_iter().chain(subject.untold(seen)).collect::<Vec<_>>();
             subject.check_complete("all of sync", &live, last.until.min(left_at), findings);
         }
         subject.check_state(seen, findings);
@@ -72,6 +73,13 @@ impl Subject<'_> {
         let spans = self.facts.memberships[self.user_id].iter();
         let joined = spans.filter(|span| span.membership == Some(MembershipState::Join));
         joined.map(|span| span.until.unwrap_or(i64::MAX)).max()
+    }
+
+    /// The events that the client had no chance to be told.
+    fn untold(&self, seen: &SeenRoom) -> Vec<OwnedEventId> {
+        let is_untold = |order: i64| seen.untold.iter().any(|range| range.contains(&order));
+        let events = self.facts.timeline.iter().filter(|event| event.order.is_some_and(is_untold));
+        events.map(|event| event.pdu.event_id.clone()).collect()
     }
 
     /// Whether the event came while the server was in the room, as opposed to history fetched later.
