@@ -171,11 +171,14 @@ impl Storage {
 
     /// All servers that have something to be sent to them.
     pub async fn destinations_behind(&self) -> Result<Vec<OwnedServerName>> {
-        const SQL: &str = "SELECT DISTINCT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
-            LEFT JOIN destinations d ON d.server = n.name
-            WHERE EXISTS (
-                SELECT 1 FROM log l WHERE l.outbound AND l.room_nid = s.room_nid AND l.position > s.since
-                AND l.position > COALESCE(d.cursor, 0) AND (s.until IS NULL OR l.position <= s.until)
+        const SQL: &str = "SELECT name FROM names WHERE name_nid IN (
+                SELECT s.server_nid FROM room_servers s WHERE EXISTS (
+                    SELECT 1 FROM log l WHERE l.outbound AND l.room_nid = s.room_nid AND l.position > s.since
+                    AND (s.until IS NULL OR l.position <= s.until) AND l.position > COALESCE((
+                        SELECT d.cursor FROM names n JOIN destinations d ON d.server = n.name
+                        WHERE n.name_nid = s.server_nid
+                    ), 0)
+                )
             )";
         let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).fetch_all(pool).await)?;
         names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()

@@ -1,7 +1,10 @@
 //! What other servers are still to be sent.
 
 use homeserver_storage::{Destination, OutboundItem};
-use rules::Change;
+use rules::{
+    Change,
+    change::{NewEvent, Placement, Standing},
+};
 use ruma::{MilliSecondsSinceUnixEpoch, events::receipt::ReceiptType, owned_server_name, server_name, uint};
 use serde_json::json;
 
@@ -39,7 +42,15 @@ async fn with_history(stage: &Stage) {
     stage.commit_unguarded(vec![receipt("@alice:here", "$theirs")]).await.unwrap();
     stage.commit(vec![live(&message("$b_leaves", "$theirs")), server("b", false)]).await;
     stage.send("$without", "$b_leaves").await;
-    stage.commit(vec![live(&of_b("$b_again", "$without")), server("b", true)]).await;
+    // Of B, but it entered the room through us, who have to tell the others.
+    let join = NewEvent {
+        pdu: of_b("$b_again", "$without"),
+        standing: Standing::Accepted,
+        placement: Placement::Live,
+        state_before: None,
+        outbound: true,
+    };
+    stage.commit(vec![Change::Event(Box::new(join)), server("b", true)]).await;
     stage.commit(vec![live(&message("$after", "$b_again")), extremities(&["$after"])]).await;
 }
 

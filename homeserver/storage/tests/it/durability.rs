@@ -5,7 +5,7 @@ use std::io::Write;
 use homeserver_storage::{CommitError, Durability, OpenError, Options, Storage, StorageError, Submission};
 use sqlx::{Connection, SqliteConnection};
 
-use crate::stage::{PostgresDatabase, membership, options, user};
+use crate::stage::{PostgresDatabase, extremities, live, membership, message, on_each_database, options, user};
 
 fn url(directory: &tempfile::TempDir) -> String {
     format!("sqlite:{}", directory.path().join("nudge.db").display())
@@ -103,4 +103,29 @@ async fn after_the_disk_fails_nothing_is_acknowledged() {
     assert!(matches!(outcome, Err(CommitError::Storage(StorageError::ReadOnly))), "{outcome:?}");
     let outcome = storage.store_filter(&user("@alice:here"), "{}").await;
     assert!(outcome.is_err(), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn connections_that_broke_are_replaced() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        if stage.storage.backend() != "PostgreSQL" {
+            return;
+        }
+        let kill = "SELECT pg_terminate_backend(pid)::TEXT FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'nudge'";
+        let killed = stage.query(kill).await;
+        assert!(!killed.is_empty());
+        let changes = vec![live(&message("$one", "$alice_joins")), extremities(&["$one"])];
+        stage.commit_unguarded(changes).await.unwrap();
+        // Readers notice one after the other.
+        for _ in 0..20 {
+            if stage.storage.ping().await.is_ok() {
+                break;
+            }
+        }
+        stage.storage.ping().await.unwrap();
+        assert!(stage.stored("$one").await.is_some());
+    })
+    .await;
 }

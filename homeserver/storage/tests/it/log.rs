@@ -87,7 +87,8 @@ async fn the_rooms_that_changed_are_told_from_the_others() {
             assert_eq!(changed(3, position).await, [room()]);
             assert_eq!(changed(0, 1).await, [room()], "the lower end is exclusive");
             assert!(changed(position, position + 5).await.is_empty());
-            assert!(changed(0, 0).await.is_empty(), "the upper end is inclusive");
+            assert!(changed(0, 0).await.is_empty());
+            assert!(changed(2, 2).await.is_empty(), "nothing is between a position and itself");
         };
         check(&stage).await;
         check(&stage.reopen().await).await;
