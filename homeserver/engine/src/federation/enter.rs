@@ -2,7 +2,10 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use outbound::SendJoinAnswer;
 use rules::{
@@ -18,7 +21,7 @@ use rules::{
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomVersionId, ServerName,
-    events::StateEventType,
+    events::{StateEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     signatures::Verified,
     state_res::events::RoomCreateEvent,
@@ -63,6 +66,10 @@ impl Engine {
             drop(lock);
             return self.append(&entrance.join, Provenance::Theirs).await;
         }
+        if existing.as_ref().is_some_and(|room| self.is_outdated(room, &entrance)) {
+            tracing::info!(destination = %server, room.id = %join.room_id, "the answer to a join is older than our leave");
+            return Err(EngineError::CannotFederate(format!("{server} has not heard yet of those who left the room")));
+        }
         let before = match existing {
             Some(room) => room,
             None => Arc::new(RoomSnapshot::empty(join.room_id.clone(), version, rules)),
@@ -73,6 +80,17 @@ impl Engine {
             Err(CommitError::Storage(error)) => Err(error.into()),
             Err(_) => Err(EngineError::Busy),
         }
+    }
+
+    /// Whether a server has users of ours in the room of whom we know that they left after that. The room as it has it
+    /// would make us forget that they did, while others know.
+    fn is_outdated(&self, room: &RoomSnapshot, entrance: &Entrance) -> bool {
+        let told: HashSet<&OwnedEventId> = entrance.events.iter().map(|(pdu, _)| &pdu.event_id).collect();
+        entrance.state.values().any(|member| {
+            let Some((user_id, MembershipState::Join)) = member.membership() else { return false };
+            let ours = room.state_event_id(&StateEventType::RoomMember, user_id.as_str());
+            self.is_local(&user_id) && ours.is_some_and(|ours| !told.contains(&ours.to_owned()))
+        })
     }
 
     /// Our join with the signature of the server that authorises it, if the join needs one and that server gave it.

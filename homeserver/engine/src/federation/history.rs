@@ -66,9 +66,10 @@ impl Engine {
         seen.pop().ok_or_else(missing)
     }
 
-    /// The room, if both we and the asking server are in it.
+    /// The room, if the asking server is in it. When we have left, what we know of it is still of use to those who were
+    /// in it with us: nobody else may know what our last events build upon.
     pub(crate) async fn room_shared_with(&self, origin: &ServerName, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
-        let room = self.resident_room(room_id).await?.filter(|room| room.has_server(origin));
+        let room = self.room(room_id).await?.filter(|room| room.has_server(origin));
         let room = room.ok_or_else(|| EngineError::forbidden("Your server is not in that room"))?;
         self.require_acl(&room, origin).await?;
         Ok(room)

@@ -13,7 +13,8 @@ use rules::{
     },
 };
 use ruma::{
-    CanonicalJsonObject, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId, RoomVersionId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId,
+    RoomVersionId, UInt,
     events::TimelineEventType, room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
@@ -24,6 +25,8 @@ use crate::{Engine, EngineError, Requester, Result};
 
 /// The longest room id localpart that we make, in characters: 18 of 62 letters are 107 bits.
 const ROOM_ID_LENGTH: usize = 18;
+/// How many rooms a user may make alike in the same millisecond.
+const MAX_ALIKE: u64 = 20;
 
 /// What a client wants of a new room.
 #[derive(Clone, Debug)]
@@ -71,7 +74,7 @@ impl Engine {
         let alias = command.alias_localpart.as_deref().map(|localpart| self.local_alias(localpart)).transpose()?;
         let new_room = self.new_room(requester, &command, version, alias.clone()).await?;
         let intents = first_events(&new_room, &rules)?;
-        let decision = self.decide_create(&new_room, intents, rules)?;
+        let decision = self.decide_new(&new_room, &intents, &rules).await?;
         let room_id = decision.room.room_id.clone();
         self.commit_new_room(requester, decision, alias.as_deref()).await?;
         if command.published {
@@ -111,14 +114,34 @@ impl Engine {
         })
     }
 
-    fn decide_create(&self, new_room: &NewRoom, intents: Vec<Intent>, rules: RoomVersionRules) -> Result<Decision> {
+    /// Decides on a room that does not exist yet. From version 12 on, rooms that the same user makes alike in the same
+    /// millisecond would be the same room: then it is made a millisecond later.
+    async fn decide_new(&self, new_room: &NewRoom, intents: &[Intent], rules: &RoomVersionRules) -> Result<Decision> {
+        let now_ms = self.world().clock.now_ms();
+        for later_ms in 0..MAX_ALIKE {
+            let now = MilliSecondsSinceUnixEpoch(UInt::new_saturating(now_ms + later_ms));
+            let decision = self.decide_create(new_room, intents.to_vec(), rules.clone(), now)?;
+            if self.storage().room(&decision.room.room_id).await?.is_none() {
+                return Ok(decision);
+            }
+        }
+        Err(EngineError::Busy)
+    }
+
+    fn decide_create(
+        &self,
+        new_room: &NewRoom,
+        intents: Vec<Intent>,
+        rules: RoomVersionRules,
+        now: MilliSecondsSinceUnixEpoch,
+    ) -> Result<Decision> {
         let localpart = self.world().random_string(ROOM_ID_LENGTH);
         let room_id = RoomId::parse(format!("!{localpart}:{}", self.server_name())).map_err(EngineError::internal)?;
         let mut room = RoomSnapshot::empty(room_id, new_room.version.clone(), rules);
         let mut events = EventsById::new();
         let mut changes = Vec::new();
         for intent in intents {
-            let pdu = self.make_first_event(&room, intent, &events)?;
+            let pdu = self.make_first_event(&room, intent, now, &events)?;
             if pdu.event_type == TimelineEventType::RoomCreate {
                 // From version 12 on, the room's id is the create event's.
                 room.room_id.clone_from(&pdu.room_id);
@@ -133,10 +156,16 @@ impl Engine {
         Ok(Decision { changes, room })
     }
 
-    fn make_first_event(&self, room: &RoomSnapshot, intent: Intent, events: &EventsById) -> Result<Arc<Pdu>> {
+    fn make_first_event(
+        &self,
+        room: &RoomSnapshot,
+        intent: Intent,
+        now: MilliSecondsSinceUnixEpoch,
+        events: &EventsById,
+    ) -> Result<Arc<Pdu>> {
         let circumstances = Circumstances {
             key: self.federation().key(),
-            now: self.world().clock.now(),
+            now,
             id_seed: self.world().random_string(18),
             events,
         };

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{OwnedEventId, OwnedServerName, ServerName, UserId, events::StateEventType};
+use ruma::{OwnedEventId, OwnedServerName, ServerName, UserId, events::{StateEventType, room::member::MembershipState}};
 
 use super::{EventsById, RoomSnapshot};
 use crate::{
@@ -89,16 +89,20 @@ pub fn server_changes(before: &RoomSnapshot, after: &RoomSnapshot, entries: &[St
 fn membership_changes(room: &RoomSnapshot, step: &Advance, events: &EventsById) -> Vec<Change> {
     let members = step.entries.iter().filter(|entry| entry.event_type == StateEventType::RoomMember);
     let change = |entry: &StateEntry| {
-        let event_id = entry.event_id.clone()?;
-        let event = if event_id == step.pdu.event_id { Some(&step.pdu) } else { events.get(&event_id) };
-        Some(Change::Membership {
-            user_id: UserId::parse(entry.state_key.as_str()).ok()?,
-            room_id: room.room_id.clone(),
-            membership: entry.membership.clone()?,
-            sender: event?.sender.clone(),
-            event_id,
-            stripped_state: None,
-        })
+        let user_id = UserId::parse(entry.state_key.as_str()).ok()?;
+        let (event_id, membership, sender) = match &entry.event_id {
+            Some(event_id) => {
+                let event = if *event_id == step.pdu.event_id { Some(&step.pdu) } else { events.get(event_id) };
+                (event_id.clone(), entry.membership.clone()?, event?.sender.clone())
+            }
+            // Resolution left nothing for the user, as if they had never been there. The event is the last there was.
+            None => {
+                let last = room.state_event_id(&entry.event_type, &entry.state_key)?;
+                (last.to_owned(), MembershipState::Leave, user_id.clone())
+            }
+        };
+        let room_id = room.room_id.clone();
+        Some(Change::Membership { user_id, room_id, membership, event_id, sender, stripped_state: None })
     };
     members.filter_map(change).collect()
 }

@@ -14,6 +14,9 @@ use crate::{
     state::BEGINNING,
 };
 
+/// The least order that an event can have that came while we were in the room.
+const FIRST_LIVE_ORDER: i64 = 1;
+
 /// From `order` on the key had the event as its value, and `before` it had another.
 pub(super) struct HistoricState {
     pub(super) key: StateKeyNids,
@@ -48,7 +51,8 @@ impl HistoricState {
                 since
             }
             None => {
-                let until = self.next(transaction).await?.unwrap_or(self.order + 1);
+                // Had it held when we entered the room, it would be known: what holds since is known from there on.
+                let until = self.next(transaction).await?.unwrap_or(self.order + 1).min(FIRST_LIVE_ORDER);
                 rows.push(self.row(self.order, Some(until), Some(&self.event_id), self.membership.clone()));
                 BEGINNING
             }
