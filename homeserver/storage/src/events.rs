@@ -31,7 +31,7 @@ pub struct StoredEvent {
     pub pdu: Arc<Pdu>,
     /// What the checks said.
     pub standing: Standing,
-    /// Its place in the room's timeline: a position, negative when it was backfilled; `None` when it has none.
+    /// Its place in the room's timeline: a position, or negative when it was backfilled; `None` when it has none.
     pub order: Option<i64>,
     /// The state before the event, when it is not the resolved state after the order before it.
     pub state_before: Option<StateReference>,
