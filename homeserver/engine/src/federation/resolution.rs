@@ -9,10 +9,10 @@ use rules::{
     Pdu, RoomSnapshot,
     room::{
         EventsById, StateMap,
-        resolve::{Branch, full_conflicted_set, needs_subgraph, resolve, walk_continues},
+        resolve::{Branch, deciding_state, full_conflicted_set, needs_subgraph, resolve, walk_continues},
     },
 };
-use ruma::{OwnedEventId, events::StateEventType};
+use ruma::OwnedEventId;
 
 use crate::{Engine, EngineError, Result};
 
@@ -58,51 +58,40 @@ impl Engine {
         if needs_subgraph(&room.rules) {
             wanted.extend(branches.iter().flat_map(|branch| branch.auth_chain.iter().cloned()));
         }
-        let deciding = |((event_type, _), _): &(&(StateEventType, String), &OwnedEventId)| {
-            matches!(
-                event_type,
-                StateEventType::RoomCreate | StateEventType::RoomPowerLevels | StateEventType::RoomJoinRules
-            )
-        };
-        let unconflicted = branches.iter().flat_map(|branch| branch.state.iter().filter(deciding));
-        wanted.extend(unconflicted.map(|(_, event_id)| event_id.clone()));
-
         let mut events: EventsById = new.into_iter().map(|new| (new.event_id.clone(), new.clone())).collect();
         let conflicted = wanted.clone();
-        let mut queue: Vec<OwnedEventId> = wanted.into_iter().collect();
+        let mut queue = wanted;
+        loop {
+            self.walk(queue, &conflicted, &mut events).await?;
+            queue = deciding_state(&room.rules, branches, &events);
+            // What is not stored cannot be had, now or in the next round.
+            queue = self.storage().event_ids_known(&queue.into_iter().collect::<Vec<_>>()).await?.into_iter().collect();
+            if queue.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Loads events, and what they name as `auth_events` as far as resolution follows.
+    async fn walk(
+        &self,
+        from: BTreeSet<OwnedEventId>,
+        conflicted: &BTreeSet<OwnedEventId>,
+        events: &mut EventsById,
+    ) -> Result<()> {
+        let mut queue: Vec<OwnedEventId> = from.into_iter().collect();
         while !queue.is_empty() {
             let loaded = self.events_by_id(&queue).await?;
-            let of_new = queue.iter().filter_map(|event_id| events.get(event_id).cloned());
-            let walked: Vec<Arc<Pdu>> = loaded.values().cloned().chain(of_new).collect();
+            let known = queue.iter().filter_map(|event_id| events.get(event_id).cloned());
+            let walked: Vec<Arc<Pdu>> = loaded.values().cloned().chain(known).collect();
             events.extend(loaded);
-            let continued = walked
+            let followed = walked
                 .iter()
                 .filter(|pdu| conflicted.contains(&pdu.event_id) || walk_continues(&pdu.event_type))
                 .flat_map(|pdu| pdu.auth_events.iter());
-            queue = continued.filter(|id| !events.contains_key(*id)).cloned().collect::<BTreeSet<_>>().into_iter().collect();
+            let next: BTreeSet<_> = followed.filter(|id| !events.contains_key(*id)).cloned().collect();
+            queue = next.into_iter().collect();
         }
-        self.add_deciding_members(branches, &mut events).await?;
-        Ok(events)
-    }
-
-    /// The authorisation of a conflicted event may read member events that are not in conflict, out of the state that
-    /// all branches share.
-    async fn add_deciding_members(&self, branches: &[Branch], events: &mut EventsById) -> Result<()> {
-        let users: HashSet<String> = events
-            .values()
-            .flat_map(|pdu| {
-                let target = pdu.membership().map(|(user_id, _)| user_id.to_string());
-                let authoriser = pdu.content_str("join_authorised_via_users_server");
-                [Some(pdu.sender.to_string()), target, authoriser]
-            })
-            .flatten()
-            .collect();
-        let keys = users.into_iter().map(|user_id| (StateEventType::RoomMember, user_id));
-        let ids: Vec<OwnedEventId> = keys
-            .flat_map(|key| branches.iter().filter_map(move |branch| branch.state.get(&key).cloned()).collect::<Vec<_>>())
-            .filter(|event_id| !events.contains_key(event_id))
-            .collect();
-        events.extend(self.events_by_id(&ids).await?);
         Ok(())
     }
 }

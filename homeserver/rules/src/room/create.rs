@@ -184,7 +184,6 @@ fn power_levels(
         "kick": 50,
         "redact": 50,
         "invite": 0,
-        "historical": 100,
     }))?;
     content.extend(room.power_level_content_override.clone().unwrap_or_default());
     if creators_stand_above {
