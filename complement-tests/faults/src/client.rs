@@ -30,8 +30,7 @@ impl Client {
     /// Registers a user.
     pub async fn register(base_url: &str, name: &str) -> Self {
         let http = reqwest::Client::new();
-        let mut client =
-            Self { http, base_url: base_url.to_owned(), token: String::new(), user_id: String::new() };
+        let mut client = Self { http, base_url: base_url.to_owned(), token: String::new(), user_id: String::new() };
         let body = json!({ "username": name, "password": "correct horse", "auth": { "type": "m.login.dummy" } });
         let answer = client.ok(Method::POST, "/_matrix/client/v3/register", &body).await;
         client.token = text(&answer, "access_token");
@@ -106,7 +105,9 @@ impl Client {
             let page = self.get(&path).await;
             pages.push(messages_of(&page["chunk"]));
             match page["end"].as_str() {
-                Some(end) if page["chunk"].as_array().is_some_and(|chunk| !chunk.is_empty()) => end.clone_into(&mut from),
+                Some(end) if page["chunk"].as_array().is_some_and(|chunk| !chunk.is_empty()) => {
+                    end.clone_into(&mut from);
+                }
                 _ => return pages.into_iter().flatten().rev().collect(),
             }
         }
@@ -154,5 +155,5 @@ fn text(value: &Value, field: &str) -> String {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().fold(String::new(), |encoded, byte| encoded + &format!("%{byte:02X}"))
 }

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::Database;
 
 /// How long a start may take. Generous: the machine may be busy with other tests.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// A running server on a data folder that outlives it.
 pub struct Server {

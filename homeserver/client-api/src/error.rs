@@ -153,7 +153,10 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
             (StatusCode::FORBIDDEN, ErrorKind::Forbidden)
         }
         EngineError::NotFound(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
-        EngineError::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
+        // What cannot be stored came from the client; what we write ourselves can.
+        EngineError::InvalidParam(_) | EngineError::Storage(StorageError::Unstorable(_)) => {
+            (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam)
+        }
         EngineError::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         EngineError::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
@@ -178,8 +181,6 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::BadAlias(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
         EngineError::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
         EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
-        // The text came from the client; what we write ourselves can be stored.
-        EngineError::Storage(StorageError::Unstorable(_)) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         EngineError::Internal(_) | EngineError::Storage(_) => {
             tracing::error!(error = chain(error), "A client's request failed by our fault");
             let text = "Internal server error".to_owned();

@@ -146,7 +146,7 @@ async fn start(url: String) -> Engine {
 
 fn user(number: usize) -> Requester {
     let user_id = UserId::parse(format!("@user{number}:bench.test")).expect("it is a user id");
-    Requester { user_id: user_id.into(), device_id: "BENCH".into() }
+    Requester { user_id, device_id: "BENCH".into() }
 }
 
 async fn say(engine: &Engine, who: &Requester, room_id: &RoomId) {

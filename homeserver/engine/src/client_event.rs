@@ -91,17 +91,21 @@ impl Engine {
             let mut unsigned = self.unsigned(&seen.event).await?;
             unsigned.membership = Some(seen.membership.to_string());
             unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
-            served.push(self.render(&seen.event.pdu, unsigned, with_room_id)?);
+            served.push(Self::render(&seen.event.pdu, unsigned, with_room_id)?);
         }
         Ok(served)
     }
 
     /// State events, without what depends on who asks.
-    pub(crate) async fn client_state(&self, events: &[Arc<StoredEvent>], with_room_id: bool) -> Result<Vec<ClientEvent>> {
+    pub(crate) async fn client_state(
+        &self,
+        events: &[Arc<StoredEvent>],
+        with_room_id: bool,
+    ) -> Result<Vec<ClientEvent>> {
         let mut served = Vec::with_capacity(events.len());
         for event in events {
             let unsigned = self.unsigned(event).await?;
-            served.push(self.render(&event.pdu, unsigned, with_room_id)?);
+            served.push(Self::render(&event.pdu, unsigned, with_room_id)?);
         }
         Ok(served)
     }
@@ -112,7 +116,7 @@ impl Engine {
         if let Some(redacted_by) = &event.redacted_by
             && let Some(redaction) = self.stored_event(redacted_by).await?
         {
-            let because = self.render(&redaction.pdu, Unsigned::default(), true)?;
+            let because = Self::render(&redaction.pdu, Unsigned::default(), true)?;
             unsigned.redacted_because = Some(because.0);
         }
         if let (Some((event_type, state_key)), Some(order)) = (event.pdu.state_key_pair(), event.order) {
@@ -133,10 +137,10 @@ impl Engine {
             return None;
         }
         let send = self.inner.rooms.recent_send(&pdu.event_id)?;
-        (send.user_id == requester.user_id && send.device_id == requester.device_id).then_some(send.transaction_id)
+        (send.requester == *requester).then_some(send.transaction_id)
     }
 
-    fn render(&self, pdu: &Pdu, unsigned: Unsigned, with_room_id: bool) -> Result<ClientEvent> {
+    fn render(pdu: &Pdu, unsigned: Unsigned, with_room_id: bool) -> Result<ClientEvent> {
         let redacts = pdu.redacts.clone().or_else(|| pdu.redaction_target(true));
         let fields = Fields {
             content: &pdu.content,

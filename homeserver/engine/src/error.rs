@@ -99,7 +99,7 @@ impl EngineError {
         Self::InvalidParam(text.into())
     }
 
-    pub(crate) fn internal(text: impl ToString) -> Self {
+    pub(crate) fn internal(text: impl std::fmt::Display) -> Self {
         Self::Internal(text.to_string())
     }
 }

@@ -52,13 +52,7 @@ struct Inner {
 
 impl Engine {
     /// Puts the engine together and starts the reader that wakes whoever waits for the log to grow.
-    pub fn start(
-        settings: Settings,
-        storage: Storage,
-        federation: Federation,
-        sender: Sender,
-        world: World,
-    ) -> Self {
+    pub fn start(settings: Settings, storage: Storage, federation: Federation, sender: Sender, world: World) -> Self {
         let inner = Inner {
             accounts: accounts::Accounts::new(&settings),
             rooms: rooms::Rooms::new(),

@@ -25,10 +25,10 @@ use std::sync::Arc;
 
 use moka::sync::Cache;
 use rules::RoomSnapshot;
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
+use ruma::{OwnedEventId, OwnedRoomId, RoomId};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::locks::Locks;
+use crate::{Requester, locks::Locks};
 
 pub(crate) use self::{
     changes::{Decision, MAX_ATTEMPTS},
@@ -63,18 +63,14 @@ pub(crate) struct Rooms {
 /// Which request of which device made an event.
 #[derive(Clone)]
 pub(crate) struct RecentSend {
-    pub(crate) user_id: OwnedUserId,
-    pub(crate) device_id: OwnedDeviceId,
+    pub(crate) requester: Requester,
     pub(crate) transaction_id: String,
 }
 
 impl Rooms {
     pub(crate) fn new() -> Self {
         Self {
-            snapshots: Cache::builder()
-                .max_capacity(SNAPSHOT_CACHE_CAPACITY)
-                .time_to_idle(SNAPSHOT_CACHE_IDLE)
-                .build(),
+            snapshots: Cache::builder().max_capacity(SNAPSHOT_CACHE_CAPACITY).time_to_idle(SNAPSHOT_CACHE_IDLE).build(),
             locks: Locks::default(),
             recent_sends: Cache::builder()
                 .max_capacity(RECENT_SENDS_CAPACITY)

@@ -131,7 +131,11 @@ async fn check_sync(reader: &Client, since: &str, sent: &[(String, Vec<Sent>, us
         let mine: Vec<&(String, String)> =
             in_room.iter().filter(|(_, body)| messages.iter().any(|message| message.body == *body)).collect();
         let bodies: Vec<&String> = messages.iter().map(|message| &message.body).collect();
-        assert_eq!(mine.iter().map(|(_, body)| body).collect::<Vec<_>>(), bodies, "in the order in which they were sent");
+        assert_eq!(
+            mine.iter().map(|(_, body)| body).collect::<Vec<_>>(),
+            bodies,
+            "in the order in which they were sent"
+        );
     }
 }
 
@@ -151,7 +155,8 @@ fn check_each_once(seen: &[(String, String)], messages: &[Sent]) {
         *counts.entry((event_id, body)).or_default() += 1;
     }
     for message in messages {
-        let event_id = message.event_id.as_deref().expect("every message was acknowledged, at the latest when repeated");
+        let event_id =
+            message.event_id.as_deref().expect("every message was acknowledged, at the latest when repeated");
         assert_eq!(counts.get(&(event_id, &message.body)), Some(&1), "{message:?}");
     }
 }

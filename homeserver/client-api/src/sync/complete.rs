@@ -54,7 +54,7 @@ struct Joined<'a> {
     unread_notifications: &'a UnreadNotificationsCount,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unread_thread_notifications: &'a BTreeMap<OwnedEventId, UnreadNotificationsCount>,
-    timeline: Events<'a, AnySyncTimelineEvent>,
+    timeline: Stretch<'a, AnySyncTimelineEvent>,
     #[serde(flatten)]
     state: WholeState<'a>,
     account_data: List<'a, ruma::events::AnyRoomAccountDataEvent>,
@@ -63,7 +63,7 @@ struct Joined<'a> {
 
 #[derive(Serialize)]
 struct Left<'a> {
-    timeline: Events<'a, AnySyncTimelineEvent>,
+    timeline: Stretch<'a, AnySyncTimelineEvent>,
     #[serde(flatten)]
     state: WholeState<'a>,
     account_data: List<'a, ruma::events::AnyRoomAccountDataEvent>,
@@ -81,7 +81,7 @@ struct Knocked<'a> {
 
 #[derive(Serialize)]
 #[serde(bound = "")]
-struct Events<'a, T> {
+struct Stretch<'a, T> {
     events: &'a [Raw<T>],
     limited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ impl<'a> From<&'a KnockedRoom> for Knocked<'a> {
     }
 }
 
-impl<'a> From<&'a Timeline> for Events<'a, AnySyncTimelineEvent> {
+impl<'a> From<&'a Timeline> for Stretch<'a, AnySyncTimelineEvent> {
     fn from(timeline: &'a Timeline) -> Self {
         Self { events: &timeline.events, limited: timeline.limited, prev_batch: timeline.prev_batch.as_deref() }
     }

@@ -202,7 +202,7 @@ impl Engine {
 
     /// A redaction of this event that came before it.
     pub(crate) async fn awaited_redaction_change(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Option<Change>> {
-        let awaited = self.storage().awaited_redactions(&[pdu.event_id.clone()]).await?;
+        let awaited = self.storage().awaited_redactions(std::slice::from_ref(&pdu.event_id)).await?;
         let levels = self.power_levels(room).await?;
         for (_, redaction_id) in awaited {
             let Some(redaction) = self.stored_event(&redaction_id).await? else { continue };

@@ -9,7 +9,10 @@ use rules::{
     change::{NewEvent, Placement, Standing},
     room::authorise::check_auth_events,
 };
-use ruma::{OwnedEventId, OwnedServerName, events::{StateEventType, TimelineEventType}};
+use ruma::{
+    OwnedEventId, OwnedServerName,
+    events::{StateEventType, TimelineEventType},
+};
 use storage::Submission;
 
 use crate::{Engine, Result, rooms::commit_error};

@@ -105,7 +105,9 @@ impl Engine {
             return join.clone();
         };
         match self.federation().key_ring().verify_event(&merged, rules).await {
-            Ok(Verified::All) => Pdu::from_canonical(join.event_id.clone(), &merged).map_or_else(|_| join.clone(), Arc::new),
+            Ok(Verified::All) => {
+                Pdu::from_canonical(join.event_id.clone(), &merged).map_or_else(|_| join.clone(), Arc::new)
+            }
             _ => join.clone(),
         }
     }
@@ -149,10 +151,7 @@ fn with_signatures(join: &Pdu, given: &RawValue, rules: &RoomVersionRules) -> Op
     (same.event_id == join.event_id).then_some(ours)
 }
 
-fn state_of(
-    state: &[Arc<Pdu>],
-    checked: &EventsById,
-) -> Result<HashMap<(StateEventType, String), Arc<Pdu>>, String> {
+fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<HashMap<(StateEventType, String), Arc<Pdu>>, String> {
     let mut map = HashMap::with_capacity(state.len());
     for pdu in state {
         let pdu = checked.get(&pdu.event_id).filter(|pdu| !pdu.rejected);

@@ -34,9 +34,8 @@ impl Engine {
         let mut next = pdu.prev_events.clone();
         while !next.is_empty() && passed.len() < MAX_REFUSED_PASSED {
             let events = self.storage().events(&next).await?;
-            let refused = events
-                .iter()
-                .filter(|event| matches!(event.standing, Standing::SoftFailed(_) | Standing::Rejected(_)));
+            let refused =
+                events.iter().filter(|event| matches!(event.standing, Standing::SoftFailed(_) | Standing::Rejected(_)));
             next = refused.flat_map(|event| event.pdu.prev_events.clone()).collect();
             next.retain(|event_id| passed.insert(event_id.clone()));
         }

@@ -102,7 +102,7 @@ impl Engine {
             }
             let Some((_, event_id)) = queue.pop() else { break };
             let Some(event) = by_id.remove(&event_id) else { break };
-            next = event.pdu.prev_events.clone();
+            next.clone_from(&event.pdu.prev_events);
             found.push(event);
         }
         Ok(found)
@@ -116,22 +116,23 @@ impl Engine {
         room: &RoomSnapshot,
         events: Vec<Arc<StoredEvent>>,
     ) -> Result<Vec<Box<RawValue>>> {
-        let visibilities = self.storage().state_history(&room.room_id, &StateEventType::RoomHistoryVisibility, "").await?;
+        let visibilities =
+            self.storage().state_history(&room.room_id, &StateEventType::RoomHistoryVisibility, "").await?;
         let mut seen = Vec::with_capacity(events.len());
         for event in events {
             let order = event.order.unwrap_or(room.position);
             let span = visibilities.iter().find(|span| span.contains(order));
             let setting = match span {
                 Some(span) => match &span.event_id {
-                    Some(event_id) => self.stored_event(event_id).await?.and_then(|event| {
-                        event.pdu.content_str("history_visibility").map(HistoryVisibility::from)
-                    }),
+                    Some(event_id) => self
+                        .stored_event(event_id)
+                        .await?
+                        .and_then(|event| event.pdu.content_str("history_visibility").map(HistoryVisibility::from)),
                     None => Some(HistoryVisibility::Joined),
                 },
                 None => None,
             };
-            let members_only =
-                matches!(setting, Some(HistoryVisibility::Joined | HistoryVisibility::Invited));
+            let members_only = matches!(setting, Some(HistoryVisibility::Joined | HistoryVisibility::Invited));
             let is_state = event.pdu.state_key.is_some();
             let was_there = || self.storage().room_servers_at(&room.room_id, order);
             if !members_only || is_state || was_there().await?.iter().any(|server| server == origin) {

@@ -102,9 +102,9 @@ fn check_create(room_id: &RoomId, rules: &RoomVersionRules, shown: &[Box<RawValu
     if !rules.authorization.room_create_event_id_as_room_id {
         return Ok(());
     }
-    let is_create = |raw: &&Box<RawValue>| read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.room_id == room_id);
+    let is_create = |raw: &RawValue| read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.room_id == room_id);
     let creates = shown.iter().filter(|raw| raw.get().contains("m.room.create"));
-    if creates.take(MAX_STRIPPED_EVENTS).any(|raw| is_create(&raw)) {
+    if creates.take(MAX_STRIPPED_EVENTS).any(|raw| is_create(raw)) {
         return Ok(());
     }
     Err(EngineError::MissingParam("The invitation shows no create event that the room's id names".to_owned()))

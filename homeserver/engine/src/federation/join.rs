@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use rules::{
     Pdu, RoomSnapshot,
-    room::{
-        member,
-        template::UnexpectedTemplate,
-    },
+    room::{member, template::UnexpectedTemplate},
 };
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
@@ -107,8 +104,8 @@ impl Engine {
         membership: &MembershipState,
     ) -> Result<JoinTemplate> {
         let intent = member::change(user_id, user_id, membership, CanonicalJsonObject::new());
-        let keys = rules::room::send::keys_for(room, &intent)
-            .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        let keys =
+            rules::room::send::keys_for(room, &intent).map_err(|reason| EngineError::forbidden(reason.to_string()))?;
         let events = self.events_for_keys(room, &keys).await?;
         let event = rules::room::template::offer(room, intent, self.world().clock.now(), &events)
             .map_err(|reason| EngineError::forbidden(reason.to_string()))?;

@@ -20,18 +20,17 @@ impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
     pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
         let stored = self.storage().events(&pdu.prev_events).await?;
-        let has_state = |event: &&Arc<StoredEvent>| {
-            event.state_before.is_some() || event.order.is_some_and(|order| order > 0)
-        };
-        let known: HashSet<&OwnedEventId> =
-            stored.iter().filter(has_state).map(|event| &event.pdu.event_id).collect();
+        let has_state =
+            |event: &&Arc<StoredEvent>| event.state_before.is_some() || event.order.is_some_and(|order| order > 0);
+        let known: HashSet<&OwnedEventId> = stored.iter().filter(has_state).map(|event| &event.pdu.event_id).collect();
         Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
     }
 
     /// The events between the head of the room and `pdu`, oldest first, as far as `origin` gives them. Not those from
     /// before this server came into the room: they are history, to be read backwards when somebody looks.
     pub(crate) async fn fetch_gap(&self, origin: &ServerName, room: &RoomSnapshot, pdu: &Pdu) -> Vec<Arc<Pdu>> {
-        let earliest: Vec<OwnedEventId> = room.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
+        let earliest: Vec<OwnedEventId> =
+            room.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
         let latest = [pdu.event_id.clone()];
         let min_depth = self.depth_of_entrance(room).await.unwrap_or(0);
         let answer = self
@@ -135,9 +134,9 @@ impl Engine {
             self.store_outliers(&room.rules.authorization, pdus).await?;
         }
         let events = self.storage().events(&ids.pdu_ids).await?;
-        let accepted = events.iter().filter(|event| {
-            !matches!(event.standing, Standing::Rejected(_)) && event.pdu.room_id == room.room_id
-        });
+        let accepted = events
+            .iter()
+            .filter(|event| !matches!(event.standing, Standing::Rejected(_)) && event.pdu.room_id == room.room_id);
         Ok(accepted.filter_map(|event| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()))).collect())
     }
 

@@ -85,7 +85,7 @@ impl Engine {
         if unfit {
             return Err(EngineError::invalid_param("The alias is empty, too long, or holds a colon"));
         }
-        RoomAliasId::parse(&alias).map(Into::into).map_err(|error| EngineError::InvalidParam(error.to_string()))
+        RoomAliasId::parse(&alias).map_err(|error| EngineError::InvalidParam(error.to_string()))
     }
 
     /// Refuses a canonical alias event that names new aliases which do not point to the room.

@@ -74,7 +74,11 @@ impl Engine {
     }
 
     /// The state that a user invited by `sender` is shown, in full.
-    pub(crate) async fn shown_state(&self, room: &RoomSnapshot, sender: &ruma::UserId) -> Result<Vec<Arc<StoredEvent>>> {
+    pub(crate) async fn shown_state(
+        &self,
+        room: &RoomSnapshot,
+        sender: &ruma::UserId,
+    ) -> Result<Vec<Arc<StoredEvent>>> {
         let mut event_ids: Vec<OwnedEventId> = STRIPPED_STATE
             .iter()
             .filter_map(|event_type| room.state_event_id(event_type, "").map(ToOwned::to_owned))
@@ -86,11 +90,7 @@ impl Engine {
 
     /// What a redaction event changes: the target's JSON, when the sender may; when the target is not known yet, that it
     /// is awaited.
-    pub(crate) async fn redaction_change(
-        &self,
-        room: &RoomSnapshot,
-        redaction: &Pdu,
-    ) -> Result<Option<Change>> {
+    pub(crate) async fn redaction_change(&self, room: &RoomSnapshot, redaction: &Pdu) -> Result<Option<Change>> {
         let Some(target_id) = redaction.redaction_target(room.rules.redaction.content_field_redacts) else {
             return Ok(None);
         };

@@ -14,8 +14,7 @@ use rules::{
 };
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomId,
-    RoomVersionId, UInt,
-    events::TimelineEventType, room_version_rules::RoomVersionRules,
+    RoomVersionId, UInt, events::TimelineEventType, room_version_rules::RoomVersionRules,
 };
 use serde_json::value::RawValue;
 use storage::CommitError;
@@ -95,9 +94,10 @@ impl Engine {
         version: RoomVersionId,
         alias: Option<OwnedRoomAliasId>,
     ) -> Result<NewRoom> {
-        let initial_state = command.initial_state.iter().map(|state| {
-            Ok((state.event_type.clone(), state.state_key.clone(), object(&state.content)?))
-        });
+        let initial_state = command
+            .initial_state
+            .iter()
+            .map(|state| Ok((state.event_type.clone(), state.state_key.clone(), object(&state.content)?)));
         let default_preset = if command.published { Preset::PublicChat } else { Preset::PrivateChat };
         Ok(NewRoom {
             version,
@@ -163,12 +163,8 @@ impl Engine {
         now: MilliSecondsSinceUnixEpoch,
         events: &EventsById,
     ) -> Result<Arc<Pdu>> {
-        let circumstances = Circumstances {
-            key: self.federation().key(),
-            now,
-            id_seed: self.world().random_string(18),
-            events,
-        };
+        let circumstances =
+            Circumstances { key: self.federation().key(), now, id_seed: self.world().random_string(18), events };
         send::make(room, intent, &circumstances).map_err(|error| match EngineError::from(error) {
             // What the creator may not do in their own room, they asked for wrongly.
             EngineError::Forbidden(reason) => EngineError::BadState(reason),
@@ -188,8 +184,7 @@ impl Engine {
         {
             return Err(EngineError::RoomInUse);
         }
-        let before =
-            RoomSnapshot::empty(room_id, decision.room.version.clone(), decision.room.rules.clone());
+        let before = RoomSnapshot::empty(room_id, decision.room.version.clone(), decision.room.rules.clone());
         let committed = self.commit_decision(&before, decision).await;
         if let (Err(_), Some(alias)) = (&committed, alias) {
             self.storage().delete_alias(alias).await?;

@@ -57,12 +57,7 @@ impl Engine {
 
     /// The invitation with the signature of the invited user's server. Made without holding the room, which would wait
     /// for a slow server.
-    async fn signed_by_invited_server(
-        &self,
-        room: &RoomSnapshot,
-        target: &UserId,
-        pdu: &Arc<Pdu>,
-    ) -> Result<Arc<Pdu>> {
+    async fn signed_by_invited_server(&self, room: &RoomSnapshot, target: &UserId, pdu: &Arc<Pdu>) -> Result<Arc<Pdu>> {
         let shown = self.shown_state(room, &pdu.sender).await?;
         let shown: Vec<_> = shown.iter().map(|event| event.pdu.to_raw_json()).collect();
         let answer = self

@@ -3,10 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#joining-rooms>
 
 use rules::room::member;
-use ruma::{
-    OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
-    events::room::member::MembershipState,
-};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, events::room::member::MembershipState};
 
 use super::moderate::check_reason;
 use crate::{Engine, EngineError, Requester, Result};

@@ -3,10 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites>
 
 use rules::{Change, room::member::Action};
-use ruma::{
-    OwnedServerName, RoomId,
-    events::room::member::MembershipState,
-};
+use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState};
 use storage::{MembershipRecord, Submission};
 
 use crate::{Engine, EngineError, Requester, Result, rooms::remote::commit_error};

@@ -3,10 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#leaving-rooms>
 
 use rules::room::member::{self, Action, MAX_REASON_BYTES};
-use ruma::{
-    CanonicalJsonObject, OwnedEventId, RoomId, UserId,
-    events::room::member::MembershipState,
-};
+use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId, events::room::member::MembershipState};
 
 use super::send::text;
 use crate::{Engine, EngineError, Requester, Result};

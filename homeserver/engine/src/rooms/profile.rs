@@ -1,7 +1,10 @@
 //! A user's profile as it stands in the member events of their rooms.
 
 use rules::room::member;
-use ruma::{CanonicalJsonObject, RoomId, UserId, events::{StateEventType, room::member::MembershipState}};
+use ruma::{
+    CanonicalJsonObject, RoomId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
 
 use crate::{Engine, Result};
 

@@ -3,9 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#redactions>
 
 use rules::room::{redact, send::Intent};
-use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, RoomId, events::TimelineEventType,
-};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, EventId, OwnedEventId, RoomId, events::TimelineEventType};
 
 use super::send::request;
 use crate::{Engine, EngineError, Requester, Result};

@@ -124,8 +124,8 @@ impl Engine {
     ) -> Result<(Arc<Pdu>, RoomVersionRules)> {
         let rules = version.rules().filter(|_| ROOM_VERSIONS.contains(version));
         let rules = rules.ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
-        let draft = template::draft(wanted, event, &rules)
-            .map_err(|error| EngineError::CannotFederate(error.to_string()))?;
+        let draft =
+            template::draft(wanted, event, &rules).map_err(|error| EngineError::CannotFederate(error.to_string()))?;
         let pdu = build(draft, &rules, self.federation().key())?;
         Ok((Arc::new(pdu), rules))
     }

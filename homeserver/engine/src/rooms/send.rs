@@ -113,10 +113,8 @@ impl Engine {
         }
         let _lock = self.inner.rooms.lock(room_id).await;
         for _ in 0..MAX_ATTEMPTS {
-            let room = self
-                .resident_room(room_id)
-                .await?
-                .ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
+            let room =
+                self.resident_room(room_id).await?.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
             let (pdu, mut decision) = self.decide_send(&room, intent.clone()).await?;
             decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu)));
             match self.commit_decision(&room, decision).await {
@@ -167,8 +165,7 @@ impl Engine {
 
     fn remember_request(&self, request: Option<Request>, pdu: &Pdu) {
         let Some(Request { requester, transaction_id, .. }) = request else { return };
-        let Requester { user_id, device_id, .. } = requester;
-        self.inner.rooms.remember_send(pdu.event_id.clone(), RecentSend { user_id, device_id, transaction_id });
+        self.inner.rooms.remember_send(pdu.event_id.clone(), RecentSend { requester, transaction_id });
     }
 }
 
@@ -194,11 +191,7 @@ impl From<SendError> for EngineError {
 }
 
 /// The request of a client that gave a transaction id.
-pub(crate) fn request(
-    requester: &Requester,
-    scope: String,
-    transaction_id: Option<String>,
-) -> Result<Option<Request>> {
+pub(crate) fn request(requester: &Requester, scope: String, transaction_id: Option<String>) -> Result<Option<Request>> {
     let Some(transaction_id) = transaction_id else { return Ok(None) };
     if transaction_id.len() > MAX_TRANSACTION_ID_BYTES {
         let text = format!("The transaction id is longer than {MAX_TRANSACTION_ID_BYTES} bytes");

@@ -32,10 +32,8 @@ impl Engine {
 
     async fn load_room(&self, room_id: &RoomId) -> Result<Option<RoomSnapshot>> {
         let Some(record) = self.storage().room(room_id).await? else { return Ok(None) };
-        let rules = record
-            .version
-            .rules()
-            .ok_or_else(|| EngineError::UnsupportedRoomVersion(record.version.clone()))?;
+        let rules =
+            record.version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(record.version.clone()))?;
         let mut room = RoomSnapshot::empty(record.room_id, record.version, rules);
         room.apply(&self.storage().current_state(room_id).await?);
         room.revision = record.revision;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use rules::change::Standing;
 use rules::{
     RoomSnapshot,
     room::visibility::{Circumstances, may_see, more_involved, more_open},
@@ -15,7 +16,6 @@ use ruma::{
         room::{history_visibility::HistoryVisibility, member::MembershipState},
     },
 };
-use rules::change::Standing;
 use storage::{StateSpan, StoredEvent};
 
 use crate::{Engine, EngineError, Result};
@@ -52,8 +52,7 @@ impl Engine {
     /// The view of a user on a room that the user may have nothing to do with: it shows what may be seen, if anything.
     pub(crate) async fn view_unchecked(&self, room_id: &RoomId, user_id: &UserId) -> Result<RoomView> {
         let room = self.known_room(room_id).await?;
-        let memberships =
-            self.storage().state_history(room_id, &StateEventType::RoomMember, user_id.as_str()).await?;
+        let memberships = self.storage().state_history(room_id, &StateEventType::RoomMember, user_id.as_str()).await?;
         let spans = self.storage().state_history(room_id, &StateEventType::RoomHistoryVisibility, "").await?;
         let mut visibilities = Vec::with_capacity(spans.len());
         for span in spans {
@@ -87,9 +86,9 @@ impl RoomView {
 
     /// Whether anyone may read the room as it is now.
     pub(crate) fn is_world_readable(&self) -> bool {
-        self.visibilities.last().is_some_and(|(span, visibility)| {
-            span.until.is_none() && *visibility == HistoryVisibility::WorldReadable
-        })
+        self.visibilities
+            .last()
+            .is_some_and(|(span, visibility)| span.until.is_none() && *visibility == HistoryVisibility::WorldReadable)
     }
 
     /// The last order at which the user was joined: `None` when joined now, or never.
@@ -137,8 +136,8 @@ impl RoomView {
     }
 
     fn joined_since(&self, order: i64) -> bool {
-        self.memberships.iter().any(|span| {
-            span.membership == Some(MembershipState::Join) && span.until.is_none_or(|until| until > order)
-        })
+        self.memberships
+            .iter()
+            .any(|span| span.membership == Some(MembershipState::Join) && span.until.is_none_or(|until| until > order))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ruma::{OwnedEventId, OwnedServerName, ServerName, UserId, events::{StateEventType, room::member::MembershipState}};
+use ruma::{
+    OwnedEventId, OwnedServerName, ServerName, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
 
 use super::{EventsById, RoomSnapshot};
 use crate::{
@@ -90,16 +93,13 @@ fn membership_changes(room: &RoomSnapshot, step: &Advance, events: &EventsById) 
     let members = step.entries.iter().filter(|entry| entry.event_type == StateEventType::RoomMember);
     let change = |entry: &StateEntry| {
         let user_id = UserId::parse(entry.state_key.as_str()).ok()?;
-        let (event_id, membership, sender) = match &entry.event_id {
-            Some(event_id) => {
-                let event = if *event_id == step.pdu.event_id { Some(&step.pdu) } else { events.get(event_id) };
-                (event_id.clone(), entry.membership.clone()?, event?.sender.clone())
-            }
+        let (event_id, membership, sender) = if let Some(event_id) = &entry.event_id {
+            let event = if *event_id == step.pdu.event_id { Some(&step.pdu) } else { events.get(event_id) };
+            (event_id.clone(), entry.membership.clone()?, event?.sender.clone())
+        } else {
             // Resolution left nothing for the user, as if they had never been there. The event is the last there was.
-            None => {
-                let last = room.state_event_id(&entry.event_type, &entry.state_key)?;
-                (last.to_owned(), MembershipState::Leave, user_id.clone())
-            }
+            let last = room.state_event_id(&entry.event_type, &entry.state_key)?;
+            (last.to_owned(), MembershipState::Leave, user_id.clone())
         };
         let room_id = room.room_id.clone();
         Some(Change::Membership { user_id, room_id, membership, event_id, sender, stripped_state: None })
