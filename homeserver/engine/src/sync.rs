@@ -10,6 +10,7 @@ mod changes;
 mod ephemeral;
 mod fan_out;
 mod filter;
+mod recent;
 mod state;
 mod stays;
 mod summary;

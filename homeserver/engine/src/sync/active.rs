@@ -105,6 +105,13 @@ impl ActiveUsers {
         }
     }
 
+    /// Those of the rooms that a user is joined to, and maybe some that the user was joined to before.
+    pub(crate) fn joined_among(&self, user_id: &UserId, mut rooms: HashSet<OwnedRoomId>) -> HashSet<OwnedRoomId> {
+        let index = self.lock();
+        rooms.retain(|room_id| index.users.get(user_id).is_some_and(|entry| entry.rooms.contains(room_id)));
+        rooms
+    }
+
     /// Wakes one user.
     pub(crate) fn wake_user(&self, user_id: &UserId, position: Position) {
         let user = self.lock().users.get(user_id).map(|entry| entry.user.clone());

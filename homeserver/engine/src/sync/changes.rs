@@ -12,7 +12,7 @@ use ruma::{
 use serde::Deserialize;
 use storage::{AccountDataRecord, MembershipRecord};
 
-use super::{state::Base, stays::Stays, token::SyncToken};
+use super::{recent::Parts, state::Base, stays::Stays, token::SyncToken};
 use crate::{Engine, Result};
 
 /// The account data that lists whom a user does not want to hear of.
@@ -51,6 +51,8 @@ pub(crate) struct RoomChanges {
     pub(crate) told: Option<i64>,
     /// The order of the event by which the user left last, if the client was not told of that.
     pub(crate) left_at: Option<i64>,
+    /// Which parts changed.
+    pub(crate) parts: Parts,
     /// The user's account data of the room.
     pub(crate) account_data: Vec<AccountDataRecord>,
     /// Who is typing, if that changed.
@@ -74,19 +76,54 @@ impl Engine {
         since: Option<SyncToken>,
         selection: &Selection<'_>,
     ) -> Result<Changes> {
-        let typing_count = self.inner.rooms.typing.count();
+        let now = SyncToken { position: self.inner.sync.seen(), typing: self.inner.rooms.typing.count() };
         let typing = self.typing_since(since);
-        let seen = self.inner.sync.seen();
+        if let Some(since) = since.filter(|_| !selection.unchanged)
+            && let Some(recent) = self.recent_changes(user_id, since, now, selection, &typing).await?
+        {
+            return Ok(recent);
+        }
         let records = self.storage().memberships(user_id).await?;
         // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
         // committed too, and up to there they are exact.
         let newest = records.iter().map(|record| record.position).max().unwrap_or(0);
-        let now = SyncToken { position: seen.max(newest), typing: typing_count };
+        let now = SyncToken { position: now.position.max(newest), ..now };
         let records = records.into_iter().filter(|record| (selection.room)(&record.room_id)).collect();
         let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
         let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;
         self.add_typing(typing, &mut rooms);
         Ok(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await? })
+    }
+
+    /// The same, where only little happened, and no relation of the user to a room changed.
+    async fn recent_changes(
+        &self,
+        user_id: &UserId,
+        since: SyncToken,
+        now: SyncToken,
+        selection: &Selection<'_>,
+        typing: &TypingByRoom,
+    ) -> Result<Option<Changes>> {
+        let Some(recent) = self.recent(user_id, since.position, now.position).await? else { return Ok(None) };
+        let selected = recent.rooms.keys().chain(typing.keys()).filter(|room_id| (selection.room)(room_id));
+        let Some(joined) = self.joined_among(user_id, selected.cloned().collect(), now.position).await? else {
+            return Ok(None);
+        };
+        let mut rooms = Vec::with_capacity(joined.len());
+        for record in joined {
+            let parts = recent.rooms.get(&record.room_id).copied().unwrap_or(Parts::NONE);
+            rooms.push(RoomChanges {
+                parts,
+                ..RoomChanges::new(record, Base::Known(since.position), Some(since.position))
+            });
+        }
+        let account_data = if recent.account_data {
+            self.add_account_data(user_id, Some(since), now.position, &mut rooms).await?
+        } else {
+            Vec::new()
+        };
+        self.add_typing(typing.clone(), &mut rooms);
+        Ok(Some(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await? }))
     }
 
     /// Whom a user does not want to hear of.
@@ -216,7 +253,7 @@ impl Engine {
 
 impl RoomChanges {
     fn new(record: MembershipRecord, base: Base, told: Option<i64>) -> Self {
-        Self { record, base, told, left_at: None, account_data: Vec::new(), typing: None }
+        Self { record, base, told, left_at: None, parts: Parts::ALL, account_data: Vec::new(), typing: None }
     }
 }
 

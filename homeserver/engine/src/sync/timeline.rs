@@ -148,6 +148,11 @@ impl Engine {
 }
 
 impl Window {
+    /// Nothing happened, up to an order.
+    pub(crate) fn empty(until: i64) -> Self {
+        Self { events: Vec::new(), limited: false, start: TimelineToken(until) }
+    }
+
     /// Out of the events found, latest first, of which there may be more than are to be shown.
     fn new(mut found: Vec<SeenEvent>, exhausted: bool, limit: usize, until: i64) -> Self {
         let limited = found.len() > limit || !exhausted;

@@ -25,7 +25,11 @@ impl Engine {
     pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Option<JoinedRoom>> {
         let filter = &asked.query.filter.room;
         let base = asked.base(changes);
-        let window = self.v3_window(asked, changes, asked.now, Some(changes.record.position)).await?;
+        let window = if changes.parts.timeline {
+            self.v3_window(asked, changes, asked.now, Some(changes.record.position)).await?
+        } else {
+            Window::empty(asked.now)
+        };
         let delta = self.v3_changed_state(changes, base, asked.now).await?;
         let summary = self.v3_summary(asked, changes, base, &delta).await?;
         let members = lazy_loads(&filter.state).then(|| members(asked, &window, base, &summary));
@@ -79,7 +83,7 @@ impl Engine {
     /// What of the state changed since what the client knows, if it knows anything.
     async fn v3_changed_state(&self, changes: &RoomChanges, base: Base, now: Position) -> Result<Vec<StateEntry>> {
         match base {
-            Base::Known(since) if since < now => {
+            Base::Known(since) if since < now && changes.parts.timeline => {
                 Ok(self.storage().state_changes(&changes.record.room_id, since, now).await?)
             }
             _ => Ok(Vec::new()),
@@ -112,7 +116,7 @@ impl Engine {
         }
         if allows_room_type(filter, "m.receipt") {
             let since = if let Base::Known(since) = changes.base { since } else { 0 };
-            if since < asked.now {
+            if since < asked.now && changes.parts.receipts {
                 let receipts = self.storage().receipts_since(room_id, since, asked.now).await?;
                 shown.events = ephemeral::receipts(receipts, &asked.requester.user_id)?;
             }

@@ -221,6 +221,41 @@ async fn invitations_come_and_go() {
 }
 
 #[tokio::test]
+async fn who_left_and_was_invited_again_is_told_of_both() {
+    let (stage, alice, bob, room_id) = shared_room().await;
+    let since = token(&stage.sync(&bob, None).await);
+    let before = stage.send(&alice, &room_id, "before").await;
+    stage.leave(&bob, &room_id).await;
+    stage.send(&alice, &room_id, "after").await;
+    stage.engine.invite(&alice, &room_id, &bob.user_id, None).await.unwrap();
+    let answer = stage.sync(&bob, Some(&since)).await;
+    assert_eq!(sections(&answer), ["invite", "leave"]);
+    let events = &at(&answer, "leave", &room_id)["timeline"]["events"];
+    assert_eq!(events[0]["event_id"], json!(before));
+    assert_eq!(events.as_array().unwrap().len(), 2);
+    // Whoever starts anew is told of the invitation.
+    let anew = stage.sync_with(&bob, None, &json!({"room": {"include_leave": true}})).await;
+    assert_eq!(sections(&anew), ["invite"]);
+    let answer = stage.sync(&bob, Some(&token(&answer))).await;
+    assert_eq!(sections(&answer), [""; 0]);
+}
+
+#[tokio::test]
+async fn much_at_once_is_told_as_little_is() {
+    let (stage, alice, bob, room_id) = shared_room().await;
+    let quiet = stage.room(&alice, "shared").await;
+    stage.join(&bob, &quiet).await;
+    let since = token(&stage.sync(&bob, None).await);
+    for number in 0..400 {
+        stage.send(&alice, &room_id, &number.to_string()).await;
+    }
+    let last = stage.send(&alice, &quiet, "last").await;
+    let answer = stage.sync(&bob, Some(&since)).await;
+    assert_eq!(ids(&at(&answer, "join", &quiet)["timeline"]["events"]), [last.as_str()]);
+    assert_eq!(at(&answer, "join", &room_id)["timeline"]["limited"], json!(true));
+}
+
+#[tokio::test]
 async fn the_ignored_are_not_heard() {
     let (stage, alice, bob, room_id) = shared_room().await;
     let list = raw(&json!({"ignored_users": {alice.user_id.as_str(): {}, "junk": 1, bob.user_id.as_str(): {}}}));
