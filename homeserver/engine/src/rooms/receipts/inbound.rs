@@ -18,6 +18,9 @@ const RECEIPTS_MAX: usize = 1_000;
 /// How many of the events that one receipt names are looked at; there is one in practice.
 const EVENTS_PER_RECEIPT_MAX: usize = 10;
 
+/// The longest event id, in bytes.
+const ID_BYTES_MAX: usize = 255;
+
 /// One level of the content: by room, by type, by user. Each is read by itself, so that junk spoils only itself.
 type Level = BTreeMap<String, Box<RawValue>>;
 
@@ -95,7 +98,7 @@ fn read((user_id, receipt): (String, Box<RawValue>)) -> Option<(OwnedUserId, Rec
 }
 
 fn is_thread_id(text: &str) -> bool {
-    text == MAIN_THREAD || <&EventId>::try_from(text).is_ok()
+    text == MAIN_THREAD || text.len() <= ID_BYTES_MAX && <&EventId>::try_from(text).is_ok()
 }
 
 #[cfg(test)]
