@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rules::{
     Change, Pdu, RoomSnapshot,
     change::{NewEvent, Placement, Standing},
-    room::authorise::check_auth_events,
+    room::{
+        authorise::check_auth_events,
+        redact::{self, takes_effect},
+    },
 };
 use ruma::{
     OwnedEventId, OwnedServerName,
@@ -73,12 +76,31 @@ impl Engine {
             }
             changes.extend(self.history_changes(room, pdu).await?);
         }
+        // After all events, for a redaction comes before what it redacts.
+        for pdu in &pdus {
+            changes.extend(self.history_redaction(room, pdu, &pdus).await?);
+        }
         if changes.is_empty() {
             return Ok(false);
         }
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map_err(commit_error)?;
         Ok(true)
+    }
+
+    /// What a redaction does to an event that is known, or in the same piece of history, or still to come.
+    async fn history_redaction(
+        &self,
+        room: &RoomSnapshot,
+        redaction: &Pdu,
+        history: &[Arc<Pdu>],
+    ) -> Result<Option<Change>> {
+        let target_id = redaction.redaction_target(room.rules.redaction.content_field_redacts);
+        let Some(target) = history.iter().find(|pdu| Some(&pdu.event_id) == target_id.as_ref()) else {
+            return self.redaction_change(room, redaction).await;
+        };
+        let levels = self.power_levels(room).await?;
+        Ok(takes_effect(redaction, target, &levels).then(|| redact::change(redaction, target, &room.rules)).flatten())
     }
 
     async fn history_changes(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<Vec<Change>> {

@@ -4,8 +4,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use rules::{Pdu, RoomSnapshot, change::Standing, room::StateMap};
+use outbound::CallError;
+use rules::{Pdu, RoomSnapshot, change::Standing, event::read_pdu, room::StateMap};
 use ruma::{EventId, OwnedEventId, ServerName};
+use serde_json::value::RawValue;
 use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::verify::Dropped;
@@ -15,6 +17,8 @@ use crate::{Engine, Result};
 const MAX_MISSING_EVENTS: usize = 50;
 /// How many single events of a claimed state we fetch before we ask for the whole state at once.
 const MAX_SINGLE_FETCHES: usize = 20;
+/// How long ago an event was made that counts as recent: servers that are to come back have come back after a week.
+const RECENT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
@@ -132,6 +136,7 @@ impl Engine {
             let raws = self.fetch_events(origin, room, event_id, &lacking).await?;
             let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
             self.store_outliers(&room.rules.authorization, pdus).await?;
+            self.refuse_recent_gaps(room, &lacking, &raws).await?;
         }
         let events = self.storage().events(&ids.pdu_ids).await?;
         let accepted = events
@@ -140,13 +145,32 @@ impl Engine {
         Ok(accepted.filter_map(|event| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()))).collect())
     }
 
+    /// Fails when a recent event of a claimed state could not be verified: its server is most likely just not to be
+    /// reached for its keys, and without the event its users would be strangers to us for good. An old one may be of a
+    /// server that is gone, and must not keep us from the room for ever.
+    async fn refuse_recent_gaps(
+        &self,
+        room: &RoomSnapshot,
+        lacking: &[OwnedEventId],
+        raws: &[Box<RawValue>],
+    ) -> Result<(), Dropped> {
+        let stored = self.storage().event_ids_known(lacking).await?;
+        let recent_ms = self.world().clock.now_ms().saturating_sub(RECENT_MS);
+        let is_gap = |pdu: &Pdu| lacking.contains(&pdu.event_id) && !stored.contains(&pdu.event_id);
+        let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &room.rules).ok());
+        if read.any(|(pdu, _)| is_gap(&pdu) && u64::from(pdu.origin_server_ts.0) > recent_ms) {
+            return Err(Dropped::MissingAncestors);
+        }
+        Ok(())
+    }
+
     async fn fetch_events(
         &self,
         origin: &ServerName,
         room: &RoomSnapshot,
         event_id: &EventId,
         lacking: &[OwnedEventId],
-    ) -> Result<Vec<Box<serde_json::value::RawValue>>, Dropped> {
+    ) -> Result<Vec<Box<RawValue>>, Dropped> {
         if lacking.len() > MAX_SINGLE_FETCHES {
             let answer = self.federation().state(origin, &room.room_id, event_id).await;
             let answer = answer.map_err(|_| Dropped::MissingAncestors)?;
@@ -154,7 +178,13 @@ impl Engine {
         }
         let mut raws = Vec::with_capacity(lacking.len());
         for event_id in lacking {
-            raws.extend(self.federation().event(origin, event_id).await.ok());
+            match self.federation().event(origin, event_id).await {
+                Ok(raw) => raws.push(raw),
+                // What it does not have, it cannot mean. But half a state for want of an answer would take away from
+                // the room what the other half holds.
+                Err(CallError::Refused { .. }) => {}
+                Err(_) => return Err(Dropped::MissingAncestors),
+            }
         }
         Ok(raws)
     }
