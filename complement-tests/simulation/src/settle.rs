@@ -42,7 +42,8 @@ impl Universe {
         Ok(())
     }
 
-    /// One more message by a user of a server, if one is in the room and may speak.
+    /// One more message by each user of a server who is in the room and may speak. By each, because others may hold some
+    /// of them to be out: then they do not build upon what these say, and learn nothing by it.
     async fn farewell(&mut self, room: usize, server: usize) -> Result<(), Failure> {
         let room_id = self.rooms[room].clone();
         let members = self.servers[server].storage().members_with(&room_id, &[MembershipState::Join]).await?;
@@ -55,7 +56,7 @@ impl Universe {
             match self.engine_of(user).send(self.requester(user), command).await {
                 Ok(event_id) => {
                     self.trace.note(format!("{} says farewell: {event_id}", self.user_id(user)));
-                    return self.flush_until_quiet().await;
+                    self.flush_until_quiet().await?;
                 }
                 Err(EngineError::Forbidden(_)) => {}
                 Err(error) if is_refusal(&error) => {}

@@ -11,6 +11,7 @@ use crate::{Failure, universe::Universe};
 impl Universe {
     /// Makes the first room, in fair weather.
     pub(crate) async fn found(&mut self) -> Result<(), Failure> {
+        self.introduce().await?;
         let founder = self.dice.below(self.users.len());
         let mut command = self.new_room();
         command.preset = Some(self.dice.weighted(&[(Preset::PublicChat, 3), (Preset::TrustedPrivateChat, 1)]));
@@ -25,6 +26,18 @@ impl Universe {
             }
         }
         self.share_power(founder).await
+    }
+
+    /// Makes all servers known to each other, with their keys. A server that lets another into a room whose users' events
+    /// the other cannot verify at that moment, for want of a key, leaves it with part of the state for good; that is as
+    /// far as the protocol goes, and would hide what else goes wrong.
+    async fn introduce(&self) -> Result<(), Failure> {
+        for server in &self.servers {
+            for user in self.users.iter().filter(|user| user.requester.user_id.server_name() != server.name()) {
+                server.engine.profile(&user.requester.user_id).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn found_with(&mut self, founder: usize, command: CreateRoomCommand) -> Result<(), Failure> {

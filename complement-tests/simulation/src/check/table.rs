@@ -33,27 +33,29 @@ pub(super) async fn lines(universe: &Universe, room: usize, facts: &[RoomFacts])
     Ok(std::iter::once(head).chain(rows).chain(stays(universe, room, facts)).collect())
 }
 
-/// What each server thinks of its own users' memberships, by order; and what their clients were told.
+/// What each server thinks of the users' memberships, by its own order; and what the clients of its users were told.
 fn stays(universe: &Universe, room: usize, facts: &[RoomFacts]) -> Vec<String> {
     let mut lines = Vec::new();
-    for user in &universe.users {
-        let Some(facts) = facts.iter().find(|facts| facts.server == user.server) else { continue };
-        let user_id = &user.requester.user_id;
-        let span = |span: &StateSpan| {
-            let membership = span.membership.as_ref().map(ToString::to_string).unwrap_or_default();
-            let since = if span.since < -1_000_000 { "ever".to_owned() } else { span.since.to_string() };
-            format!("{since} {membership} {}", span.event_id.as_ref().map(short).unwrap_or_default())
-        };
-        let spans: Vec<String> = facts.memberships[user_id].iter().map(span).collect();
-        lines.push(format!("room {}: {user_id} {}", room + 1, spans.join(", ")));
-        let seen = user.client.rooms.get(&universe.rooms[room]);
-        for stay in seen.into_iter().flat_map(|seen| &seen.stays) {
-            let orders: Vec<String> =
-                stay.events.iter().map(|id| facts.orders.get(id).map_or("?".to_owned(), ToString::to_string)).collect();
-            lines.push(format!("    told until {} (over: {}): {}", stay.until, stay.over, orders.join(" ")));
+    for facts in facts {
+        for user in &universe.users {
+            let (name, user_id) = (universe.servers[facts.server].name(), &user.requester.user_id);
+            let spans: Vec<String> = facts.memberships[user_id].iter().map(span).collect();
+            lines.push(format!("room {}: {name} has {user_id} as {}", room + 1, spans.join(", ")));
+            let own = user.client.rooms.get(&universe.rooms[room]).filter(|_| user.server == facts.server);
+            for stay in own.into_iter().flat_map(|seen| &seen.stays) {
+                let order = |id| facts.orders.get(id).map_or("?".to_owned(), ToString::to_string);
+                let orders: Vec<String> = stay.events.iter().map(order).collect();
+                lines.push(format!("    told until {} (over: {}): {}", stay.until, stay.over, orders.join(" ")));
+            }
         }
     }
     lines
+}
+
+fn span(span: &StateSpan) -> String {
+    let since = if span.since < -1_000_000 { "ever".to_owned() } else { span.since.to_string() };
+    let membership = span.membership.as_ref().map_or("nothing", |membership| membership.as_str());
+    format!("{membership} since {since} {}", span.event_id.as_ref().map(short).unwrap_or_default())
 }
 
 fn known_ids(facts: &[RoomFacts]) -> BTreeSet<OwnedEventId> {

@@ -1,9 +1,10 @@
 //! What users were told, sync by sync, against what they should have been told: each event that they may see once and
 //! in the server's order, and no other.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
+use storage::StoredEvent;
 
 use super::{Findings, Paged, RoomFacts, visibility::Verdict};
 use crate::{Failure, client::SeenRoom, universe::Universe};
@@ -109,7 +110,9 @@ impl Subject<'_> {
                 self.add(findings, &text);
             }
             last = Some((order, event_id));
-            let event = self.facts.timeline.iter().find(|event| event.pdu.event_id == *event_id);
+            // What decides about history is learned with history, and was perhaps not known when this was told.
+            let is_live = |event: &&Arc<StoredEvent>| event.pdu.event_id == *event_id && order > 0;
+            let event = self.facts.timeline.iter().find(is_live);
             if event.is_some_and(|event| self.facts.verdict(self.user_id, event, horizon) == Verdict::Hidden) {
                 self.add(findings, &format!("{how} told {event_id} ({order}), which they may not see"));
             }
