@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use rules::change::Position;
 use ruma::{
-    OwnedRoomId, OwnedUserId, UserId,
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
-use storage::{AccountDataRecord, MembershipRecord};
+use storage::{AccountDataRecord, Direction, MembershipRecord, TimelineRange};
 
 use super::{recent::Parts, state::Base, stays::Stays, token::SyncToken};
 use crate::{Engine, Result};
@@ -192,10 +192,19 @@ impl Engine {
         let history = self.storage().state_history(&record.room_id, &member, record.user_id.as_str()).await?;
         let stays = Stays::new(&history, since, now);
         let (base, told) = match since {
-            Some(since) if stays.was_in => (Base::Known(since), Some(since)),
+            Some(since) if stays.was_in && self.was_known(&record.room_id, since).await? => {
+                (Base::Known(since), Some(since))
+            }
             _ => (Base::Nothing, stays.left_before),
         };
         Ok(RoomChanges { left_at: stays.left_since, ..RoomChanges::new(record, base, told) })
+    }
+
+    /// Whether this server was in a room at a position. Other servers may have taken a user of ours for joined before: when
+    /// their answer to the join was lost.
+    async fn was_known(&self, room_id: &RoomId, position: Position) -> Result<bool> {
+        let live = TimelineRange { after: Some(0), until: Some(position), direction: Direction::Forward, limit: 1 };
+        Ok(!self.storage().timeline(room_id, live).await?.is_empty())
     }
 
     /// Hands out the account data of rooms, and returns that of none.

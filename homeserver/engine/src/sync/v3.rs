@@ -37,8 +37,8 @@ struct Asked<'a> {
     query: &'a SyncQuery,
     /// Up to where the answer goes.
     now: Position,
-    /// Whether the client was told something before.
-    is_incremental: bool,
+    /// Up to where the client was told everything, if it was told anything.
+    since: Option<Position>,
     /// Whose events the user does not want to see.
     ignored: HashSet<OwnedUserId>,
 }
@@ -73,7 +73,7 @@ impl Engine {
             requester,
             query,
             now: changes.now.position,
-            is_incremental: since.is_some(),
+            since: since.map(|since| since.position),
             ignored: changes.ignored,
         };
         let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
@@ -99,7 +99,7 @@ impl Engine {
             MembershipState::Knock => room.knocked = Some(self.v3_knocked(&changes.record).await?),
             _ => room.left = Some(self.v3_left(asked, &changes).await?),
         }
-        if room.left.is_none() && changes.left_at.is_some() && asked.is_incremental {
+        if room.left.is_none() && changes.left_at.is_some() && asked.since.is_some() {
             room.left = Some(self.v3_left(asked, &changes).await?);
         }
         Ok((changes.record.room_id, room))

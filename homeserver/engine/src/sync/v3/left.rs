@@ -57,11 +57,13 @@ impl Engine {
     async fn v3_never_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<LeftRoom> {
         let record = &changes.record;
         let event = self.stored_event(&record.event_id).await?;
-        // When no server could be told that an invitation was turned down, the record has only the invitation.
         let event = event.filter(|event| {
+            // When no server could be told that an invitation was turned down, the record has only the invitation.
             let membership = event.pdu.membership();
-            membership.is_some_and(|(user_id, now)| user_id == record.user_id && now == record.membership)
-                && asked.wants(&record.room_id, &event.pdu)
+            let is_it = membership.is_some_and(|(user_id, now)| user_id == record.user_id && now == record.membership);
+            // An invitation that lost against an earlier leave when branches of the room were resolved.
+            let is_told = event.order.is_some_and(|order| asked.since.is_some_and(|since| order <= since));
+            is_it && !is_told && asked.wants(&record.room_id, &event.pdu)
         });
         let limit = timeline_limit(&asked.query.filter.room.timeline);
         let events = event.map(|event| SeenEvent { event, membership: record.membership.clone() });
