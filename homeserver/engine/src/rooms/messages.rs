@@ -83,8 +83,9 @@ impl Engine {
                 break;
             }
             backfills += 1;
-            // What was learned of the past decides too about what may be seen of it.
+            // What was learned of the past decides too about what may be seen of it, and of what came after.
             view = self.view(&query.room_id, &requester.user_id).await?;
+            page.events.retain(|seen| view.see(seen.event.clone()).is_some());
             exhausted = self.fill(&mut page, &view).await?;
         }
         let is_end = exhausted
