@@ -101,7 +101,8 @@ const CHECKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What we keep of our own users' memberships is what the state of rooms that we are in says. `$1` is our server.
+/// What we keep of our own users' memberships is what the state of rooms that we are in says. `$1` is our server. Only
+/// an invitation that was turned down when no server in the room could be told is still one for the room.
 const MEMBERSHIPS: (&str, &str) = (
     "a local user's membership is that of the room state",
     "SELECT u.name || ' in ' || r.name FROM room_state s
@@ -111,7 +112,8 @@ const MEMBERSHIPS: (&str, &str) = (
         AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
         AND EXISTS (SELECT 1 FROM room_servers p WHERE p.room_nid = s.room_nid AND p.until IS NULL
             AND p.server_nid = (SELECT name_nid FROM names WHERE name = $1))
-        AND (m.membership IS NULL OR m.membership <> s.membership OR m.event_id <> s.event_id)",
+        AND (m.membership IS NULL OR m.membership <> s.membership OR m.event_id <> s.event_id)
+        AND NOT (s.membership = 'invite' AND COALESCE(m.membership, '') = 'leave')",
 );
 
 impl Storage {
