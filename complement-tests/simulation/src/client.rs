@@ -42,6 +42,8 @@ pub(crate) struct SeenRoom {
 pub(crate) struct Stay {
     /// Whether the room is no longer among those that the user is in.
     pub(crate) over: bool,
+    /// Whether it was over when the client first heard of it.
+    pub(crate) over_at_once: bool,
     /// The events of the timeline, oldest first: those from before the user came in as far as the server shows them,
     /// then those that came while the user was in.
     pub(crate) events: Vec<OwnedEventId>,
@@ -140,7 +142,7 @@ impl Client {
         let is_new = seen.stays.last().is_none_or(|stay| stay.over);
         // Else in and out between two syncs, or an invitation that came to nothing.
         if is_new {
-            seen.stays.push(Stay::default());
+            seen.stays.push(Stay { over_at_once: true, ..Stay::default() });
         }
         let events = pager.whole(&room_id, &room.timeline, seen, is_new).await?;
         if let Some(stay) = seen.stays.last_mut() {
@@ -153,7 +155,19 @@ impl Client {
     }
 }
 
+impl Stay {
+    /// Whether it was none: all that was told is that an invitation came to nothing, or that the user was banned.
+    fn is_notice(&self) -> bool {
+        self.over_at_once && self.events.len() <= 1
+    }
+}
+
 impl SeenRoom {
+    /// All events that were told as part of the room's timeline, in the order of telling.
+    pub(crate) fn told(&self) -> impl Iterator<Item = &OwnedEventId> {
+        self.stays.iter().filter(|stay| !stay.is_notice()).flat_map(|stay| &stay.events)
+    }
+
     fn take_state(&mut self, state: &State) -> Result<(), Failure> {
         let (Some(known), State::After(after)) = (&mut self.state, state) else { return Ok(()) };
         for event in &after.events {
@@ -192,7 +206,7 @@ impl Pager<'_> {
             events = page_back(self.engine, self.requester, room_id, Some(from), to, self.limit).await?;
             events.reverse();
             if is_new {
-                events.retain(|event_id| seen.stays.iter().all(|stay| !stay.events.contains(event_id)));
+                events.retain(|event_id| seen.told().all(|told| told != event_id));
             }
         }
         events.extend(ids(&timeline.events)?);

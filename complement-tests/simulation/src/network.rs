@@ -14,7 +14,8 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use outbound::{CallLimits, Transport, TransportError};
-use ruma::{OwnedServerName, ServerName};
+use ruma::{EventId, OwnedServerName, ServerName};
+use serde::Deserialize;
 use tower::ServiceExt as _;
 
 use crate::{clock::HandClock, dice::Dice, trace::Trace};
@@ -55,6 +56,19 @@ struct Wires {
     cut: BTreeSet<(OwnedServerName, OwnedServerName)>,
     weather: Weather,
     asked: BTreeMap<String, u64>,
+    /// What servers said that they did not take of a transaction: which server, and which event.
+    refused: BTreeSet<(OwnedServerName, String)>,
+}
+
+/// As much of the answer to a transaction as tells what was not taken.
+#[derive(Deserialize)]
+struct TransactionAnswer {
+    pdus: BTreeMap<String, PduAnswer>,
+}
+
+#[derive(Deserialize)]
+struct PduAnswer {
+    error: Option<String>,
 }
 
 /// What happens to one request.
@@ -126,12 +140,24 @@ impl Network {
             call(door.clone(), request.clone()).await;
         }
         let answer = call(door, request).await;
+        self.note_refusals(destination, &answer);
         if fate.answer_lost {
             self.tell(origin, destination, &text, "is done, the answer is lost");
             return Err(TransportError::Unreachable("the answer is lost".to_owned()));
         }
         self.tell(origin, destination, &text, answer.status().as_str());
         Ok(answer)
+    }
+
+    /// Whether a server has said that it did not take an event.
+    pub(crate) fn has_refused(&self, server: &ServerName, event_id: &EventId) -> bool {
+        self.wires().refused.contains(&(server.to_owned(), event_id.to_string()))
+    }
+
+    fn note_refusals(&self, destination: &ServerName, answer: &Response<Bytes>) {
+        let Ok(TransactionAnswer { pdus }) = serde_json::from_slice(answer.body()) else { return };
+        let refused = pdus.into_iter().filter(|(_, answer)| answer.error.is_some());
+        self.wires().refused.extend(refused.map(|(event_id, _)| (destination.to_owned(), event_id)));
     }
 
     fn tell(&self, origin: &ServerName, destination: &ServerName, text: &str, outcome: &str) {

@@ -51,8 +51,8 @@ fn same_state(universe: &Universe, room: usize, one: &RoomFacts, other: &RoomFac
     }
 }
 
-/// Whatever a server made while both are in the room, the other has: it may think otherwise about whether it may be
-/// shown, as soft failure depends on when an event arrives. What a third server made before it had heard that the other
+/// Whatever a server made while both are in the room, the other has, unless it has said that it does not take it: it may
+/// think otherwise about whether it may be shown, as soft failure depends on when an event arrives. What a third server made before it had heard that the other
 /// came in, the other may never get, or know as part of the state only: nobody sends it, and the request for what lies
 /// in between can fail.
 async fn same_events(
@@ -68,8 +68,11 @@ async fn same_events(
         let stored = storage.event(&event.pdu.event_id).await?;
         let standing = stored.as_ref().map(|stored| &stored.standing);
         let has = matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_)));
+        let refused = universe.network.has_refused(universe.servers[other.server].name(), &event.pdu.event_id);
         if !has && event.pdu.sender.server_name() != universe.servers[one.server].name() {
             universe.trace.count("events of third servers that did not arrive");
+        } else if !has && refused {
+            universe.trace.count("events that the other server did not take");
         } else if !has {
             findings.add(format!(
                 "room {}: {} {} of {} is accepted on {}, but on {} it is {standing:?}",
@@ -106,7 +109,11 @@ async fn same_redactions(
     for event in one.timeline.iter().filter(|event| event.redacted_by.is_some()) {
         let Some(redaction) = event.redacted_by.as_ref() else { continue };
         let Some(redaction) = storage.event(redaction).await? else { continue };
+        // A server that may not see a redaction is given one that redacts nothing.
+        let target = redaction.pdu.redacts.as_ref().map(ToString::to_string);
+        let target = target.or_else(|| redaction.pdu.content_str("redacts"));
         let own = redaction.pdu.sender == event.pdu.sender
+            && target.as_deref() == Some(event.pdu.event_id.as_str())
             && redaction.pdu.event_type == TimelineEventType::RoomRedaction
             && redaction.standing == Standing::Accepted;
         let Some(copy) = storage.event(&event.pdu.event_id).await?.filter(|_| own) else { continue };

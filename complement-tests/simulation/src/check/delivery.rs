@@ -6,7 +6,9 @@ use ruma::events::{receipt::ReceiptType, room::member::MembershipState};
 use super::{Findings, RoomFacts, agreement::together_since};
 use crate::{Failure, universe::Universe};
 
-/// What a user was told to be sent is in the room once, and on every server that has been in the room since before.
+/// What a user was told to be sent is in the room once, and on every server that has been in the room since before,
+/// unless that has said that it does not take it: when it cannot get what the event builds upon, it drops it, and asks
+/// for it again only when an event that it shows builds upon it.
 pub(super) async fn check_promises(
     universe: &Universe,
     room: usize,
@@ -32,7 +34,12 @@ pub(super) async fn check_promises(
             universe.trace.count("acknowledged events that had to arrive");
             let stored = universe.servers[other.server].storage().event(event_id).await?;
             let standing = stored.as_ref().map(|stored| &stored.standing);
-            if !matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
+            if matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
+                continue;
+            }
+            if universe.network.has_refused(universe.servers[other.server].name(), event_id) {
+                universe.trace.count("acknowledged events that the other server did not take");
+            } else {
                 findings.add(format!(
                     "room {}: {event_id}, acknowledged by {}, is {standing:?} on {}, which was in the room",
                     room + 1,

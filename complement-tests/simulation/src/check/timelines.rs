@@ -32,8 +32,7 @@ pub(super) fn check(
             universe.trace.count("stays of users in rooms");
             subject.check_told("sync", &stay.events, stay.until, findings);
         }
-        let told: Vec<OwnedEventId> = seen.stays.iter().flat_map(|stay| stay.events.clone()).collect();
-        let live: Vec<OwnedEventId> = told.into_iter().filter(|event_id| subject.is_live(event_id)).collect();
+        let live: Vec<OwnedEventId> = seen.told().filter(|event_id| subject.is_live(event_id)).cloned().collect();
         subject.check_told("all of sync", &live, i64::MAX, findings);
         if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
             let live = live.into_iter().chain(subject.untold(seen)).collect::<Vec<_>>();

@@ -51,7 +51,10 @@ impl RoomFacts {
         }
         let about_themselves = event.pdu.membership().is_some_and(|(target, _)| target == *user_id);
         let decides_itself = about_themselves || event.pdu.is_state(&TimelineEventType::RoomHistoryVisibility);
+        // Branches were resolved, and the user was out by somebody else's event.
+        let ends_stay = memberships.iter().any(|span| span.until == Some(order)) && !about_themselves;
         match (yes, no) {
+            (true, _) if ends_stay => Verdict::Unclear,
             (true, false) => Verdict::Visible,
             // Nobody is kept from hearing that they were invited, removed or banned.
             (false, _) if about_themselves => Verdict::Unclear,
