@@ -89,6 +89,7 @@ impl Engine {
         let mut served = Vec::with_capacity(events.len());
         for seen in events {
             let mut unsigned = self.unsigned(&seen.event).await?;
+            self.add_replaced(&seen.event, &mut unsigned).await?;
             unsigned.membership = Some(seen.membership.to_string());
             unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
             served.push(Self::render(&seen.event.pdu, unsigned, with_room_id)?);
@@ -96,7 +97,7 @@ impl Engine {
         Ok(served)
     }
 
-    /// State events, without what depends on who asks.
+    /// State events, without what depends on who asks, nor what they replaced: that would cost a query for each member.
     pub(crate) async fn client_state(
         &self,
         events: &[Arc<StoredEvent>],
@@ -119,6 +120,11 @@ impl Engine {
             let because = Self::render(&redaction.pdu, Unsigned::default(), true)?;
             unsigned.redacted_because = Some(because.0);
         }
+        Ok(unsigned)
+    }
+
+    /// What a state event replaced.
+    async fn add_replaced(&self, event: &StoredEvent, unsigned: &mut Unsigned) -> Result<()> {
         if let (Some((event_type, state_key)), Some(order)) = (event.pdu.state_key_pair(), event.order) {
             let before = self.storage().state_entry_at(&event.pdu.room_id, &event_type, &state_key, order - 1).await?;
             if let Some(replaced) = before.and_then(|entry| entry.event_id)
@@ -129,7 +135,7 @@ impl Engine {
                 unsigned.replaces_state = Some(replaced.pdu.event_id.to_string());
             }
         }
-        Ok(unsigned)
+        Ok(())
     }
 
     fn transaction_id(&self, requester: &Requester, pdu: &Pdu) -> Option<String> {
