@@ -7,6 +7,10 @@
 //!
 //! What the simulator does it does one after the other, on one thread, with a clock of its own.
 
+#![expect(clippy::missing_panics_doc, reason = "a simulation that cannot go on has failed")]
+#![expect(clippy::large_futures, reason = "each universe has one")]
+#![expect(clippy::format_push_string, clippy::format_collect, reason = "texts for people, made once")]
+
 mod actions;
 mod check;
 mod client;

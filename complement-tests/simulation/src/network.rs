@@ -22,6 +22,7 @@ use crate::{clock::HandClock, dice::Dice, trace::Trace};
 
 /// How unreliable the network is.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "the unit stands last")]
 pub(crate) struct Weather {
     /// How many requests of a hundred are lost on their way.
     pub(crate) lost_requests_percent: u32,

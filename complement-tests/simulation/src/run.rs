@@ -14,9 +14,9 @@ use crate::{Failure, check::check, trace::Trace, universe::Universe};
 
 /// How long one step may take by the clock on the wall. Nothing in a universe waits for anything outside of it, so what
 /// takes as long as this waits for itself.
-const STEP_MAX: Duration = Duration::from_secs(60);
+const STEP_MAX: Duration = Duration::from_mins(1);
 /// The same for the end, in which much happens.
-const SETTLE_MAX: Duration = Duration::from_secs(300);
+const SETTLE_MAX: Duration = Duration::from_mins(5);
 
 /// How universes are run.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
 use storage::StoredEvent;
 
 use super::{Findings, Paged, RoomFacts, visibility::Verdict};
-use crate::{Failure, client::SeenRoom, universe::Universe};
+use crate::{client::SeenRoom, universe::Universe};
 
 /// Whom and what a finding is about.
 struct Subject<'a> {
@@ -16,12 +16,7 @@ struct Subject<'a> {
     facts: &'a RoomFacts,
 }
 
-pub(super) fn check(
-    universe: &Universe,
-    room: usize,
-    facts: &[RoomFacts],
-    findings: &mut Findings,
-) -> Result<(), Failure> {
+pub(super) fn check(universe: &Universe, room: usize, facts: &[RoomFacts], findings: &mut Findings) {
     for user in &universe.users {
         let Some(facts) = facts.iter().find(|facts| facts.server == user.server) else { continue };
         let subject = Subject { room, user_id: &user.requester.user_id, facts };
@@ -40,7 +35,6 @@ pub(super) fn check(
         }
         subject.check_state(seen, findings);
     }
-    Ok(())
 }
 
 pub(super) fn check_paged(universe: &Universe, rooms: &[Vec<RoomFacts>], paged: &[Paged], findings: &mut Findings) {

@@ -23,9 +23,8 @@ impl Stays {
     /// What happens after `now` does not count.
     pub(crate) fn new(history: &[StateSpan], since: Option<Position>, now: Position) -> Self {
         // That the user was in the room before this server was, others may believe whose answer to a join was lost.
-        let is_stay = |span: &&StateSpan| {
-            span.membership == Some(MembershipState::Join) && span.since > 0 && span.since <= now
-        };
+        let is_stay =
+            |span: &&StateSpan| span.membership == Some(MembershipState::Join) && span.since > 0 && span.since <= now;
         let ends = || history.iter().filter(is_stay).filter_map(|span| span.until);
         let is_told = |end: &i64| since.is_some_and(|since| *end <= since);
         Self {
