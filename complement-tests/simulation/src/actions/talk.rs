@@ -11,8 +11,8 @@ use crate::{
 
 /// How many of the latest messages users still refer to.
 const RECENT: usize = 15;
-/// Longer than any simulation takes by the clock on the wall, which the engine looks at for typing.
-const TYPING_MS: u64 = 600_000;
+/// The longest that the engine believes that somebody types.
+const TYPING_MS: u64 = 30_000;
 
 impl Universe {
     pub(super) async fn talk(&mut self, kind: Kind) -> Result<(), Failure> {
@@ -24,11 +24,7 @@ impl Universe {
         let what = format!("room {}", room + 1);
         let outcome = match kind {
             Kind::Send => self.send(room, user).await,
-            Kind::Typing => {
-                let timeout_ms = self.dice.percent(70).then_some(TYPING_MS);
-                let typing = self.engine_of(user).typing(self.requester(user), &self.rooms[room], timeout_ms).await;
-                typing.map(|()| format!("{}", timeout_ms.is_some()))
-            }
+            Kind::Typing => self.type_for_a_moment(room, user).await,
             _ => {
                 let Some(event_id) = self.recent(room) else { return Ok(()) };
                 self.refer(kind, room, user, &event_id).await
@@ -48,6 +44,19 @@ impl Universe {
         self.promise(user, room, &event_id);
         self.sent.push(Sent { user, room, transaction_id, event_id: event_id.clone() });
         Ok(event_id.to_string())
+    }
+
+    /// Starts to type, and stops before the engine would stop it: that it does by the clock on the wall, which no replay
+    /// repeats.
+    async fn type_for_a_moment(&mut self, room: usize, user: usize) -> Outcome {
+        let server = self.users[user].server;
+        self.engine_of(user).typing(self.requester(user), &self.rooms[room], Some(TYPING_MS)).await?;
+        let pending = self.servers[server].sender().pending().await?;
+        if let Some(destination) = self.dice.pick_any(&pending) {
+            self.servers[server].sender().flush(destination).await?;
+        }
+        self.engine_of(user).typing(self.requester(user), &self.rooms[room], None).await?;
+        Ok("for a moment".to_owned())
     }
 
     /// A client that did not hear the answer sends a message again.
