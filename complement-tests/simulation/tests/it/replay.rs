@@ -11,7 +11,6 @@ fn the_same_seed_gives_the_same_universe() {
         let (first, second) = (run(seed, OPTIONS), run(seed, OPTIONS));
         let differing = first.trace.iter().zip(&second.trace).find(|(one, other)| one != other);
         assert_eq!(first.digest, second.digest, "seed {seed} differs at {differing:?}");
-        assert_eq!(first.counts, second.counts);
     }
 }
 
