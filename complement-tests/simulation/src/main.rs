@@ -21,6 +21,9 @@ struct Arguments {
     /// How many run at the same time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Run each seed twice, and tell those of which the second run is not like the first.
+    #[arg(long)]
+    twice: bool,
     /// Run this seed only, and tell all that happens. With `RUST_LOG` set, what the servers log goes to standard error.
     #[arg(long)]
     seed: Option<u64>,
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let options = Options { steps: arguments.steps };
     let failed = match arguments.seed {
         Some(seed) => one(seed, options),
+        None if arguments.twice => differing(&arguments, options),
         None => many(&arguments, options),
     };
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -65,6 +69,20 @@ fn many(arguments: &Arguments, options: Options) -> u64 {
         println!("{count:>8} {what}");
     }
     failed
+}
+
+fn differing(arguments: &Arguments, options: Options) -> u64 {
+    let mut differing = 0;
+    let seeds = arguments.from..arguments.from + arguments.seeds;
+    run_all(seeds, options, arguments.threads, |first| {
+        let second = run(first.seed, options);
+        if let Some(difference) = first.difference(&second) {
+            println!("seed {} differs: {difference}", first.seed);
+            differing += 1;
+        }
+    });
+    println!("{} seeds, of which {differing} differed", arguments.seeds);
+    differing
 }
 
 fn tell(report: &Report) {

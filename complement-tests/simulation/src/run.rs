@@ -46,6 +46,21 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
 }
 
+impl Report {
+    /// What is not the same in another run, if anything.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let line = self.trace.iter().zip(&other.trace).find(|(one, other)| one != other);
+        if let Some((one, other)) = line {
+            return Some(format!("{one:?} became {other:?}"));
+        }
+        let same = self.trace.len() == other.trace.len()
+            && self.digest == other.digest
+            && self.counts == other.counts
+            && self.findings == other.findings;
+        (!same).then(|| "the same lines led to other numbers".to_owned())
+    }
+}
+
 /// Runs the universe of a seed.
 pub fn run(seed: u64, options: Options) -> Report {
     let trace = Trace::default();
