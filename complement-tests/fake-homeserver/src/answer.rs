@@ -43,8 +43,10 @@ impl Call<'_> {
         match (method.as_str(), endpoint, self.arguments) {
             ("PUT", "send", [_]) => Some(self.transaction()),
             ("GET", "make_join", [_, user_id]) => self.template(user_id, "join"),
+            ("GET", "make_knock", [_, user_id]) => self.template(user_id, "knock"),
             ("GET", "make_leave", [_, user_id]) => self.template(user_id, "leave"),
             ("PUT", "send_join", _) => self.send_join(),
+            ("PUT", "send_knock", _) => self.send_knock(),
             ("PUT", "send_leave", _) => self.send_leave(),
             ("PUT", "invite", _) => self.invite(),
             ("GET", "backfill", _) => self.backfill(),
@@ -78,8 +80,8 @@ impl Call<'_> {
         let user_id = ruma::UserId::parse(user_id).ok()?;
         let mut content = json!({"membership": membership});
         let join_rules = room.state_event("m.room.join_rules", "");
-        let restricted =
-            join_rules.and_then(|pdu| pdu.content_str("join_rule")).is_some_and(|rule| rule == "restricted");
+        let rule = join_rules.and_then(|pdu| pdu.content_str("join_rule"));
+        let restricted = rule.is_some_and(|rule| rule.ends_with("restricted"));
         if restricted && membership == "join" {
             let own = room.joined_users().into_iter().find(|user_id| user_id.server_name() == self.fake.name())?;
             content["join_authorised_via_users_server"] = own.as_str().into();
@@ -120,6 +122,13 @@ impl Call<'_> {
             "members_omitted": false,
         });
         Some(if self.version == "v1" { json!([200, reply]) } else { reply })
+    }
+
+    fn send_knock(&self) -> Option<Value> {
+        let room = self.room()?;
+        let (knock, _) = read_pdu(&self.body.to_string(), &room.rules).ok()?;
+        room.accept(knock);
+        Some(json!({"knock_room_state": self.fake.invite_state(&room)}))
     }
 
     fn send_leave(&self) -> Option<Value> {

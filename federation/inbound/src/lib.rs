@@ -9,6 +9,7 @@ mod event_auth;
 mod invite;
 mod join;
 mod keys;
+mod knock;
 mod leave;
 mod missing_events;
 mod query;

@@ -8,8 +8,8 @@ use axum::{
 use http::Method;
 
 use crate::{
-    Door, backfill, error::DoorError, event, event_auth, invite, join, keys, leave, missing_events, query, send, state,
-    version, well_known,
+    Door, backfill, error::DoorError, event, event_auth, invite, join, keys, knock, leave, missing_events, query, send,
+    state, version, well_known,
 };
 
 /// Who may ask.
@@ -134,6 +134,18 @@ fn membership_rows(access: Access) -> Vec<Row> {
             access,
             "put_matrixfederationv2send_joinroomideventid",
             join::send_v2,
+        ),
+        get(
+            "/_matrix/federation/v1/make_knock/{room_id}/{user_id}",
+            access,
+            "get_matrixfederationv1make_knockroomiduserid",
+            knock::make,
+        ),
+        put(
+            "/_matrix/federation/v1/send_knock/{room_id}/{event_id}",
+            access,
+            "put_matrixfederationv1send_knockroomideventid",
+            knock::send,
         ),
         get(
             "/_matrix/federation/v1/make_leave/{room_id}/{user_id}",

@@ -47,6 +47,8 @@ impl CallLimits {
     pub const SEND_JOIN: Self = Self::new(512 * MIB, 300);
     /// An empty object.
     pub const SEND_LEAVE: Self = Self::new(64 * 1024, 20);
+    /// Some events of room state, at 64 KiB each.
+    pub const SEND_KNOCK: Self = Self::new(MIB, 30);
     /// Our own event back, with one signature more.
     pub const INVITE: Self = Self::new(128 * 1024, 30);
     /// At most some hundred events of at most 64 KiB, most of them far smaller.

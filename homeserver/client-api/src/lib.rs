@@ -19,6 +19,7 @@ mod error;
 mod interactive;
 mod join;
 mod joined_rooms;
+mod knock;
 mod login;
 mod logout;
 mod profile;

@@ -7,7 +7,7 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, alias, config, context, device, directory, discovery, filter, membership, message, profile, push,
+    account, alias, config, context, device, directory, discovery, filter, knock, membership, message, profile, push,
     read_marker, receipt, redact, room, session, state, sync, typing,
 };
 
@@ -189,7 +189,7 @@ fn directories(table: Table) -> Table {
 }
 
 fn memberships(table: Table) -> Table {
-    use crate::{create_room, join, joined_rooms, rooms};
+    use crate::{create_room, join, joined_rooms, knock as knocking, rooms};
     table
         .asked::<room::create_room::v3::Request, _>(
             at("post_matrixclientv3createroom").rated(Class::CreateRoom),
@@ -198,6 +198,10 @@ fn memberships(table: Table) -> Table {
         .asked::<membership::join_room_by_id_or_alias::v3::Request, _>(
             at("post_matrixclientv3joinroomidoralias").rated(Class::Membership),
             join::join,
+        )
+        .asked::<knock::knock_room::v3::Request, _>(
+            at("post_matrixclientv3knockroomidoralias").rated(Class::Membership),
+            knocking::knock,
         )
         .asked::<membership::join_room_by_id::v3::Request, _>(
             at("post_matrixclientv3roomsroomidjoin").rated(Class::Membership),

@@ -12,18 +12,20 @@ mod extremities;
 mod history;
 mod invite;
 mod join;
+mod knock;
 mod leave;
 mod missing;
 mod outliers;
 mod queries;
 mod receive;
+mod rescind;
 mod resolution;
 mod state;
 mod state_before;
 mod transaction;
 mod verify;
 
-pub(crate) use self::append::Provenance;
+pub(crate) use self::{append::Provenance, invite::stripped_with, rescind::servers_shown};
 pub use self::{
     join::{JoinTemplate, SendJoinReply},
     state::{StateIdsReply, StateReply},

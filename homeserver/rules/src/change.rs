@@ -69,6 +69,12 @@ pub enum Change {
         /// Whether it is in the room from now on.
         present: bool,
     },
+    /// The live event before this one in the list is to be sent to a server that is not in the room, too: it ends an
+    /// invitation or a knock of one of its users, of which it would not hear otherwise.
+    Recipient {
+        /// The server.
+        server: OwnedServerName,
+    },
     /// A local user's relation to a room changed. Gets a position.
     Membership {
         /// The local user.

@@ -259,7 +259,7 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
     let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
-    migrator(include_str!("../migrations/sqlite/0001_first.sql")).run(&write).await.map_err(OpenError::Migrate)?;
+    migrator(&SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?;
     check_sqlite(&write, expected).await?;
     if in_memory {
         return Ok(SqlitePools { read: write.clone(), write });
@@ -317,7 +317,7 @@ async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
         .connect_with(connect)
         .await
         .map_err(OpenError::Connect)?;
-    migrator(include_str!("../migrations/postgres/0001_first.sql")).run(&pool).await.map_err(OpenError::Migrate)?;
+    migrator(&POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?;
     if options.durability == Durability::Full {
         check_postgres(&pool).await?;
     }
@@ -334,12 +334,24 @@ async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// Number, name, and text.
+type MigrationText = (i64, &'static str, &'static str);
+
 /// The migrations have the same numbers for both databases.
-fn migrator(first: &'static str) -> Migrator {
-    let migration = |version, name, text: &'static str| {
+const SQLITE_MIGRATIONS: [MigrationText; 2] = [
+    (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
+    (3, "recipients", include_str!("../migrations/sqlite/0003_recipients.sql")),
+];
+const POSTGRES_MIGRATIONS: [MigrationText; 2] = [
+    (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
+    (3, "recipients", include_str!("../migrations/postgres/0003_recipients.sql")),
+];
+
+fn migrator(texts: &[MigrationText]) -> Migrator {
+    let migration = |&(version, name, text): &MigrationText| {
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(text), false)
     };
-    Migrator::with_migrations(vec![migration(1, "first", first)])
+    Migrator::with_migrations(texts.iter().map(migration).collect())
 }
 
 /// What is wrong with the URL; the password in it is nobody's business.

@@ -60,7 +60,7 @@ impl Storage {
     }
 
     /// What a server is to be sent from the log after `cursor`, in the order of positions: events and receipts of local
-    /// users in rooms that the server was in before that position. Stops before either maximum would be exceeded.
+    /// users in rooms that the server was in before that position, and events that it is told of though it was not. Stops before either maximum would be exceeded.
     /// Receipts that have moved on since are left out: they come again at their new position.
     pub async fn outbound_since(
         &self,
@@ -102,11 +102,14 @@ impl Storage {
         // 3 is the kind of receipts.
         const SQL: &str = "SELECT l.position, l.kind, r.name, l.event_id FROM log l
             JOIN names r ON r.name_nid = l.room_nid
-            WHERE l.outbound AND l.position > $2 AND l.position <= $3 AND EXISTS (
+            WHERE l.outbound AND l.position > $2 AND l.position <= $3 AND (EXISTS (
                 SELECT 1 FROM room_servers s WHERE s.room_nid = l.room_nid
                 AND s.server_nid = (SELECT name_nid FROM names WHERE name = $1)
                 AND s.since < l.position AND (s.until IS NULL OR s.until >= l.position)
-            ) AND (l.kind <> 3 OR EXISTS (
+            ) OR EXISTS (
+                SELECT 1 FROM log_recipients t WHERE t.position = l.position
+                AND t.server_nid = (SELECT name_nid FROM names WHERE name = $1)
+            )) AND (l.kind <> 3 OR EXISTS (
                 SELECT 1 FROM receipts p WHERE p.room_nid = l.room_nid AND p.position = l.position
             )) ORDER BY l.position LIMIT $4";
         let name = encode(server.as_str());
@@ -178,7 +181,10 @@ impl Storage {
                         SELECT d.cursor FROM names n JOIN destinations d ON d.server = n.name
                         WHERE n.name_nid = s.server_nid
                     ), 0)
-                )
+                ) UNION SELECT t.server_nid FROM log_recipients t WHERE t.position > COALESCE((
+                    SELECT d.cursor FROM names n JOIN destinations d ON d.server = n.name
+                    WHERE n.name_nid = t.server_nid
+                ), 0)
             )";
         let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).fetch_all(pool).await)?;
         names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()

@@ -95,6 +95,7 @@ const CHECKS: &[(&str, &str)] = &[
                 UNION SELECT state_key_nid FROM events UNION SELECT sender_nid FROM events
                 UNION SELECT room_nid FROM room_state UNION SELECT type_nid FROM room_state
                 UNION SELECT state_key_nid FROM room_state UNION SELECT server_nid FROM room_servers
+                UNION SELECT server_nid FROM log_recipients
                 UNION SELECT user_nid FROM memberships UNION SELECT user_nid FROM receipts
                 UNION SELECT user_nid FROM account_data
             ) used WHERE used.nid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names n WHERE n.name_nid = used.nid)",

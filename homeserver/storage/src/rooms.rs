@@ -77,7 +77,19 @@ impl Storage {
     }
 
     /// The servers that are to be sent the event at `position`: those in the room before it, including one that leaves
-    /// by it.
+    /// by it, and those that are told though they are not in the room.
+    pub async fn recipients_at(&self, room_id: &RoomId, position: Position) -> Result<Vec<OwnedServerName>> {
+        const SQL: &str = "SELECT n.name FROM log_recipients l JOIN names n ON n.name_nid = l.server_nid
+            WHERE l.position = $1";
+        let mut servers = self.room_servers_at(room_id, position).await?;
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(position).fetch_all(pool).await)?;
+        for name in names {
+            servers.push(parsed(&decode(name), "names", "name")?);
+        }
+        Ok(servers)
+    }
+
+    /// The servers in the room before the event at `position`, including one that leaves by it.
     pub async fn room_servers_at(&self, room_id: &RoomId, position: Position) -> Result<Vec<OwnedServerName>> {
         const SQL: &str = "SELECT DISTINCT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
             WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)

@@ -13,6 +13,8 @@ mod ingress;
 mod invite;
 mod join;
 mod keys;
+mod knock;
+mod restricted;
 mod routes;
 mod send;
 mod signed;

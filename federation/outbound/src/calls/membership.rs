@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{CallError, Federation, exchange::event_body, path::Target};
 use crate::CallLimits;
 
-/// The answer to `make_join` or `make_leave`.
+/// The answer to `make_join`, `make_knock` or `make_leave`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     /// The version of the room.
@@ -30,7 +30,7 @@ struct TemplateBody {
 pub(super) struct WithStatus<T>(pub(super) serde::de::IgnoredAny, pub(super) T);
 
 impl Federation {
-    /// `verb` is `make_join` or `make_leave`.
+    /// `verb` is `make_join`, `make_knock` or `make_leave`.
     pub(super) async fn template(
         &self,
         destination: &ServerName,

@@ -149,7 +149,7 @@ impl Driver {
         let entries = storage.log_since(self.position, LOG_BATCH).await?;
         for entry in &entries {
             if let (true, Some(room_id)) = (entry.outbound, &entry.room_id) {
-                for server in storage.room_servers_at(room_id, entry.position).await? {
+                for server in storage.recipients_at(room_id, entry.position).await? {
                     self.wake(server, Wake::News);
                 }
             }

@@ -29,10 +29,7 @@ use ruma::{
 use serde_json::value::RawValue;
 use storage::CommitError;
 
-use super::{
-    append::Provenance,
-    outliers::{check_outliers, outlier_change},
-};
+use super::outliers::{check_outliers, outlier_change};
 use crate::{Engine, EngineError, Result, rooms::Decision};
 
 /// What another server gave us, checked.
@@ -64,7 +61,7 @@ impl Engine {
         if existing.as_ref().is_some_and(|room| room.has_server(self.server_name())) {
             // Another of our users entered meanwhile: the room is ours, and this join one more event of it.
             drop(lock);
-            return self.append(&entrance.join, Provenance::Theirs).await;
+            return self.receive_own(server, &entrance.join).await;
         }
         if existing.as_ref().is_some_and(|room| self.is_outdated(room, &entrance)) {
             tracing::info!(destination = %server, room.id = %join.room_id, "the answer to a join is older than our leave");

@@ -111,7 +111,7 @@ fn check_create(room_id: &RoomId, rules: &RoomVersionRules, shown: &[Box<RawValu
 }
 
 /// What of the shown state is well-formed, cut to the four fields, and the invitation itself.
-fn stripped_with(pdu: &Pdu, shown: &[Box<RawValue>]) -> Result<Box<RawValue>> {
+pub(crate) fn stripped_with(pdu: &Pdu, shown: &[Box<RawValue>]) -> Result<Box<RawValue>> {
     let mut kept: Vec<Box<RawValue>> = Vec::new();
     let mut bytes = 0;
     for raw in shown.iter().take(MAX_STRIPPED_EVENTS) {

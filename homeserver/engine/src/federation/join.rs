@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use rules::{
     Pdu, RoomSnapshot,
+    event::{build::countersign, read_pdu},
     room::{member, template::UnexpectedTemplate},
 };
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
+    UserId,
     events::{StateEventType, room::member::MembershipState},
 };
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::append::Provenance;
 use crate::{Engine, EngineError, Result};
@@ -52,7 +54,8 @@ impl Engine {
         if !versions.contains(&room.version) {
             return Err(EngineError::IncompatibleRoomVersion(room.version.clone()));
         }
-        self.member_template(&room, user_id, &MembershipState::Join).await
+        let authoriser = self.join_authoriser(&room, user_id).await?;
+        self.member_template(&room, user_id, &MembershipState::Join, authoriser.as_ref()).await
     }
 
     /// Takes the join that a server made from our template, sends it to the other servers, and answers with the state.
@@ -102,8 +105,10 @@ impl Engine {
         room: &RoomSnapshot,
         user_id: &UserId,
         membership: &MembershipState,
+        authoriser: Option<&OwnedUserId>,
     ) -> Result<JoinTemplate> {
-        let intent = member::change(user_id, user_id, membership, CanonicalJsonObject::new());
+        let content = member::content(None, None, None, authoriser);
+        let intent = member::change(user_id, user_id, membership, content);
         let keys =
             rules::room::send::keys_for(room, &intent).map_err(|reason| EngineError::forbidden(reason.to_string()))?;
         let events = self.events_for_keys(room, &keys).await?;
@@ -128,6 +133,8 @@ impl Engine {
             return Err(EngineError::forbidden("The server may not send events into that room"));
         }
         let unfit = |reason: String| EngineError::InvalidParam(format!("The event does not fit: {reason}"));
+        let countersigned = self.countersigned_join_of(&room, raw).await?;
+        let raw = countersigned.as_deref().unwrap_or(raw);
         let pdu = self.verified(room_id, &room.rules, raw).await.map_err(|reason| unfit(reason.to_string()))?;
         if pdu.event_id != event_id {
             return Err(unfit(format!("its id is {}", pdu.event_id)));
@@ -144,6 +151,25 @@ impl Engine {
             return Err(unfit("it builds on events that are not in the room".to_owned()));
         }
         Ok(pdu)
+    }
+
+    /// A restricted join with our signature, if it is by the authority of one of our users and its user may join. It is
+    /// given away only once all else of the event has been checked.
+    async fn countersigned_join_of(&self, room: &RoomSnapshot, raw: &RawValue) -> Result<Option<Box<RawValue>>> {
+        if !room.rules.signatures.check_join_authorised_via_users_server {
+            return Ok(None);
+        }
+        let unfit = |reason: String| EngineError::InvalidParam(format!("The event does not fit: {reason}"));
+        let (pdu, mut object) = read_pdu(raw.get(), &room.rules).map_err(|error| unfit(error.to_string()))?;
+        let Some((target, MembershipState::Join)) = pdu.membership() else { return Ok(None) };
+        let Some(authoriser) = pdu.content_str("join_authorised_via_users_server") else { return Ok(None) };
+        let authoriser = <&UserId>::try_from(authoriser.as_str()).map_err(|error| unfit(error.to_string()))?;
+        if !self.is_local(authoriser) {
+            return Ok(None);
+        }
+        self.require_condition_met(room, &target).await?;
+        countersign(&mut object, &room.rules, self.federation().key())?;
+        to_raw_value(&object).map(Some).map_err(EngineError::internal)
     }
 
     /// Whether a server has business with a room: it is in it, one of its users is invited, or anybody may try to enter.

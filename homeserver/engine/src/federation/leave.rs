@@ -17,7 +17,7 @@ impl Engine {
         user_id: &UserId,
     ) -> Result<JoinTemplate> {
         let room = self.room_for_server(origin, room_id, user_id).await?;
-        self.member_template(&room, user_id, &MembershipState::Leave).await
+        self.member_template(&room, user_id, &MembershipState::Leave, None).await
     }
 
     /// Takes the leave that a server made from our template, and sends it to the other servers.

@@ -9,7 +9,7 @@ use ruma::{RoomId, ServerName};
 use serde_json::value::RawValue;
 
 use super::{append::Provenance, verify::Dropped};
-use crate::Engine;
+use crate::{Engine, EngineError};
 
 /// How often, for one event that was sent to us, we take another server's word for the state before an event.
 const MAX_CLAIMED_STATES: usize = 3;
@@ -41,6 +41,30 @@ impl Engine {
             self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
         }
         self.take(origin, &room, &pdu, &mut claims_left).await
+    }
+
+    /// Takes an event of ours that another server has put into a room that we are in: it may build on what that server
+    /// has and we lack.
+    pub(crate) async fn receive_own(&self, server: &ServerName, pdu: &Arc<Pdu>) -> crate::Result<()> {
+        let _turn = self.inner.ingest.lock(pdu.room_id.as_str()).await;
+        let room = self.resident_room(&pdu.room_id).await?;
+        let room = room.ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
+        let mut claims_left = MAX_CLAIMED_STATES;
+        let taken = async {
+            if !self.missing_prev(pdu).await?.is_empty() {
+                self.fill_gap(server, &room, pdu, &mut claims_left).await?;
+            }
+            self.take(server, &room, pdu, &mut claims_left).await
+        };
+        match taken.await {
+            Ok(Standing::Accepted) => Ok(()),
+            Ok(Standing::SoftFailed(reason) | Standing::Rejected(reason)) => Err(EngineError::Forbidden(reason)),
+            Ok(Standing::Outlier) => Err(EngineError::internal("an appended event became an outlier")),
+            Err(Dropped::Engine(error)) => Err(error),
+            Err(reason) => {
+                Err(EngineError::CannotFederate(format!("{server} gave what does not fit the room: {reason}")))
+            }
+        }
     }
 
     /// Takes the events between the head of the room and `pdu`.

@@ -16,6 +16,9 @@ use crate::{Engine, EngineError, Result};
 /// by then is dropped; the next event of the room makes us fetch it again.
 const ROOM_DEADLINE: Duration = Duration::from_secs(45);
 
+/// How many events of a room that we are not in are looked at in one transaction: as many as one may have.
+const MAX_EVENTS_ELSEWHERE: usize = 50;
+
 /// What became of each event: an empty object, or an error.
 pub type PduOutcomes = BTreeMap<String, PduOutcome>;
 
@@ -72,9 +75,23 @@ impl Engine {
         Ok(outcomes)
     }
 
+    /// Events of a room that we are not in: only the ends of our users' invitations and knocks concern us.
+    async fn receive_elsewhere(&self, room_id: &RoomId, pdus: &[&RawValue]) -> Result<PduOutcomes> {
+        let mut outcomes = PduOutcomes::new();
+        for pdu in pdus.iter().take(MAX_EVENTS_ELSEWHERE) {
+            let event_id = self.event_id_elsewhere(room_id, pdu).await;
+            match self.receive_rescission(room_id, pdu).await {
+                Err(Dropped::Engine(EngineError::Storage(error))) => return Err(error.into()),
+                Err(reason) => tracing::debug!(room.id = %room_id, %reason, "event of a room that we are not in"),
+                Ok(()) => outcomes.extend(event_id.map(|event_id| (event_id, PduOutcome::default()))),
+            }
+        }
+        Ok(outcomes)
+    }
+
     async fn receive_room(&self, origin: &ServerName, room_id: &RoomId, pdus: &[&RawValue]) -> Result<PduOutcomes> {
         let mut outcomes = PduOutcomes::new();
-        let Some(room) = self.resident_room(room_id).await? else { return Ok(outcomes) };
+        let Some(room) = self.resident_room(room_id).await? else { return self.receive_elsewhere(room_id, pdus).await };
         let deadline = tokio::time::Instant::now() + ROOM_DEADLINE;
         for pdu in pdus {
             let received = tokio::time::timeout_at(deadline, self.receive(origin, room_id, pdu)).await;

@@ -48,7 +48,8 @@ impl Engine {
         let Decision { mut changes, mut room } = decision;
         keep_local_memberships(&mut changes, self.server_name());
         for change in &mut changes {
-            if let Change::Membership { membership: MembershipState::Invite, sender, stripped_state, .. } = change
+            if let Change::Membership { membership, sender, stripped_state, .. } = change
+                && matches!(membership, MembershipState::Invite | MembershipState::Knock)
                 && stripped_state.is_none()
             {
                 let events = self.stripped_state(&room, sender).await.unwrap_or_default();

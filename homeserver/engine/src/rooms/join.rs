@@ -2,11 +2,17 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#joining-rooms>
 
-use rules::room::member;
-use ruma::{OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, events::room::member::MembershipState};
+use rules::{RoomSnapshot, room::member};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
+    events::room::member::MembershipState,
+};
 
 use super::moderate::check_reason;
-use crate::{Engine, EngineError, Requester, Result};
+use crate::{Engine, EngineError, Requester, Result, federation::servers_shown};
+
+/// The field of a join that names the user by whose authority it is.
+const AUTHORISER: &str = "join_authorised_via_users_server";
 
 /// How many servers are asked to let our user in before we give up.
 const MAX_SERVERS_ASKED: usize = 5;
@@ -20,13 +26,23 @@ impl Engine {
         via: &[OwnedServerName],
         reason: Option<String>,
     ) -> Result<OwnedRoomId> {
+        let (room_id, servers) = self.find_room(room, via).await?;
+        self.join(requester, &room_id, &servers, reason).await?;
+        Ok(room_id)
+    }
+
+    /// The id of a room named by its id or an alias, and servers that may be in it.
+    pub(crate) async fn find_room(
+        &self,
+        room: &RoomOrAliasId,
+        via: &[OwnedServerName],
+    ) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
         let (room_id, mut servers) = match <&RoomId>::try_from(room) {
             Ok(room_id) => (room_id.to_owned(), Vec::new()),
             Err(alias) => self.resolve_alias(alias).await?,
         };
         servers.splice(0..0, via.iter().cloned());
-        self.join(requester, &room_id, &servers, reason).await?;
-        Ok(room_id)
+        Ok((room_id, servers))
     }
 
     /// Joins a room. `via` names servers that are in it.
@@ -43,9 +59,7 @@ impl Engine {
             if room.membership(&requester.user_id) == MembershipState::Join {
                 return Ok(());
             }
-            let user_id = &requester.user_id;
-            let intent = member::change(user_id, user_id, &MembershipState::Join, content);
-            return self.send_intent(room_id, intent, None).await.map(drop);
+            return self.join_here(requester, &room, via, content).await;
         }
         let servers = self.servers_to_join_by(requester, room_id, via).await?;
         if servers.is_empty() {
@@ -54,15 +68,47 @@ impl Engine {
         self.join_by_servers(&requester.user_id, room_id, &servers, content).await
     }
 
-    async fn servers_to_join_by(
+    /// Joins a room that this server is in. Where its join rule asks for an authority that we do not have, another server
+    /// in the room may.
+    async fn join_here(
+        &self,
+        requester: &Requester,
+        room: &RoomSnapshot,
+        via: &[OwnedServerName],
+        mut content: CanonicalJsonObject,
+    ) -> Result<()> {
+        let (user_id, room_id) = (&requester.user_id, &room.room_id);
+        match self.join_authoriser(room, user_id).await {
+            Ok(authoriser) => {
+                let authoriser = authoriser.map(|user_id| CanonicalJsonValue::String(user_id.to_string()));
+                content.extend(authoriser.map(|user_id| (AUTHORISER.to_owned(), user_id)));
+                let intent = member::change(user_id, user_id, &MembershipState::Join, content);
+                self.send_intent(room_id, intent, None).await.map(drop)
+            }
+            Err(reason @ (EngineError::UnableToAuthoriseJoin | EngineError::UnableToGrantJoin)) => {
+                let mut servers = via.to_vec();
+                servers.extend(self.servers_that_may_invite(room, MAX_SERVERS_ASKED).await?);
+                let servers = self.servers_to_join_by(requester, room_id, &servers).await?;
+                if servers.is_empty() {
+                    return Err(reason);
+                }
+                self.join_by_servers(user_id, room_id, &servers, content).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn servers_to_join_by(
         &self,
         requester: &Requester,
         room_id: &RoomId,
         via: &[OwnedServerName],
     ) -> Result<Vec<OwnedServerName>> {
         let mut servers = via.to_vec();
-        let invite = self.storage().membership(&requester.user_id, room_id).await?;
-        servers.extend(invite.map(|record| record.sender.server_name().to_owned()));
+        if let Some(record) = self.storage().membership(&requester.user_id, room_id).await? {
+            servers.push(record.sender.server_name().to_owned());
+            servers.extend(servers_shown(&record));
+        }
         servers.extend(room_id.server_name().map(ToOwned::to_owned));
         let mut seen = std::collections::HashSet::new();
         servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));

@@ -6,7 +6,10 @@ use rules::{Change, room::member::Action};
 use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState};
 use storage::{MembershipRecord, Submission};
 
-use crate::{Engine, EngineError, Requester, Result, rooms::remote::commit_error};
+use crate::{Engine, EngineError, Requester, Result, federation::servers_shown, rooms::remote::commit_error};
+
+/// How many servers are asked to make known that our user does not come: the user waits for it.
+const MAX_SERVERS_ASKED: usize = 3;
 
 impl Engine {
     /// Leaves a room, or turns down an invitation to it.
@@ -32,11 +35,7 @@ impl Engine {
     /// Leaves a room that no user of this server is in. When no server helps, the invitation is gone for our user all
     /// the same.
     async fn refuse_invite(&self, record: &MembershipRecord, reason: Option<String>) -> Result<()> {
-        let inviter = record.sender.server_name().to_owned();
-        let room_server = record.room_id.server_name().map(ToOwned::to_owned);
-        let mut servers: Vec<OwnedServerName> = [Some(inviter), room_server].into_iter().flatten().collect();
-        servers.dedup();
-        servers.retain(|server| server != self.server_name());
+        let servers = self.servers_to_leave_by(record);
         let left = self.leave_by_servers(record, &servers, reason.as_deref()).await;
         let event_id = left.unwrap_or_else(|error| {
             tracing::info!(room.id = %record.room_id, %error, "invitation refused without the other server's help");
@@ -52,6 +51,18 @@ impl Engine {
         };
         let submission = Submission { room: None, changes: vec![change] };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+
+    /// Servers that may be in the room: of who invited the user, of the room's id, and of whom the user was shown.
+    fn servers_to_leave_by(&self, record: &MembershipRecord) -> Vec<OwnedServerName> {
+        let inviter = record.sender.server_name().to_owned();
+        let room_server = record.room_id.server_name().map(ToOwned::to_owned);
+        let mut servers: Vec<OwnedServerName> = [Some(inviter), room_server].into_iter().flatten().collect();
+        servers.extend(servers_shown(record));
+        let mut seen = std::collections::HashSet::new();
+        servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
+        servers.truncate(MAX_SERVERS_ASKED);
+        servers
     }
 
     /// Forgets a room that was left: nothing of it is shown any more.

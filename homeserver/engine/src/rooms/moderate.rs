@@ -82,6 +82,9 @@ impl Engine {
             }
             Some(MembershipState::Join) => self.join(requester, room_id, &[], reason).await?,
             Some(MembershipState::Invite) => self.invite(requester, room_id, target, reason).await?,
+            Some(MembershipState::Knock) if target == requester.user_id => {
+                self.knock(requester, room_id, &[], reason).await?;
+            }
             Some(MembershipState::Leave) if target == requester.user_id => {
                 self.leave(requester, room_id, reason).await?;
             }

@@ -49,7 +49,7 @@ impl Engine {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     tracing::info!(destination = %server, room.id = %room_id, %error, "join did not work");
-                    last = error;
+                    last = more_telling(last, error);
                 }
             }
         }
@@ -104,7 +104,7 @@ impl Engine {
         Ok(pdu.event_id.clone())
     }
 
-    fn wanted<'a>(
+    pub(crate) fn wanted<'a>(
         &self,
         asked: &'a ServerName,
         room_id: &'a RoomId,
@@ -116,7 +116,7 @@ impl Engine {
         Wanted { room_id, user_id, membership, content, asked, now, id_seed }
     }
 
-    fn build_by_template(
+    pub(crate) fn build_by_template(
         &self,
         wanted: Wanted<'_>,
         event: &CanonicalJsonObject,
@@ -131,11 +131,28 @@ impl Engine {
     }
 }
 
+/// Which of two servers' reasons says more about the room, and less about the server.
+pub(crate) fn more_telling(one: EngineError, other: EngineError) -> EngineError {
+    let weight = |error: &EngineError| match error {
+        EngineError::Forbidden(_) => 3,
+        EngineError::UnableToAuthoriseJoin | EngineError::UnableToGrantJoin => 2,
+        EngineError::NotFound(_) => 1,
+        _ => 0,
+    };
+    if weight(&one) > weight(&other) { one } else { other }
+}
+
 /// What a client is told when another server did not do what was asked: never that server's own words or status.
 pub(crate) fn map_call_error(server: &ServerName, error: &CallError) -> EngineError {
     match error {
         CallError::Refused { status: 403, .. } => EngineError::forbidden(format!("{server} does not allow it")),
         CallError::Refused { status: 404, .. } => EngineError::not_found(format!("{server} knows no such thing")),
+        CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_UNABLE_TO_AUTHORISE_JOIN") => {
+            EngineError::UnableToAuthoriseJoin
+        }
+        CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_UNABLE_TO_GRANT_JOIN") => {
+            EngineError::UnableToGrantJoin
+        }
         CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_INCOMPATIBLE_ROOM_VERSION") => {
             EngineError::CannotFederate("The room has a version that this server does not support".to_owned())
         }

@@ -66,6 +66,7 @@ pub fn advance(room: &RoomSnapshot, mut step: Advance, events: &EventsById) -> A
     if !step.entries.is_empty() {
         changes.push(Change::State { room_id: room.room_id.clone(), entries: step.entries.clone() });
     }
+    changes.extend(recipient(room, &step));
     changes.extend(server_changes(room, &after, &step.entries));
     changes.extend(membership_changes(room, &step, events));
     let event_ids = after.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
@@ -74,6 +75,17 @@ pub fn advance(room: &RoomSnapshot, mut step: Advance, events: &EventsById) -> A
     step.changes = changes;
     step.room = Some(after);
     step
+}
+
+/// The server outside of the room of whose user the event ends an invitation or a knock. Of what its user did through us
+/// it knows.
+fn recipient(before: &RoomSnapshot, step: &Advance) -> Option<Change> {
+    let (target, membership) = step.pdu.membership().filter(|_| step.outbound)?;
+    let was_waiting = matches!(before.membership(&target), MembershipState::Invite | MembershipState::Knock);
+    let is_over = matches!(membership, MembershipState::Leave | MembershipState::Ban);
+    let server = target.server_name();
+    let must_hear = was_waiting && is_over && server != step.pdu.sender.server_name() && !before.has_server(server);
+    must_hear.then(|| Change::Recipient { server: server.to_owned() })
 }
 
 /// Servers that came into the room or left it.

@@ -121,6 +121,8 @@ fn is_value_for(event: &Pdu, event_type: &StateEventType, state_key: &str) -> bo
 
 /// The power that redacting others' events takes when the room does not say.
 const DEFAULT_REDACT_LEVEL: i32 = 50;
+/// The power that inviting takes when the room does not say.
+const DEFAULT_INVITE_LEVEL: i32 = 0;
 /// The power that sending state takes in a room without power levels.
 const DEFAULT_STATE_LEVEL: i32 = 50;
 
@@ -143,15 +145,20 @@ impl PowerLevels {
 
     /// Whether a user may redact the events of others.
     pub fn may_redact(&self, user_id: &UserId) -> bool {
-        self.user_reaches(user_id, self.redact_level().unwrap_or(DEFAULT_REDACT_LEVEL.into()))
+        self.user_reaches(user_id, self.level("redact").unwrap_or(DEFAULT_REDACT_LEVEL.into()))
     }
 
-    fn redact_level(&self) -> Option<Int> {
+    fn level(&self, field: &str) -> Option<Int> {
         let content: serde_json::Map<String, Value> = self.levels.as_ref()?.content_as()?;
-        match content.get("redact")? {
+        match content.get(field)? {
             Value::String(text) if !self.rules.integer_power_levels => text.trim().parse().ok(),
             value => value.as_i64().and_then(Int::new),
         }
+    }
+
+    /// Whether a user may invite others.
+    pub fn may_invite(&self, user_id: &UserId) -> bool {
+        self.user_reaches(user_id, self.level("invite").unwrap_or(DEFAULT_INVITE_LEVEL.into()))
     }
 
     /// Whether a user may send state events of a type.

@@ -74,6 +74,10 @@ impl<'a> Applying<'a> {
                 let position = self.state_position();
                 self.batch.writes.servers.push(ServerRow { room_nid, server_nid, position, present: *present });
             }
+            Change::Recipient { server } => {
+                let (server_nid, position) = (self.batch.name(server.as_str()), self.state_position());
+                self.batch.writes.recipients.push(row![server_nid, position]);
+            }
             Change::Redaction { event_id, redacted_by, json } => {
                 let (event_id, redacted_by) = (event_id.clone(), redacted_by.clone());
                 self.batch.writes.altered.push(event_id.clone());

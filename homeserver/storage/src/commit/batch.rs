@@ -159,6 +159,7 @@ fn check_texts(change: &Change) -> Result<()> {
         | Change::ForwardExtremities { .. }
         | Change::HistoricState { .. }
         | Change::RoomServer { .. }
+        | Change::Recipient { .. }
         | Change::Redaction { .. } => {}
     }
     Ok(())

@@ -176,6 +176,7 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
             vec![room_id.as_str().into(), event_type.to_string().into(), state_key.into()]
         }
         Change::RoomServer { room_id, server, .. } => vec![room_id.as_str().into(), server.as_str().into()],
+        Change::Recipient { server } => vec![server.as_str().into()],
         Change::Membership { user_id, room_id, sender, .. } => {
             vec![user_id.as_str().into(), room_id.as_str().into(), sender.as_str().into()]
         }

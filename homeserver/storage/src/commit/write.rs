@@ -46,6 +46,7 @@ static STATE: Insert = Insert::new(
         event_id = excluded.event_id, membership = excluded.membership",
 );
 static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", 3, "ON CONFLICT DO NOTHING");
+static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", 2, "ON CONFLICT DO NOTHING");
 static MEMBERSHIPS: Insert = Insert::new(
     "memberships (user_nid, room_nid, membership, event_id, sender_nid, position, stripped_state, forgotten)",
     8,
@@ -192,6 +193,7 @@ pub(super) struct Writes {
     pub(super) state: StateWrites,
     pub(super) historic: Vec<HistoricState>,
     pub(super) servers: Vec<ServerRow>,
+    pub(super) recipients: Vec<Vec<Value>>,
     pub(super) memberships: BTreeMap<(i64, i64), Vec<Value>>,
     pub(super) receipts: BTreeMap<(i64, i64, String, String), Vec<Value>>,
     pub(super) account_data: BTreeMap<(i64, i64, String), Vec<Value>>,
@@ -217,6 +219,7 @@ impl Writes {
             historic.write(transaction).await?;
         }
         self.write_servers(transaction).await?;
+        RECIPIENTS.run(transaction, std::mem::take(&mut self.recipients)).await?;
         MEMBERSHIPS.run(transaction, std::mem::take(&mut self.memberships).into_values().collect()).await?;
         RECEIPTS.run(transaction, std::mem::take(&mut self.receipts).into_values().collect()).await?;
         ACCOUNT_DATA.run(transaction, std::mem::take(&mut self.account_data).into_values().collect()).await?;

@@ -1,0 +1,102 @@
+//! Knocking: asking to be let in.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#knocking-on-rooms>
+
+use rules::{Change, room::member};
+use ruma::{
+    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, ServerName, UserId,
+    events::room::member::MembershipState,
+};
+use storage::Submission;
+
+use super::{
+    moderate::check_reason,
+    remote::{ROOM_VERSIONS, commit_error, map_call_error, more_telling},
+};
+use crate::{Engine, EngineError, Requester, Result, federation::stripped_with};
+
+impl Engine {
+    /// Knocks on a room, named by its id or an alias.
+    pub async fn knock_by_alias_or_id(
+        &self,
+        requester: &Requester,
+        room: &RoomOrAliasId,
+        via: &[OwnedServerName],
+        reason: Option<String>,
+    ) -> Result<OwnedRoomId> {
+        let (room_id, servers) = self.find_room(room, via).await?;
+        self.knock(requester, &room_id, &servers, reason).await?;
+        Ok(room_id)
+    }
+
+    /// Knocks on a room. `via` names servers that are in it.
+    pub async fn knock(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        reason: Option<String>,
+    ) -> Result<()> {
+        check_reason(reason.as_deref())?;
+        let user_id = &requester.user_id;
+        let content = self.member_content(user_id, reason.as_deref()).await?;
+        if let Some(room) = self.resident_room(room_id).await? {
+            match room.membership(user_id) {
+                MembershipState::Join => return Err(EngineError::forbidden("You are in this room already")),
+                MembershipState::Invite => return Err(EngineError::forbidden("You are invited to this room already")),
+                _ => {}
+            }
+            let intent = member::change(user_id, user_id, &MembershipState::Knock, content);
+            return self.send_intent(room_id, intent, None).await.map(drop);
+        }
+        let servers = self.servers_to_join_by(requester, room_id, via).await?;
+        if servers.is_empty() {
+            return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
+        }
+        self.knock_by_servers(user_id, room_id, &servers, content).await
+    }
+
+    async fn knock_by_servers(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+        servers: &[OwnedServerName],
+        content: CanonicalJsonObject,
+    ) -> Result<()> {
+        let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
+        for server in servers {
+            match self.knock_by(server, user_id, room_id, content.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::info!(destination = %server, room.id = %room_id, %error, "knock did not work");
+                    last = more_telling(last, error);
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn knock_by(
+        &self,
+        server: &ServerName,
+        user_id: &UserId,
+        room_id: &RoomId,
+        content: CanonicalJsonObject,
+    ) -> Result<()> {
+        let offer = self.federation().make_knock(server, room_id, user_id, &ROOM_VERSIONS).await;
+        let offer = offer.map_err(|error| map_call_error(server, &error))?;
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Knock, content);
+        let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
+        let shown = self.federation().send_knock(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
+        let change = Change::Membership {
+            user_id: user_id.to_owned(),
+            room_id: room_id.to_owned(),
+            membership: MembershipState::Knock,
+            event_id: pdu.event_id.clone(),
+            sender: user_id.to_owned(),
+            stripped_state: Some(stripped_with(&pdu, &shown)?),
+        };
+        let submission = Submission { room: None, changes: vec![change] };
+        self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+}

@@ -1,0 +1,7 @@
+-- Servers that are sent an event though they are not in its room: it ends an invitation or a knock of one of their users.
+CREATE TABLE log_recipients (
+    server_nid BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    PRIMARY KEY (server_nid, position)
+);
+CREATE INDEX log_recipients_position ON log_recipients (position);
