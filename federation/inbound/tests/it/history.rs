@@ -30,13 +30,16 @@ async fn ask(
     if path.contains("/backfill/") {
         target = format!("{target}?v={}&limit=10", encode(event));
     }
-    if path.contains("/make_join/") {
+    if path.contains("/make_join/") || path.contains("/make_knock/") {
         target = format!("{target}?ver=11");
     }
     let body = match *method {
         Method::GET => None,
         Method::POST => Some(json!({"earliest_events": [], "latest_events": [event], "limit": 10})),
-        _ => Some(membership_event(asker, room, if path.contains("leave") { "leave" } else { "join" })),
+        _ => {
+            let membership = ["leave", "knock"].into_iter().find(|verb| path.contains(verb)).unwrap_or("join");
+            Some(membership_event(asker, room, membership))
+        }
     };
     if let Some(event) = body.as_ref().filter(|_| *method == Method::PUT) {
         let rules = RoomVersionId::V11.rules().unwrap();
@@ -85,8 +88,8 @@ async fn s_058_to_a_server_outside_of_the_room_it_looks_as_if_there_were_none() 
                 leaks.push(format!("{}: {} {:?}", endpoint.path, response.status(), response.body()));
             }
         }
-        // The specification wants the answer to make_join to tell the two apart.
-        let may_differ = endpoint.path.contains("/make_join/");
+        // The specification wants the answers to make_join and make_knock to tell the two apart.
+        let may_differ = endpoint.path.contains("/make_join/") || endpoint.path.contains("/make_knock/");
         let differ = |other: &&Response| (known.status(), known.body()) != (other.status(), other.body());
         if let Some(other) = unknown.iter().find(differ).filter(|_| !may_differ) {
             leaks.push(format!("{}: {:?} and {:?}", endpoint.path, known.body(), other.body()));
