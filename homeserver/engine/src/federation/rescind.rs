@@ -93,7 +93,7 @@ fn ends(pdu: &Pdu, record: &MembershipRecord, shown: &[Shown]) -> bool {
 }
 
 fn shown_state(record: &MembershipRecord) -> Vec<Shown> {
-    let listed = record.stripped_state.as_deref().map(RawValue::get).unwrap_or("[]");
+    let listed = record.stripped_state.as_deref().map_or("[]", RawValue::get);
     let listed: Vec<Box<RawValue>> = serde_json::from_str(listed).unwrap_or_default();
     listed.iter().filter_map(|event| serde_json::from_str(event.get()).ok()).collect()
 }
