@@ -21,6 +21,9 @@ use crate::{
 
 /// How many rooms a universe has at most: few, so that much happens in each.
 const ROOMS_MAX: usize = 3;
+/// The longest that one thing comes after another, when nobody waits. Never at the same moment: state resolution puts
+/// events in order by their timestamps, and what follows upon another must not seem to come before it.
+const STEP_MAX_MS: usize = 50;
 /// How often we look for a user who is in the room before we take one who is not.
 const TRIES: usize = 10;
 
@@ -109,8 +112,15 @@ impl Universe {
     pub(crate) async fn step(&mut self) -> Result<(), Failure> {
         let choices: Vec<(Kind, u32)> =
             Kind::ALL.into_iter().map(|(kind, weight)| (kind, weight * kind.factor(self))).collect();
+        self.tick();
         let kind = if self.rooms.is_empty() { Kind::CreateRoom } else { self.dice.weighted(&choices) };
         self.happen(kind).await
+    }
+
+    /// Lets the moment pass.
+    fn tick(&mut self) {
+        let passed_ms = self.dice.between(1, STEP_MAX_MS);
+        self.clock.advance(passed_ms as u64);
     }
 
     async fn happen(&mut self, kind: Kind) -> Result<(), Failure> {

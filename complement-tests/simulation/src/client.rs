@@ -163,7 +163,12 @@ impl Stay {
 }
 
 impl SeenRoom {
-    /// All events that were told as part of the room's timeline, in the order of telling.
+    /// All events that were told.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = &OwnedEventId> {
+        self.stays.iter().flat_map(|stay| &stay.events)
+    }
+
+    /// All events that were told as part of the room's timeline: those of notices may come again with it.
     pub(crate) fn told(&self) -> impl Iterator<Item = &OwnedEventId> {
         self.stays.iter().filter(|stay| !stay.is_notice()).flat_map(|stay| &stay.events)
     }

@@ -5,10 +5,9 @@
 //! must hold: the same state of each room everywhere, every event once and in order for everyone who may see it,
 //! nothing for those who may not, nothing left in queues. The same number gives the same universe again.
 //!
-//! What the simulator does it does one after the other, on one thread, with a clock of its own.
+//! What the simulator does it does one after the other, on one thread, with a clock of its own; timers stand still.
 
 #![expect(clippy::missing_panics_doc, reason = "a simulation that cannot go on has failed")]
-#![expect(clippy::large_futures, reason = "each universe has one")]
 #![expect(clippy::format_push_string, clippy::format_collect, reason = "texts for people, made once")]
 
 mod actions;

@@ -4,19 +4,21 @@ use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicU64, Ordering},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     time::Duration,
 };
 
 use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
 
 use crate::{Failure, check::check, trace::Trace, universe::Universe};
 
-/// How long one step may take by the clock on the wall. Nothing in a universe waits for anything outside of it, so what
-/// takes as long as this waits for itself.
-const STEP_MAX: Duration = Duration::from_mins(1);
-/// The same for the end, in which much happens.
-const SETTLE_MAX: Duration = Duration::from_mins(5);
+/// How long a universe may take by the clock on the wall, which nothing in it can see. None takes a hundredth of it:
+/// what does not end by then waits for itself.
+const LIFE_MAX: Duration = Duration::from_mins(15);
 
 /// How universes are run.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +66,29 @@ impl Report {
 /// Runs the universe of a seed.
 pub fn run(seed: u64, options: Options) -> Report {
     let trace = Trace::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let runtime = runtime.expect("the operating system gives us what a runtime needs");
+    let (end, ended) = mpsc::channel::<()>();
+    let (give_up, no_patience_left) = oneshot::channel();
+    // Timers stand still, so that a slow machine sees what a fast one sees. They would be turned forward whenever all
+    // tasks wait, for a database too, were it not for a blocking task that runs as long as the universe.
+    runtime.spawn_blocking(move || {
+        if ended.recv_timeout(LIFE_MAX) == Err(RecvTimeoutError::Timeout) {
+            give_up.send(()).ok();
+        }
+    });
     let life = AssertUnwindSafe(live(seed, options, trace.clone())).catch_unwind();
-    let findings = match runtime.block_on(life) {
-        Ok(Ok(findings)) => findings,
-        Ok(Err(failure)) => vec![failure.to_string()],
-        Err(panic) => vec![format!("panic: {}", panic_text(&*panic))],
-    };
+    let findings = runtime.block_on(async {
+        tokio::select! {
+            outcome = life => match outcome {
+                Ok(Ok(findings)) => findings,
+                Ok(Err(failure)) => vec![failure.to_string()],
+                Err(panic) => vec![format!("panic: {}", panic_text(&*panic))],
+            },
+            Ok(()) = no_patience_left => vec![format!("not at its end after {LIFE_MAX:?}: something waits for itself")],
+        }
+    });
+    drop(end);
     runtime.shutdown_background();
     Report { seed, findings, digest: trace.digest(), counts: trace.counts(), trace: trace.lines() }
 }
@@ -98,18 +115,13 @@ pub fn run_all(seeds: std::ops::Range<u64>, options: Options, threads: usize, he
 
 async fn live(seed: u64, options: Options, trace: Trace) -> Result<Vec<String>, Failure> {
     let mut universe = Universe::new(seed, trace).await?;
-    timely(STEP_MAX, universe.found()).await?;
+    universe.found().await?;
     universe.network.set_weather(universe.character.weather);
     for _ in 0..options.steps {
-        timely(STEP_MAX, universe.step()).await?;
+        universe.step().await?;
     }
-    timely(SETTLE_MAX, universe.settle()).await?;
-    timely(SETTLE_MAX, check(&mut universe)).await
-}
-
-async fn timely<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let late = || Failure::new(format!("nothing came of it within {limit:?}: something waits for itself"));
-    tokio::time::timeout(limit, work).await.map_err(|_| late())?
+    universe.settle().await?;
+    check(&mut universe).await
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

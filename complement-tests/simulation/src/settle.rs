@@ -51,6 +51,7 @@ impl Universe {
             .filter(|user| self.users[*user].server == server && members.contains(&self.users[*user].requester.user_id))
             .collect();
         for user in speakers {
+            self.clock.advance(1);
             let body = format!("farewell {}", self.next());
             let command = SendCommand { transaction_id: None, ..message(&room_id, &body) };
             match self.engine_of(user).send(self.requester(user), command).await {

@@ -41,6 +41,7 @@ impl Universe {
     }
 
     async fn found_with(&mut self, founder: usize, command: CreateRoomCommand) -> Result<(), Failure> {
+        self.tick();
         let who = self.user_id(founder).to_string();
         let what = format!("{:?} version {:?}, invites {:?}", command.preset, command.version, command.invite);
         let room_id = self.engine_of(founder).create_room(self.requester(founder), command).await?;
@@ -49,6 +50,7 @@ impl Universe {
     }
 
     async fn come_in(&mut self, user: usize, via: &[OwnedServerName]) -> Result<(), Failure> {
+        self.tick();
         let who = self.user_id(user).to_string();
         let joined = self.engine_of(user).join(self.requester(user), &self.rooms[0], via, None).await;
         self.note(Kind::Join, &who, "room 1", joined.map(|()| "in".to_owned()))
@@ -56,6 +58,7 @@ impl Universe {
 
     /// Gives power to some, so that there is something to quarrel about.
     async fn share_power(&mut self, founder: usize) -> Result<(), Failure> {
+        self.tick();
         let Some(mut levels) = self.power_levels(0, founder).await? else { return Ok(()) };
         let users: Vec<OwnedUserId> = self.users.iter().map(|user| user.requester.user_id.clone()).collect();
         for (_, user_id) in users.iter().enumerate().filter(|(user, _)| *user != founder) {

@@ -74,6 +74,9 @@ pub(super) async fn check_receipts(
                 event.order.is_some_and(|order| order > since)
                     && event.pdu.sender.server_name() == universe.servers[own.server].name()
             });
+            // Nor is one taken for an event that was not taken, even when that comes another way later.
+            let server = universe.servers[other.server].name();
+            let together = together && !universe.network.has_refused(server, &receipt.event_id);
             // A server takes receipts of users who are in the room only.
             let always_in = other.memberships[user_id].iter().any(|span| {
                 span.membership == Some(MembershipState::Join)

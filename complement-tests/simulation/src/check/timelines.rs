@@ -28,10 +28,10 @@ pub(super) fn check(universe: &Universe, room: usize, facts: &[RoomFacts], findi
             subject.check_told("sync", &stay.events, stay.until, findings);
         }
         let live: Vec<OwnedEventId> = seen.told().filter(|event_id| subject.is_live(event_id)).cloned().collect();
-        subject.check_told("all of sync", &live, i64::MAX, findings);
+        subject.check_once(&live, findings);
         if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
-            let live = live.into_iter().chain(subject.untold(seen)).collect::<Vec<_>>();
-            subject.check_complete("all of sync", &live, last.until.min(left_at), findings);
+            let told = seen.heard().cloned().chain(subject.untold(seen)).collect::<Vec<_>>();
+            subject.check_complete("all of sync", &told, last.until.min(left_at), findings);
         }
         subject.check_state(seen, findings);
     }
@@ -109,6 +109,15 @@ impl Subject<'_> {
             if event.is_some_and(|event| self.facts.verdict(self.user_id, event, horizon) == Verdict::Hidden) {
                 self.add(findings, &format!("{how} told {event_id} ({order}), which they may not see"));
             }
+        }
+    }
+
+    /// Nothing again at a later time in the room. Not in order: who comes back may then see what came while they were
+    /// out, if only by paging back.
+    fn check_once(&self, told: &[OwnedEventId], findings: &mut Findings) {
+        let mut once = HashSet::new();
+        for event_id in told.iter().filter(|event_id| !once.insert(*event_id)) {
+            self.add(findings, &format!("all of sync told {event_id} twice"));
         }
     }
 

@@ -63,6 +63,18 @@ impl RoomFacts {
             (true, true) => Verdict::Unclear,
         }
     }
+
+    /// Whether a user has a way to ask for an event that they may see. Who is invited, or was and never came in, has
+    /// none.
+    fn may_ask(&self, user_id: &OwnedUserId, event: &StoredEvent) -> bool {
+        let Some(order) = event.order else { return false };
+        let memberships = &self.memberships[user_id];
+        let mut joined = memberships.iter().filter(|span| span.membership == Some(MembershipState::Join));
+        if [order - 1, order].iter().any(|moment| membership(memberships, *moment) == MembershipState::Invite) {
+            return joined.any(|span| span.until.is_none_or(|until| until > order));
+        }
+        joined.next().is_some()
+    }
 }
 
 fn membership(spans: &[StateSpan], order: i64) -> MembershipState {
@@ -96,10 +108,9 @@ pub(super) async fn probe(
                 is_shown(universe.engine_of(user), universe.requester(user), &universe.rooms[room], &event).await?;
             let user_id = &universe.requester(user).user_id;
             let verdict = facts.verdict(user_id, &event, i64::MAX);
-            // Who was invited but never came in may see some events, but has no way to ask for them.
-            let was_in = facts.memberships[user_id].iter().any(|span| span.membership == Some(MembershipState::Join));
+            let may_ask = facts.may_ask(user_id, &event);
             let right = match verdict {
-                Verdict::Visible => shown || !was_in,
+                Verdict::Visible => shown || !may_ask,
                 Verdict::Hidden => !shown,
                 Verdict::Unclear => true,
             };

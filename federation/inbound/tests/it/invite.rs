@@ -63,6 +63,22 @@ async fn an_honest_invite_is_signed_and_shown() {
 }
 
 #[tokio::test]
+async fn an_invite_that_was_taken_back_is_gone_once_another_of_our_users_joins() {
+    let stage = Stage::new().await;
+    let (alice, bob) = (stage.user("alice").await, stage.user("bob").await);
+    let rita = stage.remote.user("rita");
+    let room = Room::create(&stage.remote, &rita, &RoomSettings::default());
+    stage.remote.invite(&stage.name, &room, &rita, &alice.user_id).await;
+    // Nobody of ours is in the room to be told.
+    room.send_state(&stage.remote, &rita, "m.room.member", "@alice:test", json!({"membership": "leave"}));
+    assert!(stage.sync(&alice).await["rooms"]["invite"][room.id.as_str()].is_object());
+    stage.join(&bob, &room.id).await.unwrap();
+    assert_eq!(stage.sync(&alice).await["rooms"]["invite"][room.id.as_str()], Value::Null);
+    assert_eq!(stage.membership(&room.id, &alice.user_id).await.as_deref(), Some("leave"));
+    assert!(stage.engine.storage().fsck().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn s_002_only_an_invite_of_the_asking_server_for_our_user_is_signed() {
     let stage = Stage::new().await;
     stage.user("alice").await;

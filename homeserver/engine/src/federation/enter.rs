@@ -20,7 +20,7 @@ use rules::{
     },
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomVersionId, ServerName,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId, RoomVersionId, ServerName,
     events::{StateEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     signatures::Verified,
@@ -71,12 +71,41 @@ impl Engine {
             Some(room) => room,
             None => Arc::new(RoomSnapshot::empty(join.room_id.clone(), version, rules)),
         };
-        let decision = decide_entrance(&before, entrance)?;
+        let members = self.strayed_members(&entrance).await?;
+        let mut decision = decide_entrance(&before, entrance)?;
+        keep_untold(&mut decision.changes, members);
         match self.commit_decision(&before, decision).await {
             Ok(_) => Ok(()),
             Err(CommitError::Storage(error)) => Err(error.into()),
             Err(_) => Err(EngineError::Busy),
         }
+    }
+
+    /// What became of others of our users while nobody of ours was in the room to hear of it: an invitation was taken
+    /// back, say. An invitation that was turned down when no server in the room could be told stays so.
+    async fn strayed_members(&self, entrance: &Entrance) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for pdu in entrance.state.values() {
+            let Some((user_id, membership)) = pdu.membership().filter(|(user_id, _)| self.is_local(user_id)) else {
+                continue;
+            };
+            let record = self.storage().membership(&user_id, &pdu.room_id).await?;
+            let is_known = record.is_some_and(|record| {
+                record.event_id == pdu.event_id
+                    || (membership == MembershipState::Invite && record.membership == MembershipState::Leave)
+            });
+            if !is_known {
+                changes.push(Change::Membership {
+                    user_id,
+                    room_id: pdu.room_id.clone(),
+                    membership,
+                    event_id: pdu.event_id.clone(),
+                    sender: pdu.sender.clone(),
+                    stripped_state: None,
+                });
+            }
+        }
+        Ok(changes)
     }
 
     /// Whether a server has users of ours in the room of whom we know that they left after that. The room as it has it
@@ -209,6 +238,19 @@ fn decide_entrance(before: &RoomSnapshot, entrance: Entrance) -> Result<Decision
     changes.extend(step.changes);
     let room = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;
     Ok(Decision { changes, room })
+}
+
+/// Adds what is said of users of whom nothing is said yet.
+fn keep_untold(changes: &mut Vec<Change>, members: Vec<Change>) {
+    let told: HashSet<OwnedUserId> = changes.iter().filter_map(about).cloned().collect();
+    changes.extend(members.into_iter().filter(|change| about(change).is_some_and(|user_id| !told.contains(user_id))));
+}
+
+fn about(change: &Change) -> Option<&OwnedUserId> {
+    match change {
+        Change::Membership { user_id, .. } => Some(user_id),
+        _ => None,
+    }
 }
 
 fn room_members(state: &HashMap<(StateEventType, String), Arc<Pdu>>) -> Vec<StateEntry> {

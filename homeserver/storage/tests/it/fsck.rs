@@ -68,7 +68,7 @@ finds! {
     no_extremity: "UPDATE rooms SET forward_extremities = '[]'"
         => "a room with a timeline has a forward extremity";
     an_extremity_that_is_built_upon: "UPDATE rooms SET forward_extremities = '[[\"$bob\", 1]]'"
-        => "no accepted event follows upon a forward extremity";
+        => "no event that came after a forward extremity follows upon it";
     an_extremity_that_is_no_part_of_the_timeline: "UPDATE rooms SET forward_extremities = '[[\"$outlier\", 1]]'"
         => "a forward extremity is a stored, accepted event";
     a_room_ahead_of_the_log: "UPDATE rooms SET position = 99" => "a room is not ahead of the log";
