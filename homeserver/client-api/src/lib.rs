@@ -8,6 +8,7 @@
 
 mod access_token;
 mod account;
+mod administration;
 mod arguments;
 mod body;
 mod capabilities;
@@ -39,7 +40,10 @@ use std::{net::IpAddr, sync::Arc};
 use axum::{Router, middleware};
 use engine::Engine;
 
-pub use self::routes::{Authentication, Route, route_table};
+pub use self::{
+    administration::{AdministrationOptions, router as administration},
+    routes::{Authentication, Route, route_table},
+};
 use self::{arguments::Arguments, error::ApiError, interactive::Sessions, rate_limits::RateLimits};
 
 /// What the operator can choose about this door.

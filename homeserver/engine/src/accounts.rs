@@ -14,6 +14,7 @@ mod password;
 mod profile;
 mod refresh;
 mod register;
+mod register_by_operator;
 mod session;
 mod username;
 
@@ -22,6 +23,7 @@ use tracing::Instrument;
 
 pub use self::{
     register::{RegisterCommand, Registered},
+    register_by_operator::OperatorRegistration,
     session::{NewDevice, Session},
 };
 use crate::{EngineError, Result, Settings};

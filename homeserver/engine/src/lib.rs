@@ -22,7 +22,7 @@ use ruma::ServerName;
 use storage::Storage;
 
 pub use self::{
-    accounts::{NewDevice, RegisterCommand, Registered, Requester, Session},
+    accounts::{NewDevice, OperatorRegistration, RegisterCommand, Registered, Requester, Session},
     client_event::ClientEvent,
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},

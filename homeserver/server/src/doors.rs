@@ -12,6 +12,9 @@ use axum::{
 /// Paths that only other servers ask for.
 pub const FEDERATION_PATHS: &[&str] = &["/_matrix/federation/", "/_matrix/key/", "/.well-known/matrix/server"];
 
+/// Paths that only operators ask for.
+pub const ADMINISTRATION_PATHS: &[&str] = &["/_synapse/admin/"];
+
 /// Routers, each with the beginnings of the paths it answers.
 #[derive(Clone)]
 pub struct Doors {

@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     configuration::{Configuration, Loaded, Network, WebAddress},
     data_directory::Use,
-    doors::{Doors, FEDERATION_PATHS},
+    doors::{ADMINISTRATION_PATHS, Doors, FEDERATION_PATHS},
     greeting::{Addresses, greeting},
     health,
     listen::{Limits, Listener},
@@ -133,12 +133,23 @@ impl OpenDoors {
         let health = health::router(house.storage.clone(), stopping.clone());
         let federation = inbound::router(house.engine.clone(), federation_options);
         let client = Doors::new(client_api::router(house.engine.clone(), client_options));
+        let client = with_administration(client, configuration, house);
         Self {
             client: client.with(FEDERATION_PATHS, federation.clone()).with(health::PATHS, health.clone()),
             federation: Doors::new(federation),
             metrics: Doors::new(metrics).with(health::PATHS, health),
         }
     }
+}
+
+/// The operators' own endpoints are served only where there is a secret to know them by.
+fn with_administration(client: Doors, configuration: &Configuration, house: &House) -> Doors {
+    let Some(secret) = &configuration.registration_shared_secret else { return client };
+    let options = client_api::AdministrationOptions {
+        registration_shared_secret: secret.reveal().to_owned(),
+        rate_limits: configuration.rate_limits_enabled,
+    };
+    client.with(ADMINISTRATION_PATHS, client_api::administration(house.engine.clone(), options))
 }
 
 /// Bound, but nobody is let in yet.

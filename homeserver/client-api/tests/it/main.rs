@@ -1,6 +1,7 @@
 //! The client door as its clients see it: requests in, replies out, over an engine with a database of its own.
 
 mod account;
+mod administration;
 mod bodies;
 mod conversation;
 mod interactive;

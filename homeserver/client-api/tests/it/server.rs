@@ -55,7 +55,7 @@ impl Default for Setup<'_> {
 
 /// A server without a socket.
 pub(crate) struct TestServer {
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<HandClock>,
 }

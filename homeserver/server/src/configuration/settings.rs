@@ -118,6 +118,9 @@ settings! {
     registration_token: Option<Secret> = "", "registration.token", example "\"a long random text\"";
     /// A file that holds that token, instead of `registration.token`.
     registration_token_file: Option<PathBuf> = "", "registration.token_file", example "\"/run/secrets/nudge-registration-token\"";
+    /// A secret with which scripts create accounts, administrators too, whatever `registration.mode` is: they prove by it
+    /// who they are at `/_synapse/admin/v1/register`, as with other servers. Without it there is no such endpoint.
+    registration_shared_secret: Option<Secret> = "", "registration.shared_secret", example "\"a long random text\"";
 
     /// Where other servers connect, when not at `listen`.
     federation_listen: Option<SocketAddr> = "", "federation.listen", example "\"0.0.0.0:8448\"", flag "federation-listen" "ADDRESS:PORT";
