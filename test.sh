@@ -39,6 +39,11 @@ if [[ $what == all ]]; then
     cargo build --release --locked
     step 'matrix-nio as a client, Synapse as a peer'
     complement-tests/interop/run.sh
+    step 'Complement: all packages, compared with the baseline'
+    command -v go >/dev/null || { echo "Complement needs Go" >&2; exit 2; }
+    (cd complement-tests/complement && go vet ./... && go test ./...)
+    # Its Go modules are not to be had everywhere; what else goes wrong is a failure.
+    complement-tests/complement/run || { (($? == 3)) && not_run=Complement; }
 fi
 
-step 'all passed'
+step "all passed${not_run:+, but $not_run did NOT run}"

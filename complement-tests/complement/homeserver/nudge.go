@@ -1,0 +1,50 @@
+package homeserver
+
+import (
+	"os/exec"
+	"sort"
+	"strings"
+)
+
+// SharedSecret is what Complement signs registrations of administrators with.
+const SharedSecret = "complement"
+
+// Nudge is this project's server, configured by nothing but its ordinary settings.
+type Nudge struct {
+	// Binary is the path of the program.
+	Binary string
+}
+
+// Command says how to start it.
+func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
+	command := exec.Command(nudge.Binary, "serve")
+	command.Env = append([]string{
+		"NUDGE_SERVER_NAME=" + place.Name,
+		"NUDGE_DATA_DIR=" + place.Data(),
+		"NUDGE_LISTEN=" + place.ClientAddress,
+		"NUDGE_DATABASE__DURABILITY=relaxed",
+		"NUDGE_REGISTRATION__MODE=open",
+		"NUDGE_REGISTRATION__SHARED_SECRET=" + SharedSecret,
+		"NUDGE_FEDERATION__LISTEN=" + place.FederationAddress,
+		"NUDGE_FEDERATION__CERTIFICATE_FILE=" + place.certificate(),
+		"NUDGE_FEDERATION__PRIVATE_KEY_FILE=" + place.key(),
+		"NUDGE_FEDERATION__EXTRA_CERTIFICATE_AUTHORITIES=" + place.authority(),
+		"NUDGE_FEDERATION__OVERRIDES=" + overrides(place.Peers),
+		"NUDGE_FEDERATION__ALLOW_PRIVATE_ADDRESSES=127.0.0.0/8,::1/128",
+		// The tests of rooms before version 12 name the creator in the power levels, which version 12 forbids.
+		"NUDGE_ROOMS__DEFAULT_VERSION=11",
+		"NUDGE_RATE_LIMITS__ENABLED=false",
+		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
+		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",
+	}, place.Environment...)
+	return command, nil
+}
+
+func overrides(peers map[string]string) string {
+	var pairs []string
+	for name, address := range peers {
+		pairs = append(pairs, name+"="+address)
+	}
+	sort.Strings(pairs)
+	return strings.Join(pairs, ",")
+}
