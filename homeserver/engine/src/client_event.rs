@@ -56,6 +56,8 @@ struct Unsigned {
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    prev_sender: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     redacted_because: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
@@ -132,6 +134,7 @@ impl Engine {
                 && let Some(replaced) = self.stored_event(&replaced).await?
             {
                 unsigned.prev_content = Some(replaced.pdu.content.clone());
+                unsigned.prev_sender = Some(replaced.pdu.sender.to_string());
                 unsigned.replaces_state = Some(replaced.pdu.event_id.to_string());
             }
         }

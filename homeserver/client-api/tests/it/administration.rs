@@ -20,7 +20,7 @@ async fn server() -> TestServer {
 fn mac(nonce: &str, admin: &str) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(b"secret").unwrap();
     mac.update(format!("{nonce}\0alice\0wonderland-1865\0{admin}").as_bytes());
-    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+    mac.finalize().into_bytes().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 async fn nonce(server: &TestServer) -> String {

@@ -140,8 +140,11 @@ impl Engine {
             return Err(unfit(format!("its id is {}", pdu.event_id)));
         }
         let (target, given) = pdu.membership().ok_or_else(|| unfit("it is no member event".to_owned()))?;
-        if target != pdu.sender || target.server_name() != origin {
-            return Err(EngineError::forbidden("The event is not of a user of the asking server about themselves"));
+        if target != pdu.sender {
+            return Err(unfit("it is about another user than its sender".to_owned()));
+        }
+        if target.server_name() != origin {
+            return Err(EngineError::forbidden("The event is not of a user of the asking server"));
         }
         if given != *membership {
             return Err(unfit(format!("its membership is {given}")));

@@ -4,8 +4,9 @@
 
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
-    events::TimelineEventType,
+    events::{StateEventType, TimelineEventType},
 };
+use serde_json::value::to_raw_value;
 
 use super::remote::map_call_error;
 use crate::{Engine, EngineError, Requester, Result};
@@ -66,7 +67,23 @@ impl Engine {
             return Err(EngineError::forbidden("Only who made the alias or moderates the room may remove it"));
         }
         self.storage().delete_alias(alias).await?;
-        Ok(())
+        self.unname_alias(requester, &room_id, alias).await
+    }
+
+    /// Takes a removed alias out of the room's canonical aliases, where the user may.
+    async fn unname_alias(&self, requester: &Requester, room_id: &RoomId, alias: &RoomAliasId) -> Result<()> {
+        if !self.may_set_aliases(requester, room_id).await? {
+            return Ok(());
+        }
+        let room = self.known_room(room_id).await?;
+        let existing = self.state_pdu(&room, &StateEventType::RoomCanonicalAlias, "").await?;
+        let existing = existing.and_then(|event| event.content_as::<CanonicalJsonObject>()).unwrap_or_default();
+        let content = without_alias(existing.clone(), alias);
+        if content == existing {
+            return Ok(());
+        }
+        let content = to_raw_value(&content).map_err(EngineError::internal)?;
+        self.set_state(requester, room_id, StateEventType::RoomCanonicalAlias, "", &content).await.map(drop)
     }
 
     /// The aliases on this server of a room.
@@ -91,7 +108,7 @@ impl Engine {
     /// Refuses a canonical alias event that names new aliases which do not point to the room.
     pub(crate) async fn check_canonical_alias(&self, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<()> {
         let room = self.known_room(room_id).await?;
-        let existing = self.state_pdu(&room, &ruma::events::StateEventType::RoomCanonicalAlias, "").await?;
+        let existing = self.state_pdu(&room, &StateEventType::RoomCanonicalAlias, "").await?;
         let existing = existing.and_then(|event| event.content_as::<CanonicalJsonObject>()).unwrap_or_default();
         let known = named_aliases(&existing);
         for text in named_aliases(content).into_iter().filter(|alias| !known.contains(alias)) {
@@ -116,6 +133,16 @@ impl Engine {
         let levels = self.power_levels(&room).await?;
         Ok(levels.may_send_state(&requester.user_id, &TimelineEventType::RoomCanonicalAlias))
     }
+}
+
+/// The content of a canonical alias event without one of its aliases.
+fn without_alias(mut content: CanonicalJsonObject, alias: &RoomAliasId) -> CanonicalJsonObject {
+    let is_gone = |value: &CanonicalJsonValue| value.as_str() == Some(alias.as_str());
+    content.retain(|key, value| key != "alias" || !is_gone(value));
+    if let Some(CanonicalJsonValue::Array(alternatives)) = content.get_mut("alt_aliases") {
+        alternatives.retain(|value| !is_gone(value));
+    }
+    content
 }
 
 fn named_aliases(content: &CanonicalJsonObject) -> Vec<String> {

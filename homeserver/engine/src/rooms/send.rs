@@ -10,7 +10,7 @@ use rules::{
     room::send::{self, Circumstances, Intent, SendError},
 };
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, RoomId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::EventsReferenceFormatVersion,
 };
@@ -80,11 +80,17 @@ impl Engine {
         if event_type == StateEventType::RoomMember {
             return self.set_member_state(requester, room_id, state_key, content).await;
         }
+        if event_type == StateEventType::RoomCreate {
+            return Err(EngineError::invalid_param("The room has been created already"));
+        }
         if event_type == StateEventType::RoomCanonicalAlias {
             self.check_canonical_alias(room_id, &content).await?;
         }
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
+        if event_type == StateEventType::RoomPowerLevels {
+            self.check_no_creator(&room, &content).await?;
+        }
         if let Some(existing) = self.state_pdu(&room, &event_type, state_key).await?
             && existing.sender == requester.user_id
             && existing.content_as::<CanonicalJsonObject>().as_ref() == Some(&content)
@@ -99,6 +105,16 @@ impl Engine {
             redacts: None,
         };
         self.send_intent(room_id, intent, None).await
+    }
+
+    /// Rooms whose creators stand above all power levels must not name them there: a mistake of the asker's, not a
+    /// lack of rights.
+    async fn check_no_creator(&self, room: &RoomSnapshot, content: &CanonicalJsonObject) -> Result<()> {
+        let Some(CanonicalJsonValue::Object(users)) = content.get("users") else { return Ok(()) };
+        match self.power_levels(room).await?.creator_named_in(users) {
+            Some(user_id) => Err(EngineError::InvalidParam(format!("{user_id} created the room and needs no level"))),
+            None => Ok(()),
+        }
     }
 
     /// Makes an intent an event of the room: decides, commits, and decides anew when the room changed in between.

@@ -8,10 +8,10 @@ use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId,
     events::TimelineEventType,
     room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules},
-    signatures::{hash_and_sign_event, sign_event},
+    signatures::{JsonError, hash_and_sign_event, sign_event},
 };
 
-use super::{ReadError, ServerKey, read_pdu};
+use super::{MAX_PDU_BYTES, ReadError, ServerKey, read_pdu};
 use crate::pdu::Pdu;
 
 /// An event that one of our users wants to be made.
@@ -65,7 +65,7 @@ pub enum BuildError {
     Unfit(#[from] ReadError),
     /// The event could not be hashed or signed.
     #[error("the event cannot be signed: {0}")]
-    Sign(#[from] ruma::signatures::JsonError),
+    Sign(#[from] JsonError),
 }
 
 /// Hashes and signs a draft, and checks the result as if it had come from outside.
@@ -77,9 +77,19 @@ pub fn build(draft: Draft, rules: &RoomVersionRules, key: &ServerKey) -> Result<
         return Err(ReadError::Format(format!("content nested more than {MAX_NESTING} levels deep")).into());
     }
     let mut object = draft.into_object(rules);
-    hash_and_sign_event(key.server_name().as_str(), key, &mut object, &rules.redaction)?;
+    hash_and_sign_event(key.server_name().as_str(), key, &mut object, &rules.redaction).map_err(unsigned)?;
     let text = serde_json::to_string(&object).map_err(ReadError::from)?;
     Ok(read_pdu(&text, rules)?.0)
+}
+
+/// The library looks at the size before it signs.
+fn unsigned(error: JsonError) -> BuildError {
+    match error {
+        JsonError::PduTooLarge => {
+            ReadError::Format(format!("event too large; at most {MAX_PDU_BYTES} bytes are allowed")).into()
+        }
+        error => error.into(),
+    }
 }
 
 /// Adds our signature to an event of another server that was checked before: an invite for one of our users, or a

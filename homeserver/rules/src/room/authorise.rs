@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
-    EventId, Int, OwnedEventId, RoomVersionId, UserId,
+    CanonicalJsonObject, EventId, Int, OwnedEventId, OwnedUserId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::AuthorizationRules,
     state_res::{
@@ -168,6 +168,13 @@ impl PowerLevels {
             None => Some(Int::from(DEFAULT_STATE_LEVEL)),
         };
         needed.is_some_and(|needed| self.user_reaches(user_id, needed))
+    }
+
+    /// The creator whom new power levels name, where creators stand above all levels and must not be named.
+    pub fn creator_named_in(&self, users: &CanonicalJsonObject) -> Option<OwnedUserId> {
+        let creators = self.create.creators(&self.rules).unwrap_or_default();
+        let stand_above = self.rules.explicitly_privilege_room_creators;
+        creators.into_iter().find(|user_id| stand_above && users.contains_key(user_id.as_str()))
     }
 
     fn user_reaches(&self, user_id: &UserId, needed: Int) -> bool {

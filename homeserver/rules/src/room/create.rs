@@ -203,15 +203,19 @@ fn check_no_creator(levels: &CanonicalJsonObject, room: &NewRoom, additional: Ve
 }
 
 fn preset_state(preset: Preset) -> Vec<(TimelineEventType, Value)> {
-    let (join_rule, guest_access) = match preset {
-        Preset::PublicChat => ("public", "forbidden"),
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+    let (join_rule, guests_may_join) = match preset {
+        Preset::PublicChat => ("public", false),
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", true),
     };
-    vec![
+    let mut state = vec![
         (TimelineEventType::RoomJoinRules, json!({ "join_rule": join_rule })),
         (TimelineEventType::RoomHistoryVisibility, json!({ "history_visibility": "shared" })),
-        (TimelineEventType::RoomGuestAccess, json!({ "guest_access": guest_access })),
-    ]
+    ];
+    if guests_may_join {
+        // That they may not needs no event: it is what holds without one.
+        state.push((TimelineEventType::RoomGuestAccess, json!({ "guest_access": "can_join" })));
+    }
+    state
 }
 
 fn object(value: Value) -> Result<CanonicalJsonObject, CreateError> {

@@ -25,11 +25,14 @@ impl Engine {
     pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Option<JoinedRoom>> {
         let filter = &asked.query.filter.room;
         let base = asked.base(changes);
-        let window = if changes.parts.timeline {
+        let mut window = if changes.parts.timeline {
             self.v3_window(asked, changes, asked.now, Some(changes.record.position)).await?
         } else {
             Window::empty(asked.now)
         };
+        // A room that is new to a client that has synced before begins with a gap: what it may have shown of an earlier
+        // stay does not lead up to this.
+        window.limited |= changes.base == Base::Nothing && asked.since.is_some();
         let delta = self.v3_changed_state(changes, base, asked.now).await?;
         let summary = self.v3_summary(asked, changes, base, &delta).await?;
         let members = lazy_loads(&filter.state).then(|| members(asked, &window, base, &summary));
