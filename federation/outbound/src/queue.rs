@@ -34,12 +34,14 @@ pub struct SenderOptions {
     pub backoff_max_ms: u64,
     /// How many destinations are sent to at the same time. A quarter of them may be ones that were failing.
     pub workers_max: usize,
+    /// Whether other servers are told the names of our users' devices.
+    pub device_names: bool,
 }
 
 impl Default for SenderOptions {
     fn default() -> Self {
         // A restart of the other server is over within seconds; one that is gone costs a connection attempt an hour.
-        Self { backoff_base_ms: 2_000, backoff_max_ms: 3_600_000, workers_max: 256 }
+        Self { backoff_base_ms: 2_000, backoff_max_ms: 3_600_000, workers_max: 256, device_names: false }
     }
 }
 

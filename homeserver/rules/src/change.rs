@@ -132,6 +132,82 @@ pub enum Change {
         /// The content.
         content: Box<RawValue>,
     },
+    /// The identity keys of a device: those it has from now on, or that the device is gone, and with it its one-time
+    /// keys and the messages that wait for it.
+    DeviceKeys {
+        /// Whose device, local or remote.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+        /// The signed keys, as a JSON object; `None` when the device is gone.
+        keys: Option<Box<RawValue>>,
+        /// The name that another server gives the device; our own devices have theirs elsewhere.
+        display_name: Option<String>,
+    },
+    /// A cross-signing key of a user is set or goes.
+    CrossSigningKey {
+        /// Whose, local or remote.
+        user_id: OwnedUserId,
+        /// `master`, `self_signing` or `user_signing`.
+        usage: String,
+        /// The key, as a JSON object.
+        key: Option<Box<RawValue>>,
+    },
+    /// A local user signed a device or a cross-signing key. The signature was checked.
+    KeySignature {
+        /// Whose device or key is signed.
+        target_user_id: OwnedUserId,
+        /// The device id, or the public part of the cross-signing key.
+        target_id: String,
+        /// Who signed.
+        signer: OwnedUserId,
+        /// With which key, such as `ed25519:PUBLIC`.
+        key_id: String,
+        /// The signature, in base64.
+        signature: String,
+    },
+    /// The devices of a user or their keys changed. Gets a position.
+    DeviceList {
+        /// Whose, local or remote.
+        user_id: OwnedUserId,
+        /// Which device; `None` where that is not known, or the change is one of cross-signing keys.
+        device_id: Option<OwnedDeviceId>,
+        /// The local user who alone sees the change: it is one of their own signatures.
+        viewer: Option<OwnedUserId>,
+        /// The servers that are to be sent an `m.device_list_update` of it.
+        servers: Vec<OwnedServerName>,
+    },
+    /// A message for one device of a local user. Gets a position.
+    ToDevice {
+        /// Whose device.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+        /// Who sent it.
+        sender: OwnedUserId,
+        /// The type of the message.
+        event_type: String,
+        /// The content.
+        content: Box<RawValue>,
+    },
+    /// Messages to devices were taken under this id, and are not to be taken again.
+    ToDeviceId {
+        /// Who names them so: a device of ours, or another server.
+        sender: String,
+        /// The id.
+        message_id: String,
+        /// When.
+        ts: MilliSecondsSinceUnixEpoch,
+    },
+    /// An EDU that other servers are to be sent even after restarts. Gets a position.
+    Edu {
+        /// Which servers.
+        servers: Vec<OwnedServerName>,
+        /// Such as `m.direct_to_device`.
+        edu_type: String,
+        /// The content, which must be canonical JSON but for its order.
+        content: Box<RawValue>,
+    },
     /// A request of a client is done, and the same request again gets the same answer.
     TransactionId {
         /// Who asked.

@@ -8,6 +8,7 @@ mod apply;
 mod batch;
 mod facts;
 mod historic_state;
+mod keys;
 mod write;
 
 use std::{sync::Arc, time::Duration, time::Instant};
@@ -16,6 +17,7 @@ use rules::change::{Change, Position};
 use ruma::{OwnedEventId, OwnedRoomId};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::keys::forget_device;
 use crate::{Result, Storage, StorageError, commit::batch::Batch, database::Shared, error::Failure};
 
 /// How many submissions one transaction holds at most: beyond that the flush is a small part of its cost.

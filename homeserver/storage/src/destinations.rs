@@ -1,16 +1,23 @@
 //! What other servers are still to be sent: a cursor into the log per server.
 
+mod edus;
+
 use std::{collections::HashMap, sync::Arc};
 
 use rules::{Pdu, change::Position};
 use ruma::{OwnedEventId, OwnedServerName, ServerName};
 
+pub use self::edus::{DeviceListUpdate, OutboundEdu};
 use crate::{
     ReceiptRecord, Result, Storage, StorageError,
     dialect::{db, parsed, storable, without_nul},
     log::LogKind,
     names::{decode, encode},
 };
+
+/// How much the EDUs of one answer may hold, in bytes, but for the first: with the events beside them they fit into the
+/// 13 MB that servers take.
+const EDU_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How far another server has got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +43,19 @@ pub enum OutboundItem {
     Event(Position, Arc<Pdu>),
     /// A read receipt of a local user.
     Receipt(Position, ReceiptRecord),
+    /// A change of a device of a local user.
+    DeviceList(Position, Box<DeviceListUpdate>),
+    /// An EDU.
+    Edu(Position, OutboundEdu),
+}
+
+/// What a server is to be sent next.
+#[derive(Clone, Debug, Default)]
+pub struct Outbound {
+    /// In the order of positions.
+    pub items: Vec<OutboundItem>,
+    /// Whether nothing was left out for want of room.
+    pub is_complete: bool,
 }
 
 /// Server, cursor, transaction in flight and up to where, failing since, retry at, failures.
@@ -60,7 +80,9 @@ impl Storage {
     }
 
     /// What a server is to be sent from the log after `cursor`, in the order of positions: events and receipts of local
-    /// users in rooms that the server was in before that position, and events that it is told of though it was not. Stops before either maximum would be exceeded.
+    /// users in rooms that the server was in before that position, events that it is told of though it was not, and what
+    /// is for the server itself, such as messages to devices. Stops before either maximum would be exceeded: of events,
+    /// and of what goes as EDUs.
     /// Receipts that have moved on since are left out: they come again at their new position.
     pub async fn outbound_since(
         &self,
@@ -68,28 +90,29 @@ impl Storage {
         cursor: Position,
         until: Option<Position>,
         max_events: usize,
-        max_receipts: usize,
-    ) -> Result<Vec<OutboundItem>> {
+        max_edus: usize,
+    ) -> Result<Outbound> {
         // One row more than may be answered, to notice that a maximum is reached.
-        let limit = i64::try_from(max_events.saturating_add(max_receipts).saturating_add(1)).unwrap_or(i64::MAX);
-        let rows = self.outbound_rows(server, cursor, until.unwrap_or(Position::MAX), limit).await?;
-        let (mut events, mut receipts) = (Vec::new(), Vec::new());
-        let mut order = Vec::with_capacity(rows.len());
-        for row in rows {
-            let (kind, taken, max) = match row.kind {
-                LogKind::Receipt => (LogKind::Receipt, receipts.len(), max_receipts),
-                _ => (LogKind::Event, events.len(), max_events),
-            };
-            if taken == max {
-                break;
-            }
-            order.push((kind, row.position));
-            match kind {
-                LogKind::Receipt => receipts.push(row),
-                _ => events.push(row),
-            }
-        }
-        self.outbound_items(order, &events, &receipts).await
+        let limit = i64::try_from(max_events.saturating_add(max_edus).saturating_add(1)).unwrap_or(i64::MAX);
+        let until = until.unwrap_or(Position::MAX);
+        let rows = self.outbound_rows(server, cursor, until, limit).await?;
+        // What lies beyond the last row that was read is not looked at yet.
+        let read_until = if rows.len() as i64 == limit { rows.last().map_or(until, |row| row.position) } else { until };
+        let edus = self.outbound_edus(server, cursor, read_until, limit).await?;
+        let mut order: Vec<_> = rows.iter().map(|row| (row.position, row.kind)).chain(edus).collect();
+        order.sort_unstable_by_key(|(position, _)| *position);
+        let (mut events_left, mut edus_left) = (max_events, max_edus);
+        let is_within = |(_, kind): &(Position, LogKind)| {
+            let left = if *kind == LogKind::Event { &mut events_left } else { &mut edus_left };
+            *left = left.checked_sub(1)?;
+            Some(())
+        };
+        let within = order.iter().map_while(is_within).count();
+        let all_read = rows.len() < limit as usize && within == order.len();
+        order.truncate(within);
+        let expected = order.len();
+        let (items, looked_at) = self.outbound_items(server, cursor, order, rows).await?;
+        Ok(Outbound { items, is_complete: all_read && looked_at == expected })
     }
 
     async fn outbound_rows(
@@ -126,11 +149,15 @@ impl Storage {
 
     async fn outbound_items(
         &self,
-        order: Vec<(LogKind, Position)>,
-        events: &[OutboundRow],
-        receipts: &[OutboundRow],
-    ) -> Result<Vec<OutboundItem>> {
-        let event_ids: Vec<OwnedEventId> = events.iter().map(|row| row.event_id.clone()).collect();
+        server: &ServerName,
+        cursor: Position,
+        order: Vec<(Position, LogKind)>,
+        rows: Vec<OutboundRow>,
+    ) -> Result<(Vec<OutboundItem>, usize)> {
+        let last = order.last().map_or(cursor, |(position, _)| *position);
+        let (receipts, events): (Vec<_>, Vec<_>) =
+            rows.into_iter().filter(|row| row.position <= last).partition(|row| row.kind == LogKind::Receipt);
+        let event_ids: Vec<OwnedEventId> = events.into_iter().map(|row| row.event_id).collect();
         let stored = self.events(&event_ids).await?;
         let mut pdus: HashMap<Position, Arc<Pdu>> =
             stored.iter().filter_map(|event| Some((event.order?, Arc::clone(&event.pdu)))).collect();
@@ -140,15 +167,30 @@ impl Storage {
             let found = self.receipts_at(rooms, positions.map(|row| row.position)).await?;
             records.extend(found.into_iter().map(|receipt| (receipt.position, receipt)));
         }
-        let item = |(kind, position)| match kind {
-            // A receipt that moved between the two queries comes again later.
-            LogKind::Receipt => Ok(records.remove(&position).map(|receipt| OutboundItem::Receipt(position, receipt))),
-            _ => match pdus.remove(&position) {
-                Some(pdu) => Ok(Some(OutboundItem::Event(position, pdu))),
-                None => Err(StorageError::corrupt("log", "event_id", position.to_string(), &"the event is not stored")),
-            },
-        };
-        order.into_iter().map(item).filter_map(Result::transpose).collect()
+        let (mut items, mut edu_bytes, mut looked_at) = (Vec::with_capacity(order.len()), 0, 0);
+        for (position, kind) in order {
+            let item = match kind {
+                // A receipt that moved between the two queries comes again later.
+                LogKind::Receipt => records.remove(&position).map(|receipt| OutboundItem::Receipt(position, receipt)),
+                LogKind::Event => match pdus.remove(&position) {
+                    Some(pdu) => Some(OutboundItem::Event(position, pdu)),
+                    None => {
+                        let reason = "the event is not stored";
+                        return Err(StorageError::corrupt("log", "event_id", position.to_string(), &reason));
+                    }
+                },
+                _ => self.outbound_edu(server, cursor, position, kind).await?,
+            };
+            if let Some(OutboundItem::Edu(_, edu)) = &item {
+                edu_bytes += edu.content.get().len();
+                if edu_bytes > EDU_BYTES_MAX && !items.is_empty() {
+                    break;
+                }
+            }
+            looked_at += 1;
+            items.extend(item);
+        }
+        Ok((items, looked_at))
     }
 
     /// Replaces the row of a server.
@@ -169,6 +211,7 @@ impl Storage {
             let query = query.bind(destination.retry_at_ts.map(|ts| ts as i64)).bind(i64::from(destination.failures));
             query.execute(connection).await.map(drop)
         })?;
+        edus::forget_delivered(&mut transaction, name, destination.cursor).await?;
         transaction.commit().await
     }
 

@@ -4,12 +4,14 @@ mod tokens;
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
+pub(crate) use self::tokens::lock_device;
 use crate::{
     Result, Storage,
     cache::{Reading, RowCache},
+    commit::forget_device,
     database::Transaction,
     devices::tokens::{
-        NewAccess, confirm, drop_unconfirmed, insert_tokens, is_unconfirmed, lock_device, revoke_device,
+        NewAccess, confirm, drop_unconfirmed, insert_tokens, is_unconfirmed, revoke_device,
     },
     dialect::{db, is_storable, list, parsed, storable, without_nul},
 };
@@ -314,6 +316,7 @@ async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_
     let mut revoked = Vec::new();
     for device_id in device_ids.iter().filter(|device_id| is_storable(device_id)) {
         revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
+        forget_device(transaction, user_id.as_str(), device_id).await?;
     }
     Ok(revoked)
 }

@@ -12,6 +12,8 @@ mod cache;
 mod commit;
 mod database;
 mod destinations;
+mod device_keys;
+mod device_lists;
 mod devices;
 mod dialect;
 mod error;
@@ -22,6 +24,7 @@ mod insert;
 mod log;
 mod memberships;
 mod names;
+mod one_time_keys;
 mod receipts;
 mod registration_tokens;
 mod rooms;
@@ -29,6 +32,7 @@ mod server_keys;
 mod state;
 mod state_history;
 mod timeline;
+mod to_device;
 mod transactions;
 
 pub use self::{
@@ -36,19 +40,23 @@ pub use self::{
     accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
     database::{Durability, Options, Storage},
-    destinations::{Destination, OutboundItem},
+    destinations::{Destination, DeviceListUpdate, Outbound, OutboundEdu, OutboundItem},
+    device_keys::{CrossSigningKeyRecord, DeviceKeysRecord, KeySignatureRecord},
+    device_lists::{MemberChange, RemoteDeviceList},
     devices::{AccessToken, Device, NewSession, RefreshOutcome},
     error::{OpenError, StorageError},
     events::StoredEvent,
     fsck::Violation,
     log::{LogEntry, LogKind},
     memberships::MembershipRecord,
+    one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
     receipts::ReceiptRecord,
     registration_tokens::RegistrationToken,
     rooms::RoomRecord,
     server_keys::ServerKeyRecord,
     state_history::StateSpan,
     timeline::{Direction, TimelineRange},
+    to_device::ToDeviceRecord,
 };
 
 /// The result of reading or writing.

@@ -29,6 +29,12 @@ pub enum LogKind {
     Receipt,
     /// Account data of a local user.
     AccountData,
+    /// The devices of a user, local or remote, or their keys; or what one local user, who is named then, sees of them.
+    DeviceList,
+    /// A message to a device of a local user.
+    ToDevice,
+    /// Something for other servers only.
+    Edu,
 }
 
 /// One entry of the log: what changed, not the change itself.
@@ -57,11 +63,14 @@ impl LogKind {
             Self::Membership => 2,
             Self::Receipt => 3,
             Self::AccountData => 4,
+            Self::DeviceList => 20,
+            Self::ToDevice => 21,
+            Self::Edu => 22,
         }
     }
 
     fn from_code(code: i16) -> Option<Self> {
-        [Self::Event, Self::Membership, Self::Receipt, Self::AccountData]
+        [Self::Event, Self::Membership, Self::Receipt, Self::AccountData, Self::DeviceList, Self::ToDevice, Self::Edu]
             .into_iter()
             .find(|kind| kind.code() == i64::from(code))
     }

@@ -148,10 +148,13 @@ impl Driver {
         let storage = self.sender.inner.federation.storage().clone();
         let entries = storage.log_since(self.position, LOG_BATCH).await?;
         for entry in &entries {
-            if let (true, Some(room_id)) = (entry.outbound, &entry.room_id) {
-                for server in storage.recipients_at(room_id, entry.position).await? {
-                    self.wake(server, Wake::News);
-                }
+            let servers = match (entry.outbound, &entry.room_id) {
+                (false, _) => Vec::new(),
+                (true, Some(room_id)) => storage.recipients_at(room_id, entry.position).await?,
+                (true, None) => storage.recipients_without_room_at(entry.position).await?,
+            };
+            for server in servers {
+                self.wake(server, Wake::News);
             }
             self.position = entry.position;
         }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use rules::change::Position;
 use ruma::ServerName;
-use storage::{Destination, OutboundItem, Storage, StorageError};
+use storage::{Destination, Outbound, OutboundItem, Storage, StorageError};
 
 use super::{
     EduJson, FlushOutcome, Sender,
     isolation::{Isolation, Next},
-    transaction::{self, EVENTS_MAX, RECEIPTS_MAX},
+    transaction::{self, EDUS_MAX, EVENTS_MAX},
 };
 use crate::{CallError, calls::TransactionAnswer};
 
@@ -47,7 +47,7 @@ impl Sender {
         }
         let transaction_id = self.transaction_id(&mut destination, &batch).await?;
         let origin = self.inner.federation.server_name();
-        let content = transaction::content(origin, now_ms, &batch.items, &batch.ephemeral);
+        let content = transaction::content(origin, now_ms, &batch.items, &batch.ephemeral, self.inner.options.device_names);
         match self.inner.federation.send_transaction(server, &transaction_id, content).await {
             Ok(answer) => {
                 log_answer(server, &answer);
@@ -64,18 +64,18 @@ impl Sender {
     async fn batch(&self, destination: &mut Destination, isolation: &Isolation) -> Result<Batch, StorageError> {
         // Taken before the queue is read, so that everything up to it is looked at.
         let head = self.storage().head();
-        let mut items = self.items(destination).await?;
-        if items.is_empty()
+        let mut outbound = self.items(destination).await?;
+        if outbound.items.is_empty()
             && let Some((_, until)) = destination.in_flight.take()
         {
             // What was in flight does not exist any more.
             destination.cursor = until;
             self.storage().save_destination(destination).await?;
-            items = self.items(destination).await?;
+            outbound = self.items(destination).await?;
         }
+        let Outbound { mut items, is_complete } = outbound;
         let Destination { server, cursor, in_flight, .. } = destination;
-        let events = items.iter().filter(|item| matches!(item, OutboundItem::Event(..))).count();
-        let full = events >= EVENTS_MAX || items.len() - events >= RECEIPTS_MAX || items.len() > isolation.limit();
+        let full = !is_complete || items.len() > isolation.limit();
         items.truncate(isolation.limit());
         let resending = in_flight.is_some();
         // A transaction that has arrived is not read again, whatever we would have added to it.
@@ -86,10 +86,10 @@ impl Sender {
         Ok(Batch { items, ephemeral, until, through, more })
     }
 
-    async fn items(&self, destination: &Destination) -> Result<Vec<OutboundItem>, StorageError> {
+    async fn items(&self, destination: &Destination) -> Result<Outbound, StorageError> {
         let Destination { server, cursor, in_flight, .. } = destination;
         let until = in_flight.as_ref().map(|(_, until)| *until);
-        self.storage().outbound_since(server, *cursor, until, EVENTS_MAX, RECEIPTS_MAX).await
+        self.storage().outbound_since(server, *cursor, until, EVENTS_MAX, EDUS_MAX).await
     }
 
     /// The id that the batch is sent under. It is stored with the end of the batch first, so that after a restart the
@@ -221,7 +221,10 @@ fn log_answer(server: &ServerName, answer: &TransactionAnswer) {
 
 fn position(item: &OutboundItem) -> Position {
     match item {
-        OutboundItem::Event(position, _) | OutboundItem::Receipt(position, _) => *position,
+        OutboundItem::Event(position, _)
+        | OutboundItem::Receipt(position, _)
+        | OutboundItem::DeviceList(position, _)
+        | OutboundItem::Edu(position, _) => *position,
     }
 }
 
@@ -229,6 +232,8 @@ fn describe(item: &OutboundItem) -> String {
     match item {
         OutboundItem::Event(_, pdu) => format!("event {}", pdu.event_id),
         OutboundItem::Receipt(_, receipt) => format!("receipt for {}", receipt.event_id),
+        OutboundItem::DeviceList(_, update) => format!("device {} of {}", update.device_id, update.user_id),
+        OutboundItem::Edu(position, edu) => format!("{} at {position}", edu.edu_type),
     }
 }
 

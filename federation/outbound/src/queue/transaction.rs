@@ -2,17 +2,21 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#put_matrixfederationv1sendtxnid>
 
+mod device_lists;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName, UInt, events::receipt::ReceiptType};
+use serde_json::value::RawValue;
 use storage::{OutboundItem, ReceiptRecord};
 
 use super::EduJson;
 
 /// Events in one transaction; set by the specification.
 pub(super) const EVENTS_MAX: usize = 50;
-/// Receipts in one transaction. Each takes an EDU in the worst case, of which the specification allows 100.
-pub(super) const RECEIPTS_MAX: usize = 50;
+/// Receipts, changes of devices and messages to devices in one transaction. Each takes an EDU in the worst case, of
+/// which the specification allows 100.
+pub(super) const EDUS_MAX: usize = 50;
 /// Ephemeral EDUs in one transaction: the rest of the 100.
 pub(super) const EPHEMERAL_MAX: usize = 50;
 
@@ -22,13 +26,22 @@ pub(super) fn content(
     origin_server_ts: u64,
     items: &[OutboundItem],
     ephemeral: &[Arc<EduJson>],
+    device_names: bool,
 ) -> CanonicalJsonObject {
     let receipts = items.iter().filter_map(|item| match item {
         OutboundItem::Receipt(_, receipt) => Some(receipt),
-        OutboundItem::Event(..) => None,
+        _ => None,
     });
     let mut edus = receipt_edus(receipts);
-    edus.extend(ephemeral.iter().filter_map(|edu| ephemeral_edu(edu)));
+    edus.extend(items.iter().filter_map(|item| match item {
+        OutboundItem::DeviceList(position, update) => edu(
+            "m.device_list_update",
+            &device_lists::content(*position, update, device_names)?,
+        ),
+        OutboundItem::Edu(_, outbound) => edu(&outbound.edu_type, &outbound.content),
+        OutboundItem::Event(..) | OutboundItem::Receipt(..) => None,
+    }));
+    edus.extend(ephemeral.iter().filter_map(|ephemeral| edu(&ephemeral.edu_type, &ephemeral.content)));
     object([
         ("origin", string(origin.as_str())),
         ("origin_server_ts", integer(origin_server_ts)),
@@ -48,11 +61,11 @@ fn pdu(item: &OutboundItem) -> Option<CanonicalJsonValue> {
     }
 }
 
-fn ephemeral_edu(edu: &EduJson) -> Option<CanonicalJsonValue> {
-    match serde_json::from_str::<CanonicalJsonValue>(edu.content.get()) {
-        Ok(content) => Some(edu_object(&edu.edu_type, content)),
+fn edu(edu_type: &str, content: &RawValue) -> Option<CanonicalJsonValue> {
+    match serde_json::from_str::<CanonicalJsonValue>(content.get()) {
+        Ok(content) => Some(edu_object(edu_type, content)),
         Err(error) => {
-            tracing::error!(edu_type = edu.edu_type, %error, "an EDU is not canonical JSON and is not sent");
+            tracing::error!(edu_type, %error, "an EDU is not canonical JSON and is not sent");
             None
         }
     }

@@ -15,6 +15,7 @@ use crate::{
         batch::{Batch, client_transaction},
         facts::{ACCEPTED, Known, OUTLIER, Room, standing_code},
         historic_state::HistoricState,
+        keys::KeyWrites,
         write::{EventRow, LogRow, RedactionRow, ServerRow, StateRow, Upgrade},
     },
     dialect::{is_storable, without_nul},
@@ -90,10 +91,26 @@ impl<'a> Applying<'a> {
             Change::Receipt { .. } => self.receipt(change),
             Change::AccountData { .. } => self.account_data(change),
             Change::TransactionId { event_id, .. } => self.transaction(change, event_id),
+            Change::DeviceKeys { .. }
+            | Change::CrossSigningKey { .. }
+            | Change::KeySignature { .. }
+            | Change::DeviceList { .. }
+            | Change::ToDevice { .. }
+            | Change::ToDeviceId { .. }
+            | Change::Edu { .. } => self.keys(change),
         }
     }
 
-    fn next_position(&mut self) -> Position {
+    /// The number of a name.
+    pub(super) fn name(&mut self, name: &str) -> i64 {
+        self.batch.name(name)
+    }
+
+    pub(super) fn key_writes(&mut self) -> &mut KeyWrites {
+        &mut self.batch.writes.keys
+    }
+
+    pub(super) fn next_position(&mut self) -> Position {
         self.batch.facts.head.position += 1;
         self.last = Some(self.batch.facts.head.position);
         self.batch.facts.head.position
@@ -104,7 +121,7 @@ impl<'a> Applying<'a> {
         self.live.last().map_or(self.batch.facts.head.position, |(_, position)| *position)
     }
 
-    fn log(&mut self, entry: LogEntry) {
+    pub(super) fn log(&mut self, entry: LogEntry) {
         let room_nid = entry.room_id.as_ref().map(|room_id| self.batch.name(room_id.as_str()));
         let user_nid = entry.user_id.as_ref().map(|user_id| self.batch.name(user_id.as_str()));
         self.batch.writes.log.push(LogRow { room_nid, user_nid, entry });

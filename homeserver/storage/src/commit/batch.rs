@@ -155,7 +155,33 @@ fn check_texts(change: &Change) -> Result<()> {
             storable(scope, "the scope of a transaction")?;
             storable(transaction_id, "a transaction id")?;
         }
-        Change::Room { .. }
+        Change::DeviceKeys { user_id, device_id, display_name, .. } => {
+            storable(user_id.as_str(), "a user id")?;
+            storable(device_id.as_str(), "a device id")?;
+            storable(display_name.as_deref().unwrap_or_default(), "the name of a device")?;
+        }
+        Change::CrossSigningKey { user_id, usage, .. } => {
+            storable(user_id.as_str(), "a user id")?;
+            storable(usage, "the usage of a key")?;
+        }
+        Change::KeySignature { target_user_id, target_id, signer, key_id, signature } => {
+            for text in [target_user_id.as_str(), target_id, signer.as_str(), key_id, signature] {
+                storable(text, "a part of a signature")?;
+            }
+        }
+        Change::DeviceList { device_id: Some(device_id), .. } => drop(storable(device_id.as_str(), "a device id")?),
+        Change::ToDevice { user_id, device_id, sender, event_type, .. } => {
+            for text in [user_id.as_str(), device_id.as_str(), sender.as_str(), event_type] {
+                storable(text, "a part of a message to a device")?;
+            }
+        }
+        Change::ToDeviceId { sender, message_id, .. } => {
+            storable(sender, "who sent a message")?;
+            storable(message_id, "the id of a message")?;
+        }
+        Change::Edu { edu_type, .. } => drop(storable(edu_type, "the type of an EDU")?),
+        Change::DeviceList { device_id: None, .. }
+        | Change::Room { .. }
         | Change::ForwardExtremities { .. }
         | Change::HistoricState { .. }
         | Change::RoomServer { .. }

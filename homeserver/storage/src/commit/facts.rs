@@ -185,7 +185,19 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
             let room_id = room_id.as_ref().map(|room_id| room_id.as_str().into());
             std::iter::once(user_id.as_str().into()).chain(room_id).collect()
         }
-        Change::Redaction { .. } | Change::AwaitedRedaction { .. } | Change::TransactionId { .. } => Vec::new(),
+        Change::DeviceList { user_id, viewer, servers, .. } => {
+            let users = std::iter::once(user_id).chain(viewer).map(|user_id| user_id.as_str().into());
+            users.chain(servers.iter().map(|server| server.as_str().into())).collect()
+        }
+        Change::ToDevice { user_id, .. } => vec![user_id.as_str().into()],
+        Change::Edu { servers, .. } => servers.iter().map(|server| server.as_str().into()).collect(),
+        Change::Redaction { .. }
+        | Change::AwaitedRedaction { .. }
+        | Change::TransactionId { .. }
+        | Change::DeviceKeys { .. }
+        | Change::CrossSigningKey { .. }
+        | Change::KeySignature { .. }
+        | Change::ToDeviceId { .. } => Vec::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use ruma::{OwnedEventId, events::room::member::MembershipState};
 
 use crate::{
     LogEntry, Result, StoredEvent,
-    commit::{facts::Facts, historic_state::HistoricState},
+    commit::{facts::Facts, historic_state::HistoricState, keys::KeyWrites},
     database::Transaction,
     dialect::{db, event_id_list, without_nul},
     insert::{Insert, Value, row},
@@ -201,6 +201,7 @@ pub(super) struct Writes {
     pub(super) awaited_redactions: Vec<Vec<Value>>,
     pub(super) transactions: Vec<Vec<Value>>,
     pub(super) log: Vec<LogRow>,
+    pub(super) keys: KeyWrites,
     /// New live events, for the cache.
     pub(super) live: Vec<Arc<StoredEvent>>,
     /// Stored events that change, for the cache.
@@ -224,6 +225,7 @@ impl Writes {
         RECEIPTS.run(transaction, std::mem::take(&mut self.receipts).into_values().collect()).await?;
         ACCOUNT_DATA.run(transaction, std::mem::take(&mut self.account_data).into_values().collect()).await?;
         TRANSACTIONS.run(transaction, std::mem::take(&mut self.transactions)).await?;
+        self.keys.write(transaction).await?;
         LOG.run(transaction, self.log.iter().map(log_values).collect()).await?;
         write_head(facts, transaction).await
     }

@@ -7,20 +7,20 @@ use super::Hash;
 use crate::{Result, database::Transaction, dialect::db};
 
 /// Whoever changes the tokens of a device takes its row first, so that in several processes too they do it one after
-/// the other. Notes when it was used, where that is known.
-pub(super) async fn lock_device(
+/// the other. Notes when it was used, where that is known. `false` when there is no such device.
+pub(crate) async fn lock_device(
     transaction: &mut Transaction,
     user_id: &str,
     device_id: &str,
     now_ts: Option<u64>,
-) -> Result<()> {
+) -> Result<bool> {
     const SQL: &str = "UPDATE devices SET last_seen_ts = COALESCE($1, last_seen_ts)
         WHERE user_id = $2 AND device_id = $3";
-    db!(transaction.connection(), |connection| {
+    let locked = db!(transaction.connection(), |connection| {
         let query = sqlx::query(SQL).bind(now_ts.map(|ts| ts as i64)).bind(user_id).bind(device_id);
-        query.execute(connection).await.map(drop)
+        query.execute(connection).await.map(|done| done.rows_affected())
     })?;
-    Ok(())
+    Ok(locked > 0)
 }
 
 /// An access token to be stored.

@@ -1,0 +1,299 @@
+//! The devices of other servers' users, as far as users of ours want to know: what their servers tell of changes, and
+//! what they answer when something was missed.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/server-server-api/#device-management>
+
+use rules::{Change, change::Position};
+use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use storage::RemoteDeviceList;
+
+use crate::{
+    KeyServer, Result,
+    cross_signing::{public_part_of, read_key},
+    device_keys::DeviceKeys,
+    query::{QueriedKeys, Viewer},
+    verify::{is_signed_by, raw},
+};
+
+/// How many devices of one user are kept.
+const DEVICES_MAX: usize = 1_000;
+/// How long the name of a device may be, in bytes; longer ones are left out.
+const NAME_BYTES_MAX: usize = 400;
+/// The longest id of a device, in bytes.
+const DEVICE_ID_BYTES_MAX: usize = 255;
+/// The first wait before a device list is asked for again, in milliseconds; it doubles each time.
+const RETRY_BASE_MS: u64 = 10_000;
+/// The longest wait.
+const RETRY_MAX_MS: u64 = 3_600_000;
+
+/// The content of `m.device_list_update`.
+#[derive(Debug, Deserialize)]
+pub struct DeviceListUpdateContent {
+    /// Whose device.
+    pub user_id: OwnedUserId,
+    /// Which.
+    pub device_id: OwnedDeviceId,
+    /// Its name.
+    #[serde(default)]
+    pub device_display_name: Option<String>,
+    /// The number of this update.
+    pub stream_id: i64,
+    /// The numbers of those before it.
+    #[serde(default)]
+    pub prev_id: Vec<i64>,
+    /// Whether the device is gone.
+    #[serde(default)]
+    pub deleted: Option<bool>,
+    /// Its keys.
+    #[serde(default)]
+    pub keys: Option<Box<RawValue>>,
+}
+
+/// The content of `m.signing_key_update`.
+#[derive(Debug, Deserialize)]
+pub struct SigningKeyUpdateContent {
+    /// Whose keys.
+    pub user_id: OwnedUserId,
+    /// The master key.
+    #[serde(default)]
+    pub master_key: Option<Box<RawValue>>,
+    /// The self-signing key.
+    #[serde(default)]
+    pub self_signing_key: Option<Box<RawValue>>,
+}
+
+/// All devices of a user, as `GET /user/devices/{userId}` has them.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemoteDevices {
+    /// Whose.
+    pub user_id: OwnedUserId,
+    /// The number of the last update that is in it.
+    pub stream_id: i64,
+    /// The devices.
+    #[serde(default)]
+    pub devices: Vec<RemoteDevice>,
+    /// The master key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<Box<RawValue>>,
+    /// The self-signing key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_signing_key: Option<Box<RawValue>>,
+}
+
+/// A device of a user.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RemoteDevice {
+    /// Its id.
+    pub device_id: OwnedDeviceId,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_display_name: Option<String>,
+    /// Its keys.
+    pub keys: Box<RawValue>,
+}
+
+/// What became of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateOutcome {
+    /// Nobody here wants to know, or it was known.
+    Dropped,
+    /// It is taken in.
+    Taken,
+    /// Something was missed: all devices must be asked for.
+    Gap,
+}
+
+impl KeyServer {
+    /// All devices of a local user that have keys, for another server.
+    pub async fn devices_for_servers(&self, user_id: &UserId, names: bool) -> Result<RemoteDevices> {
+        // Read first: what changes meanwhile is told of again.
+        let stream_id = self.storage.device_list_position(user_id).await?;
+        let asked = [(user_id.to_owned(), Vec::new())].into();
+        let QueriedKeys { mut device_keys, mut master_keys, mut self_signing_keys, .. } =
+            self.query(&asked, Viewer::Server { names }).await?;
+        let known = self.storage.devices(user_id).await?;
+        let name = |device_id: &OwnedDeviceId| {
+            let device = known.iter().find(|device| device.device_id == *device_id).filter(|_| names);
+            device.and_then(|device| device.display_name.clone())
+        };
+        let devices = device_keys.remove(user_id).unwrap_or_default().into_iter();
+        let devices =
+            devices.map(|(device_id, keys)| RemoteDevice { device_display_name: name(&device_id), device_id, keys });
+        Ok(RemoteDevices {
+            user_id: user_id.to_owned(),
+            stream_id,
+            devices: devices.collect(),
+            master_key: master_keys.remove(user_id),
+            self_signing_key: self_signing_keys.remove(user_id),
+        })
+    }
+
+    /// Takes an update of a device of another server's user. That it comes from that server was checked. One at a time
+    /// for each user.
+    pub async fn receive_device_list_update(&self, update: DeviceListUpdateContent) -> Result<UpdateOutcome> {
+        let user_id = update.user_id.clone();
+        if update.stream_id < 0 || self.storage.rooms_with(&user_id).await?.is_empty() {
+            return Ok(UpdateOutcome::Dropped);
+        }
+        let Some(mut known) = self.known_list(&user_id).await? else {
+            self.commit(vec![remote_change(&user_id)]).await?;
+            return Ok(UpdateOutcome::Taken);
+        };
+        if known.stale {
+            self.commit(vec![remote_change(&user_id)]).await?;
+            return Ok(UpdateOutcome::Gap);
+        }
+        if update.stream_id <= known.stream_id {
+            return Ok(UpdateOutcome::Dropped);
+        }
+        let follows = update.prev_id.contains(&known.stream_id)
+            && update.prev_id.iter().all(|previous| *previous <= known.stream_id);
+        if !follows {
+            self.mark_stale(known).await?;
+            self.commit(vec![remote_change(&user_id)]).await?;
+            return Ok(UpdateOutcome::Gap);
+        }
+        known.stream_id = update.stream_id;
+        let keys = if update.deleted == Some(true) { None } else { update.keys };
+        let keys = keys.and_then(|keys| DeviceKeys::read(&keys, &user_id, &update.device_id).ok());
+        if update.device_id.as_str().len() <= DEVICE_ID_BYTES_MAX {
+            let change = Change::DeviceKeys {
+                user_id: user_id.clone(),
+                device_id: update.device_id,
+                keys: keys.map(|keys| keys.json),
+                display_name: name(update.device_display_name),
+            };
+            self.commit(vec![change, remote_change(&user_id)]).await?;
+        }
+        // Were this lost in a crash, the update would come again.
+        self.storage.save_remote_device_list(&known).await?;
+        Ok(UpdateOutcome::Taken)
+    }
+
+    /// Takes new cross-signing keys of another server's user. One at a time for each user.
+    pub async fn receive_signing_key_update(&self, update: SigningKeyUpdateContent) -> Result<UpdateOutcome> {
+        let user_id = update.user_id.clone();
+        if self.storage.rooms_with(&user_id).await?.is_empty() {
+            return Ok(UpdateOutcome::Dropped);
+        }
+        let mut changes = vec![remote_change(&user_id)];
+        if self.known_list(&user_id).await?.is_some_and(|known| !known.stale) {
+            let stored = self.stored_cross_signing(&user_id).await?;
+            let stored = stored.get("master").and_then(|master| raw(master).ok());
+            changes.extend(cross_signing_changes(&user_id, update.master_key.or(stored), update.self_signing_key));
+        }
+        self.commit(changes).await?;
+        Ok(UpdateOutcome::Taken)
+    }
+
+    /// Takes all devices of a user that the user's server has answered with. `asked_at` is the head of the log from
+    /// before it was asked. One at a time for each user.
+    pub async fn store_remote_devices(
+        &self,
+        user_id: &UserId,
+        answer: RemoteDevices,
+        asked_at: Position,
+    ) -> Result<()> {
+        let before = self.storage.device_keys(&[user_id.to_owned()]).await?;
+        let mut changes = Vec::new();
+        let mut kept = Vec::new();
+        for device in answer.devices.into_iter().take(DEVICES_MAX) {
+            let RemoteDevice { device_id, device_display_name, keys } = device;
+            let Ok(keys) = DeviceKeys::read(&keys, user_id, &device_id) else { continue };
+            if device_id.as_str().len() > DEVICE_ID_BYTES_MAX {
+                continue;
+            }
+            kept.push(device_id.clone());
+            let display_name = name(device_display_name);
+            let is_same = |known: &storage::DeviceKeysRecord| {
+                known.device_id == device_id && known.keys.get() == keys.json.get() && known.display_name == display_name
+            };
+            if !before.iter().any(is_same) {
+                let keys = Some(keys.json);
+                changes.push(Change::DeviceKeys { user_id: user_id.to_owned(), device_id, keys, display_name });
+            }
+        }
+        for gone in before.into_iter().filter(|known| !kept.contains(&known.device_id)) {
+            let (device_id, keys, display_name) = (gone.device_id, None, None);
+            changes.push(Change::DeviceKeys { user_id: user_id.to_owned(), device_id, keys, display_name });
+        }
+        changes.extend(cross_signing_changes(user_id, answer.master_key, answer.self_signing_key));
+        let was_stale = self.known_list(user_id).await?.is_some_and(|known| known.stale);
+        if was_stale {
+            changes.push(remote_change(user_id));
+        }
+        self.commit(changes).await?;
+        let known = RemoteDeviceList {
+            user_id: user_id.to_owned(),
+            stream_id: answer.stream_id,
+            position: asked_at,
+            stale: false,
+            failures: 0,
+            retry_at_ts: 0,
+        };
+        Ok(self.storage.save_remote_device_list(&known).await?)
+    }
+
+    /// Whether what is stored of another server's user is all that there is to know.
+    pub async fn is_complete(&self, user_id: &UserId) -> Result<bool> {
+        match self.known_list(user_id).await? {
+            Some(known) if !known.stale => Ok(self.storage.is_followed_since(user_id, known.position).await?),
+            _ => Ok(false),
+        }
+    }
+
+    /// Users of other servers whose devices are to be asked for again by now.
+    pub async fn lists_to_ask_for(&self, limit: usize) -> Result<Vec<OwnedUserId>> {
+        let stale = self.storage.stale_device_lists(self.world.clock.now_ms(), limit).await?;
+        Ok(stale.into_iter().map(|known| known.user_id).collect())
+    }
+
+    /// A user's server did not answer when asked for all devices: that is tried again, less and less often.
+    pub async fn asking_failed(&self, user_id: &UserId) -> Result<()> {
+        let Some(mut known) = self.known_list(user_id).await? else { return Ok(()) };
+        let wait_ms = RETRY_BASE_MS.saturating_mul(1_u64.checked_shl(known.failures).unwrap_or(u64::MAX));
+        known.failures = known.failures.saturating_add(1);
+        known.retry_at_ts = self.world.clock.now_ms().saturating_add(wait_ms.min(RETRY_MAX_MS));
+        Ok(self.storage.save_remote_device_list(&known).await?)
+    }
+
+    async fn known_list(&self, user_id: &UserId) -> Result<Option<RemoteDeviceList>> {
+        Ok(self.storage.remote_device_lists(&[user_id.to_owned()]).await?.pop())
+    }
+
+    async fn mark_stale(&self, mut known: RemoteDeviceList) -> Result<()> {
+        (known.stale, known.failures, known.retry_at_ts) = (true, 0, 0);
+        Ok(self.storage.save_remote_device_list(&known).await?)
+    }
+}
+
+/// That something of another server's user changed, for our users.
+fn remote_change(user_id: &UserId) -> Change {
+    Change::DeviceList { user_id: user_id.to_owned(), device_id: None, viewer: None, servers: Vec::new() }
+}
+
+/// The master key, if it is one, and the self-signing key, if the master key has signed it.
+fn cross_signing_changes(
+    user_id: &UserId,
+    master: Option<Box<RawValue>>,
+    self_signing: Option<Box<RawValue>>,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let Some(master) = master.and_then(|master| read_key(&master, user_id, "master").ok()) else { return changes };
+    let public = public_part_of(&master).unwrap_or_default();
+    let self_signing = self_signing.and_then(|key| read_key(&key, user_id, "self_signing").ok());
+    let self_signing =
+        self_signing.filter(|key| is_signed_by(key, user_id, &format!("ed25519:{public}"), &public));
+    for (usage, key) in [("master", Some(master)), ("self_signing", self_signing)] {
+        let key = key.and_then(|key| raw(&key).ok());
+        changes.push(Change::CrossSigningKey { user_id: user_id.to_owned(), usage: usage.to_owned(), key });
+    }
+    changes
+}
+
+/// A name as it is shown; anything unfit is no name.
+fn name(name: Option<String>) -> Option<String> {
+    name.filter(|name| (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains('\0'))
+}

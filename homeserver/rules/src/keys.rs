@@ -1,0 +1,66 @@
+//! How the public keys of devices and users are shown: with the signatures that came after them, and with nothing that
+//! their owner's client put beside what it signed.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#device-keys>
+
+use serde_json::{Map, Value, value::RawValue};
+
+/// A signature: who signed, with which key, and the signature.
+pub type Signature<'a> = (&'a str, &'a str, &'a str);
+
+/// Signed keys as they are handed out: with more signatures, and for devices with their name as what is not signed.
+/// Nothing when the keys are no object.
+pub fn shown<'a>(
+    keys: &RawValue,
+    signatures: impl IntoIterator<Item = Signature<'a>>,
+    display_name: Option<&str>,
+) -> Option<Box<RawValue>> {
+    let Ok(Value::Object(mut object)) = serde_json::from_str(keys.get()) else { return None };
+    object.remove("unsigned");
+    if let Some(display_name) = display_name {
+        let unsigned = Map::from_iter([("device_display_name".to_owned(), display_name.into())]);
+        object.insert("unsigned".to_owned(), unsigned.into());
+    }
+    for (signer, key_id, signature) in signatures {
+        let by_signer = object.entry("signatures").or_insert_with(|| Value::Object(Map::new())).as_object_mut()?;
+        let by_key = by_signer.entry(signer).or_insert_with(|| Value::Object(Map::new())).as_object_mut()?;
+        by_key.insert(key_id.to_owned(), signature.into());
+    }
+    serde_json::value::to_raw_value(&object).ok()
+}
+
+/// The same with only the signatures of one user: what another user's client has no business to know is who else
+/// trusts somebody.
+pub fn without_foreign_signatures(keys: &RawValue, owner: &str) -> Option<Box<RawValue>> {
+    let Ok(Value::Object(mut object)) = serde_json::from_str(keys.get()) else { return None };
+    if let Some(signatures) = object.get_mut("signatures").and_then(Value::as_object_mut) {
+        signatures.retain(|signer, _| signer == owner);
+    }
+    serde_json::value::to_raw_value(&object).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn value(raw: Option<Box<RawValue>>) -> Value {
+        serde_json::from_str(raw.unwrap().get()).unwrap()
+    }
+
+    #[test]
+    fn signatures_are_added_and_unsigned_is_ours() {
+        let keys = json!({"keys": {"a": "b"}, "unsigned": {"evil": 1}, "signatures": {"@a:x": {"ed25519:D": "one"}}});
+        let keys = to_raw_value(&keys).unwrap();
+        let shown = value(shown(&keys, [("@a:x", "ed25519:M", "two"), ("@b:x", "ed25519:U", "three")], Some("Phone")));
+        let expected = json!({
+            "keys": {"a": "b"},
+            "unsigned": {"device_display_name": "Phone"},
+            "signatures": {"@a:x": {"ed25519:D": "one", "ed25519:M": "two"}, "@b:x": {"ed25519:U": "three"}},
+        });
+        assert_eq!(shown, expected);
+        let own = without_foreign_signatures(&to_raw_value(&expected).unwrap(), "@a:x");
+        assert_eq!(value(own)["signatures"], json!({"@a:x": {"ed25519:D": "one", "ed25519:M": "two"}}));
+    }
+}
