@@ -93,7 +93,8 @@ async fn start(
         world: world.clone(),
         notaries: Vec::new(),
     });
-    let patience = SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: BACKOFF_MAX_MS, workers_max: 1 };
+    let patience =
+        SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: BACKOFF_MAX_MS, workers_max: 1, device_names: true };
     let sender = Sender::new(federation.clone(), patience);
     let settings = Settings {
         server_name: name.clone(),
@@ -101,6 +102,7 @@ async fn start(
         default_room_version: RoomVersionId::V12,
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
+        federation_device_names: true,
     };
     let engine = Engine::start(settings, storage, federation, sender, world.clone());
     network.connect(name, inbound::router(engine.clone(), inbound::Options::default()));

@@ -61,11 +61,11 @@ impl KeyServer {
             keys.insert(usage, read_key(&json, user_id, usage)?);
         }
         let master = keys.get("master").or(stored.get("master")).cloned();
-        let master = master.ok_or_else(|| KeyError::InvalidParam("There is no master key".to_owned()))?;
+        let master = master.ok_or_else(|| KeyError::MissingParam("There is no master key".to_owned()))?;
         let master_public = public_part_of(&master).unwrap_or_default();
         let devices = self.storage.device_ids(&[user_id.to_owned()]).await?;
         if devices.iter().any(|(_, device_id)| device_id.as_str() == master_public) {
-            return Err(KeyError::InvalidParam("The master key has the id of a device".to_owned()));
+            return Err(KeyError::Forbidden("The master key has the id of a device".to_owned()));
         }
         for (usage, key) in keys.iter_mut().filter(|(usage, _)| **usage != "master") {
             if !is_signed_by(key, user_id, &format!("ed25519:{master_public}"), &master_public) {

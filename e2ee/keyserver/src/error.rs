@@ -17,6 +17,12 @@ pub enum KeyError {
     /// A signature that is missing or does not fit.
     #[error("{0}")]
     InvalidSignature(String),
+    /// A value is missing.
+    #[error("{0}")]
+    MissingParam(String),
+    /// Not allowed.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),

@@ -28,7 +28,7 @@ pub use self::{
     cross_signing::{CrossSigningKeys, CrossSigningUpload},
     error::{KeyError, Result},
     query::{QueriedKeys, Viewer},
-    remote::{DeviceListUpdateContent, RemoteDevice, RemoteDevices, SigningKeyUpdateContent, UpdateOutcome},
+    remote::{Begun, DeviceListUpdateContent, RemoteDevice, RemoteDevices, SigningKeyUpdateContent, UpdateOutcome},
     signatures::{SignatureFailure, SignatureFailures, SignedObjects},
     to_device::{DirectToDeviceContent, Messages},
     upload::Upload,

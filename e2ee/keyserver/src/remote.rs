@@ -3,6 +3,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#device-management>
 
+use std::collections::BTreeMap;
+
 use rules::{Change, change::Position};
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,20 @@ pub struct RemoteDevices {
     pub self_signing_key: Option<Box<RawValue>>,
 }
 
+impl RemoteDevices {
+    /// In the place of the number where it is not known: then the next update is taken for a gap.
+    pub const NO_STREAM_ID: i64 = -1;
+}
+
+/// The moment from which on an answer tells everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    /// The head of our log.
+    position: Position,
+    /// The last update that we had heard of.
+    stream_id: i64,
+}
+
 /// A device of a user.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct RemoteDevice {
@@ -141,17 +157,17 @@ impl KeyServer {
             self.commit(vec![remote_change(&user_id)]).await?;
             return Ok(UpdateOutcome::Taken);
         };
-        if known.stale {
-            self.commit(vec![remote_change(&user_id)]).await?;
-            return Ok(UpdateOutcome::Gap);
-        }
-        if update.stream_id <= known.stream_id {
+        if !known.stale && update.stream_id <= known.stream_id {
             return Ok(UpdateOutcome::Dropped);
         }
         let follows = update.prev_id.contains(&known.stream_id)
             && update.prev_id.iter().all(|previous| *previous <= known.stream_id);
-        if !follows {
-            self.mark_stale(known).await?;
+        if known.stale || !follows {
+            known.stream_id = known.stream_id.max(update.stream_id);
+            if !known.stale {
+                (known.stale, known.failures, known.retry_at_ts) = (true, 0, 0);
+            }
+            self.storage.save_remote_device_list(&known).await?;
             self.commit(vec![remote_change(&user_id)]).await?;
             return Ok(UpdateOutcome::Gap);
         }
@@ -188,13 +204,20 @@ impl KeyServer {
         Ok(UpdateOutcome::Taken)
     }
 
-    /// Takes all devices of a user that the user's server has answered with. `asked_at` is the head of the log from
-    /// before it was asked. One at a time for each user.
+    /// To be called before a user's server is asked for all devices.
+    pub async fn begin_asking(&self, user_id: &UserId) -> Result<Begun> {
+        let position = self.storage.head();
+        let known = self.known_list(user_id).await?;
+        Ok(Begun { position, stream_id: known.map_or(RemoteDevices::NO_STREAM_ID, |known| known.stream_id) })
+    }
+
+    /// Takes all devices of a user that the user's server has answered with. When it told of later changes meanwhile,
+    /// it is to be asked again. One at a time for each user.
     pub async fn store_remote_devices(
         &self,
         user_id: &UserId,
         answer: RemoteDevices,
-        asked_at: Position,
+        begun: Begun,
     ) -> Result<()> {
         let before = self.storage.device_keys(&[user_id.to_owned()]).await?;
         let mut changes = Vec::new();
@@ -220,20 +243,26 @@ impl KeyServer {
             changes.push(Change::DeviceKeys { user_id: user_id.to_owned(), device_id, keys, display_name });
         }
         changes.extend(cross_signing_changes(user_id, answer.master_key, answer.self_signing_key));
-        let was_stale = self.known_list(user_id).await?.is_some_and(|known| known.stale);
-        if was_stale {
+        let before = self.known_list(user_id).await?;
+        if before.as_ref().is_some_and(|known| known.stale) {
             changes.push(remote_change(user_id));
         }
         self.commit(changes).await?;
+        let heard = before.as_ref().map_or(RemoteDevices::NO_STREAM_ID, |known| known.stream_id);
+        let stale = heard > begun.stream_id && answer.stream_id < heard;
         let known = RemoteDeviceList {
             user_id: user_id.to_owned(),
-            stream_id: answer.stream_id,
-            position: asked_at,
-            stale: false,
+            stream_id: if stale { heard } else { answer.stream_id },
+            position: begun.position,
+            stale,
             failures: 0,
             retry_at_ts: 0,
         };
-        Ok(self.storage.save_remote_device_list(&known).await?)
+        self.storage.save_remote_device_list(&known).await?;
+        if stale {
+            self.asking_failed(user_id).await?;
+        }
+        Ok(())
     }
 
     /// Whether what is stored of another server's user is all that there is to know.
@@ -263,9 +292,25 @@ impl KeyServer {
         Ok(self.storage.remote_device_lists(&[user_id.to_owned()]).await?.pop())
     }
 
-    async fn mark_stale(&self, mut known: RemoteDeviceList) -> Result<()> {
-        (known.stale, known.failures, known.retry_at_ts) = (true, 0, 0);
-        Ok(self.storage.save_remote_device_list(&known).await?)
+    /// The keys out of an answer, as far as they are what they must be, of a user of whom nothing is stored.
+    pub fn check_remote_devices(&self, user_id: &UserId, answer: RemoteDevices) -> QueriedKeys {
+        let mut found = QueriedKeys::default();
+        let mut devices = BTreeMap::new();
+        for device in answer.devices.into_iter().take(DEVICES_MAX) {
+            let Ok(keys) = DeviceKeys::read(&device.keys, user_id, &device.device_id) else { continue };
+            let name = name(device.device_display_name);
+            devices.extend(rules::keys::shown(&keys.json, [], name.as_deref()).map(|keys| (device.device_id, keys)));
+        }
+        if !devices.is_empty() {
+            found.device_keys.insert(user_id.to_owned(), devices);
+        }
+        for change in cross_signing_changes(user_id, answer.master_key, answer.self_signing_key) {
+            if let Change::CrossSigningKey { user_id, usage, key: Some(key) } = change {
+                let keys = if usage == "master" { &mut found.master_keys } else { &mut found.self_signing_keys };
+                keys.insert(user_id, key);
+            }
+        }
+        found
     }
 }
 

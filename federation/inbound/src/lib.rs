@@ -19,6 +19,7 @@ mod routes;
 mod send;
 mod signed;
 mod state;
+mod user;
 mod version;
 mod well_known;
 

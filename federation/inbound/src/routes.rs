@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::{
     Door, backfill, error::DoorError, event, event_auth, invite, join, keys, knock, leave, missing_events, query, send,
-    state, version, well_known,
+    state, user, version, well_known,
 };
 
 /// Who may ask.
@@ -61,7 +61,7 @@ type Row = (Endpoint, MethodRouter<Door>);
 
 fn rows() -> Vec<Row> {
     use Access::{Open, Signed};
-    [discovery_rows(Open), transaction_rows(Signed), event_rows(Signed), membership_rows(Signed), query_rows(Signed)]
+    [discovery_rows(Open), transaction_rows(Signed), event_rows(Signed), membership_rows(Signed), query_rows(Signed), user_rows(Signed)]
         .into_iter()
         .flatten()
         .collect()
@@ -184,6 +184,19 @@ fn query_rows(access: Access) -> Vec<Row> {
     vec![
         get("/_matrix/federation/v1/query/directory", access, "get_matrixfederationv1querydirectory", query::directory),
         get("/_matrix/federation/v1/query/profile", access, "get_matrixfederationv1queryprofile", query::profile),
+    ]
+}
+
+fn user_rows(access: Access) -> Vec<Row> {
+    vec![
+        get(
+            "/_matrix/federation/v1/user/devices/{user_id}",
+            access,
+            "get_matrixfederationv1userdevicesuserid",
+            user::devices,
+        ),
+        post("/_matrix/federation/v1/user/keys/query", access, "post_matrixfederationv1userkeysquery", user::query_keys),
+        post("/_matrix/federation/v1/user/keys/claim", access, "post_matrixfederationv1userkeysclaim", user::claim_keys),
     ]
 }
 

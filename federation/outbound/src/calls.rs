@@ -6,6 +6,7 @@ mod events;
 mod exchange;
 mod invite;
 mod join;
+mod keys;
 mod knock;
 mod leave;
 mod membership;

@@ -61,6 +61,8 @@ impl CallLimits {
     pub const STATE: Self = Self::new(512 * MIB, 300);
     /// The ancestors of one event; a few hundred in practice.
     pub const EVENT_AUTH: Self = Self::new(50 * MIB, 60);
+    /// Devices of some hundred users with their keys, of some kilobytes each; a client waits for it.
+    pub const DEVICE_KEYS: Self = Self::new(32 * MIB, 30);
     /// A profile, or the servers of an alias; a client waits for it.
     pub const QUERY: Self = Self::new(256 * 1024, 15);
 

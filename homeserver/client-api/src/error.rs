@@ -9,12 +9,13 @@ use axum::{
 };
 use bytes::BytesMut;
 use engine::EngineError;
+use keyserver::SignatureFailure;
 use ruma::api::{
     OutgoingResponse, OutgoingResponseExt,
     client::uiaa::{AuthFlow, UiaaInfo, UiaaResponse},
     error::{
         DeserializationError, Error, ErrorBody, ErrorKind, FromHttpRequestError, IncompatibleRoomVersionErrorData,
-        LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
+        LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData, WrongRoomKeysVersionErrorData,
     },
 };
 use storage::StorageError;
@@ -147,6 +148,14 @@ impl ApiError {
     }
 }
 
+/// The code of a signature that does not fit, which ruma has no name for.
+const INVALID_SIGNATURE: &str = "M_INVALID_SIGNATURE";
+
+fn invalid_signature() -> ErrorKind {
+    let code = serde_json::json!({ "errcode": INVALID_SIGNATURE });
+    serde_json::from_value(code).unwrap_or(ErrorKind::InvalidParam)
+}
+
 fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
     let (status, kind) = match error {
         EngineError::Forbidden(_) | EngineError::ForeignUser(_) | EngineError::WrongCredentials => {
@@ -159,6 +168,11 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         }
         EngineError::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         EngineError::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
+        EngineError::InvalidSignature(_) => (StatusCode::BAD_REQUEST, invalid_signature()),
+        EngineError::WrongBackupVersion(current) => {
+            let data = WrongRoomKeysVersionErrorData::new(current.clone());
+            (StatusCode::FORBIDDEN, ErrorKind::WrongRoomKeysVersion(data))
+        }
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
@@ -188,6 +202,15 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         }
     };
     (status, kind, error.to_string())
+}
+
+/// The code for a signature that was not taken.
+pub(crate) fn signature_errcode(failure: SignatureFailure) -> &'static str {
+    match failure {
+        SignatureFailure::NotFound => "M_NOT_FOUND",
+        SignatureFailure::Differs | SignatureFailure::InvalidSignature => INVALID_SIGNATURE,
+        SignatureFailure::TooMany => "M_LIMIT_EXCEEDED",
+    }
 }
 
 /// An error and its causes in one line.

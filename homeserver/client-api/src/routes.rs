@@ -7,8 +7,8 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, alias, config, context, device, directory, discovery, filter, knock, membership, message, profile, push,
-    read_marker, receipt, redact, room, session, state, sync, typing,
+    account, alias, config, context, device, directory, discovery, filter, keys, knock, membership, message, profile,
+    push, read_marker, receipt, redact, room, session, state, sync, to_device, typing,
 };
 
 pub(crate) use self::table::Endpoint;
@@ -57,7 +57,7 @@ pub(crate) fn router() -> Router<Door> {
 
 fn table() -> Table {
     let table = Table::default();
-    let table = directories(profiles_and_data(accounts(discovery(table))));
+    let table = encryption(directories(profiles_and_data(accounts(discovery(table)))));
     reading(changing(memberships(table)))
 }
 
@@ -159,6 +159,27 @@ fn profiles_and_data(table: Table) -> Table {
         .asked::<push::get_pushrules_global_scope::v3::Request, _>(
             at("get_matrixclientv3pushrulesglobal"),
             pushrules::global,
+        )
+}
+
+fn encryption(table: Table) -> Table {
+    use crate::{keys as handlers, send_to_device};
+    table
+        .asked::<keys::upload_keys::v3::Request, _>(at("post_matrixclientv3keysupload"), handlers::upload::upload)
+        .asked::<keys::get_keys::v3::Request, _>(at("post_matrixclientv3keysquery"), handlers::query::query)
+        .asked::<keys::claim_keys::v3::Request, _>(at("post_matrixclientv3keysclaim"), handlers::claim::claim)
+        .asked::<keys::get_key_changes::v3::Request, _>(at("get_matrixclientv3keyschanges"), handlers::changes::changes)
+        .asked::<keys::upload_signing_keys::v3::Request, _>(
+            at("post_matrixclientv3keysdevice_signingupload").interactive(),
+            handlers::device_signing::upload,
+        )
+        .asked::<keys::upload_signatures::v3::Request, _>(
+            at("post_matrixclientv3keyssignaturesupload"),
+            handlers::signatures::upload,
+        )
+        .asked::<to_device::send_event_to_device::v3::Request, _>(
+            at("put_matrixclientv3sendtodeviceeventtypetxnid"),
+            send_to_device::put,
         )
 }
 

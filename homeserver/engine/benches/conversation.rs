@@ -139,6 +139,7 @@ async fn start(url: String) -> Engine {
         default_room_version: RoomVersionId::V12,
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
+        federation_device_names: true,
     };
     let sender = Sender::new(federation.clone(), SenderOptions::default());
     Engine::start(settings, storage, federation, sender, world)

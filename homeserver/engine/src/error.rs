@@ -1,7 +1,10 @@
 //! What can go wrong, in the field's terms, but free of HTTP: each door turns it into status and errcode.
 
+use keyserver::KeyError;
 use ruma::{OwnedUserId, RoomVersionId};
 use storage::StorageError;
+
+use crate::rooms::commit_error;
 
 /// The result of a verb.
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
@@ -27,6 +30,12 @@ pub enum EngineError {
     /// The room is not in a state for that.
     #[error("{0}")]
     BadState(String),
+    /// A signature that is missing or does not fit.
+    #[error("{0}")]
+    InvalidSignature(String),
+    /// The backup's version is not the current one, which is this.
+    #[error("Wrong backup version")]
+    WrongBackupVersion(String),
     /// Larger than allowed.
     #[error("{0}")]
     TooLarge(String),
@@ -101,6 +110,23 @@ impl EngineError {
 
     pub(crate) fn internal(text: impl std::fmt::Display) -> Self {
         Self::Internal(text.to_string())
+    }
+}
+
+impl From<KeyError> for EngineError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::BadJson(text) => Self::BadJson(text),
+            KeyError::InvalidParam(text) => Self::InvalidParam(text),
+            KeyError::InvalidSignature(text) => Self::InvalidSignature(text),
+            KeyError::MissingParam(text) => Self::MissingParam(text),
+            KeyError::Forbidden(text) => Self::Forbidden(text),
+            KeyError::NotFound(text) => Self::NotFound(text),
+            KeyError::TooLarge(text) => Self::TooLarge(text),
+            KeyError::WrongBackupVersion(version) => Self::WrongBackupVersion(version),
+            KeyError::Storage(error) => Self::Storage(error),
+            KeyError::Commit(error) => commit_error(error),
+        }
     }
 }
 

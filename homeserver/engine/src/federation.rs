@@ -6,6 +6,7 @@
 mod acl;
 mod append;
 mod backfill;
+mod device_keys;
 mod edus;
 mod enter;
 mod extremities;

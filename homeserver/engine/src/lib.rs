@@ -8,14 +8,17 @@ mod accounts;
 mod client_event;
 mod error;
 mod federation;
+mod keys;
 mod locks;
 mod rooms;
 mod settings;
 mod sync;
+mod to_device;
 mod tokens;
 
 use std::sync::Arc;
 
+use keyserver::KeyServer;
 use outbound::{Federation, Sender};
 use rules::world::World;
 use ruma::ServerName;
@@ -26,6 +29,7 @@ pub use self::{
     client_event::ClientEvent,
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
+    keys::{ClaimReply, KeysReply},
     rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, ROOM_VERSIONS, SendCommand},
     settings::{PasswordHashing, Registration, Settings},
     sync::SyncQuery,
@@ -44,6 +48,7 @@ struct Inner {
     sender: Sender,
     world: World,
     accounts: accounts::Accounts,
+    keys: keys::Keys,
     rooms: rooms::Rooms,
     sync: sync::Sync,
     /// One transaction at a time from each server, one event from outside at a time for each room.
@@ -55,6 +60,7 @@ impl Engine {
     pub fn start(settings: Settings, storage: Storage, federation: Federation, sender: Sender, world: World) -> Self {
         let inner = Inner {
             accounts: accounts::Accounts::new(&settings),
+            keys: keys::Keys::new(KeyServer::new(storage.clone(), world.clone(), settings.server_name.clone())),
             rooms: rooms::Rooms::new(),
             sync: sync::Sync::new(storage.head()),
             ingest: locks::Locks::default(),
@@ -66,6 +72,7 @@ impl Engine {
         };
         let engine = Self { inner: Arc::new(inner) };
         engine.start_fan_out();
+        engine.start_asking_for_devices();
         engine
     }
 
@@ -102,6 +109,11 @@ impl Engine {
     /// Clock and chance.
     pub fn world(&self) -> &World {
         &self.inner.world
+    }
+
+    /// The keys of devices, and the messages between them.
+    pub(crate) fn key_server(&self) -> &KeyServer {
+        self.inner.keys.server()
     }
 
     pub(crate) fn is_local(&self, user_id: &ruma::UserId) -> bool {

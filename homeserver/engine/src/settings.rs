@@ -15,6 +15,8 @@ pub struct Settings {
     pub access_token_lifetime_ms: u64,
     /// What a password hash costs.
     pub password_hashing: PasswordHashing,
+    /// Whether other servers are told the names of our users' devices.
+    pub federation_device_names: bool,
 }
 
 /// Who may register an account.

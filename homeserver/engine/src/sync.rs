@@ -7,6 +7,7 @@
 
 mod active;
 mod changes;
+mod devices;
 mod ephemeral;
 mod fan_out;
 mod filter;
@@ -33,12 +34,9 @@ pub(crate) use self::{
     filter::{allows, lazy_loads},
     state::senders,
     timeline::{Eyes, Scanned},
-    token::TimelineToken,
+    token::{SyncToken, TimelineToken},
 };
-use self::{
-    active::{ActiveUsers, Listener},
-    token::SyncToken,
-};
+use self::active::{ActiveUsers, Listener};
 use crate::{Engine, EngineError, Requester, Result, locks::Locks};
 
 /// The longest that a sync waits for something to happen: proxies tend to give up after a minute.
@@ -145,9 +143,9 @@ impl Engine {
     ) -> Result<Response> {
         let mut stopping = self.inner.sync.stopping();
         loop {
-            let now = SyncToken { position: self.inner.sync.seen(), typing: self.inner.rooms.typing.count() };
+            let now = SyncToken::new(self.inner.sync.seen(), self.inner.rooms.typing.count());
             // Looked up after `now`: what is before `now` has been heard.
-            if listener.may_have_news(since) || since.typing > now.typing {
+            if listener.may_have_news(since) || since.typing > now.typing || since.to_device < since.position {
                 let _turn = listener.turn().await?;
                 let response = self.v3_response(requester, query, Some(since)).await?;
                 since = SyncToken::parse(&response.next_batch)?;
@@ -160,10 +158,11 @@ impl Engine {
             let _waiting = Waiting::begin();
             tokio::select! {
                 () = listener.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(Response::new(since.to_string())),
-                _ = stopping.wait_for(|stopping| *stopping) => return Ok(Response::new(since.to_string())),
+                () = tokio::time::sleep_until(deadline) => break,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
+        self.v3_nothing(requester, since).await
     }
 
     /// Starts to listen for a user, whose rooms are looked up the first time.
@@ -174,7 +173,7 @@ impl Engine {
             let joined = memberships.into_iter().filter(|record| record.membership == MembershipState::Join);
             self.inner.sync.users.add_rooms(user_id, joined.map(|record| record.room_id));
             // Read after the rooms are known: up to here something may have gone unheard, from here on nothing does.
-            Ok(SyncToken { position: self.storage().head(), typing: self.inner.rooms.typing.count() })
+            Ok(SyncToken::new(self.storage().head(), self.inner.rooms.typing.count()))
         };
         listener.load_once(load).await?;
         Ok(listener)
@@ -189,7 +188,7 @@ impl Engine {
 
 impl SyncToken {
     fn max_of(self, other: Self) -> Self {
-        Self { position: self.position.max(other.position), typing: self.typing.max(other.typing) }
+        Self::new(self.position.max(other.position), self.typing.max(other.typing))
     }
 }
 

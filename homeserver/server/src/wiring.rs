@@ -80,7 +80,9 @@ impl House {
             world: world.clone(),
             notaries: configuration.federation_trusted_notaries.0.clone(),
         });
-        let sender = Sender::new(federation.clone(), SenderOptions::default());
+        let patience =
+            SenderOptions { device_names: configuration.federation_device_names, ..SenderOptions::default() };
+        let sender = Sender::new(federation.clone(), patience);
         let settings = engine_settings(configuration);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
         Ok(Self { directory, storage, sender, engine })
@@ -143,6 +145,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             PasswordHashing::Strong => engine::PasswordHashing::Strong,
             PasswordHashing::Cheap => engine::PasswordHashing::Cheap,
         },
+        federation_device_names: configuration.federation_device_names,
     }
 }
 

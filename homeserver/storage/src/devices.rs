@@ -317,6 +317,20 @@ async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_
     for device_id in device_ids.iter().filter(|device_id| is_storable(device_id)) {
         revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
         forget_device(transaction, user_id.as_str(), device_id).await?;
+        forget_notification_settings(transaction, user_id, device_id).await?;
     }
     Ok(revoked)
+}
+
+/// What clients keep about the notifications of one device, which is nothing without it.
+async fn forget_notification_settings(transaction: &mut Transaction, user_id: &UserId, device_id: &str) -> Result<()> {
+    const SQL: &str = "DELETE FROM account_data WHERE room_nid = 0 AND type IN ($2, $3)
+        AND user_nid = (SELECT name_nid FROM names WHERE name = $1)";
+    let stable = format!("m.local_notification_settings.{device_id}");
+    let unstable = format!("org.matrix.msc3890.local_notification_settings.{device_id}");
+    db!(transaction.connection(), |connection| {
+        let query = sqlx::query(SQL).bind(user_id.as_str()).bind(stable).bind(unstable);
+        query.execute(connection).await.map(drop)
+    })?;
+    Ok(())
 }

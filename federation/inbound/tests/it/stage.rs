@@ -271,6 +271,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         default_room_version: RoomVersionId::V11,
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
+        federation_device_names: true,
     };
     Engine::start(settings, storage, federation, sender, world)
 }

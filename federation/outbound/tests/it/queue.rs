@@ -16,7 +16,8 @@ use storage::{RoomGuard, Submission};
 
 use crate::support::{Bench, START_MS, Sent, Wire, event, here, ok};
 
-const OPTIONS: SenderOptions = SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: 60_000, workers_max: 8 };
+const OPTIONS: SenderOptions =
+    SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: 60_000, workers_max: 8, device_names: true };
 const SENT: FlushOutcome = FlushOutcome::Sent { more: false };
 const SENT_MORE: FlushOutcome = FlushOutcome::Sent { more: true };
 

@@ -112,6 +112,7 @@ impl TestServer {
             default_room_version: RoomVersionId::V11,
             access_token_lifetime_ms: 3_600_000,
             password_hashing: setup.password_hashing,
+            federation_device_names: false,
         };
         let engine = Engine::start(settings, storage, federation, sender, world);
         let options =

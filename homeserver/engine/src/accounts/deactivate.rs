@@ -18,6 +18,7 @@ impl Engine {
         let user_id = user_id.to_owned();
         to_the_end(async move {
             engine.leave_all_rooms(&user_id).await?;
+            engine.delete_other_devices(&user_id, None).await?;
             engine.storage().deactivate_account(&user_id).await?;
             tracing::info!(user.id = %user_id, "account deactivated");
             Ok(())

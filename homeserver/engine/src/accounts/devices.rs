@@ -33,12 +33,24 @@ impl Engine {
     ) -> Result<()> {
         check_display_name(display_name)?;
         let exists = self.storage().set_device_display_name(user_id, device_id, display_name).await?;
-        if exists { Ok(()) } else { Err(no_such_device()) }
+        if !exists {
+            return Err(no_such_device());
+        }
+        self.device_renamed(user_id, device_id).await
     }
 
     /// Logs devices out and forgets them. Unknown ones are ignored, as the spec wants it.
     pub async fn delete_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
+        let _turn = self.forget_device_keys(user_id, device_ids).await?;
         Ok(self.storage().delete_devices(user_id, device_ids).await?)
+    }
+
+    /// The same for all devices but one.
+    pub(super) async fn delete_other_devices(&self, user_id: &UserId, except: Option<&DeviceId>) -> Result<()> {
+        let devices = self.storage().devices(user_id).await?.into_iter().map(|device| device.device_id);
+        let gone: Vec<OwnedDeviceId> = devices.filter(|device_id| Some(&**device_id) != except).collect();
+        let _turn = self.forget_device_keys(user_id, &gone).await?;
+        Ok(self.storage().delete_all_devices(user_id, except).await?)
     }
 }
 

@@ -15,6 +15,6 @@ impl Engine {
 
     /// Logs all devices of a user out.
     pub async fn logout_all(&self, user_id: &UserId) -> Result<()> {
-        Ok(self.storage().delete_all_devices(user_id, None).await?)
+        self.delete_other_devices(user_id, None).await
     }
 }

@@ -33,7 +33,7 @@ impl Engine {
         let hash = self.hash_password(new_password).await?;
         self.storage().set_password(user_id, &hash).await?;
         if let Some(device_id) = logout_others_except {
-            self.storage().delete_all_devices(user_id, Some(device_id)).await?;
+            self.delete_other_devices(user_id, Some(device_id)).await?;
         }
         tracing::info!(user.id = %user_id, "password changed");
         Ok(())

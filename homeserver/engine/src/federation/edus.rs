@@ -29,6 +29,9 @@ impl Engine {
             match edu.edu_type.as_str() {
                 "m.typing" => self.receive_typing_edu(origin, edu.content).await,
                 "m.receipt" => self.receive_receipts(origin, edu.content).await,
+                "m.direct_to_device" => self.receive_to_device(origin, edu.content).await,
+                "m.device_list_update" => self.receive_device_list_update(origin, edu.content).await,
+                "m.signing_key_update" => self.receive_signing_key_update(origin, edu.content).await,
                 _ => {}
             }
         }

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn token(position: Position, typing: u64) -> SyncToken {
-        SyncToken { position, typing }
+        SyncToken::new(position, typing)
     }
 
     async fn loaded(users: &ActiveUsers, user_id: &UserId, head: Position) -> Listener {

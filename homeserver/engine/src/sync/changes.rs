@@ -76,7 +76,7 @@ impl Engine {
         since: Option<SyncToken>,
         selection: &Selection<'_>,
     ) -> Result<Changes> {
-        let now = SyncToken { position: self.inner.sync.seen(), typing: self.inner.rooms.typing.count() };
+        let now = SyncToken::new(self.inner.sync.seen(), self.inner.rooms.typing.count());
         let typing = self.typing_since(since);
         if let Some(since) = since.filter(|_| !selection.unchanged)
             && let Some(recent) = self.recent_changes(user_id, since, now, selection, &typing).await?
@@ -87,7 +87,7 @@ impl Engine {
         // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
         // committed too, and up to there they are exact.
         let newest = records.iter().map(|record| record.position).max().unwrap_or(0);
-        let now = SyncToken { position: now.position.max(newest), ..now };
+        let now = SyncToken::new(now.position.max(newest), now.typing);
         let records = records.into_iter().filter(|record| (selection.room)(&record.room_id)).collect();
         let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
         let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;

@@ -35,13 +35,13 @@ impl Engine {
             let entries = self.storage().log_since(seen, BATCH_ENTRIES).await?;
             let Some(last) = entries.last() else { return Ok(()) };
             for entry in &entries {
-                self.fan_out(entry);
+                self.fan_out(entry).await?;
             }
             self.inner.sync.advance(last.position);
         }
     }
 
-    fn fan_out(&self, entry: &LogEntry) {
+    async fn fan_out(&self, entry: &LogEntry) -> Result<(), StorageError> {
         let users = &self.inner.sync.users;
         let position = entry.position;
         match (entry.kind, &entry.room_id, &entry.user_id) {
@@ -55,9 +55,17 @@ impl Engine {
                 users.set_joined(user_id, room_id, joined);
                 users.wake_user(user_id, position);
             }
-            (LogKind::AccountData, _, Some(user_id)) => users.wake_user(user_id, position),
+            (LogKind::AccountData | LogKind::ToDevice, _, Some(user_id)) => users.wake_user(user_id, position),
+            (LogKind::DeviceList, _, Some(user_id)) => {
+                users.wake_user(user_id, position);
+                for room_id in self.storage().rooms_with(user_id).await? {
+                    users.wake_room(&room_id, News { position, typing: 0 });
+                }
+            }
+            (LogKind::Edu, _, _) => {}
             (kind, _, _) => tracing::error!(position, ?kind, "a log entry lacks its room or its user"),
         }
+        Ok(())
     }
 }
 

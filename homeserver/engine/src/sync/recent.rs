@@ -35,17 +35,20 @@ pub(crate) struct Recent {
     pub(crate) rooms: HashMap<OwnedRoomId, Parts>,
     /// Whether the user's account data changed.
     pub(crate) account_data: bool,
+    /// Whether somebody's devices changed.
+    pub(crate) device_lists: bool,
 }
 
 impl Recent {
     /// Nothing when the user's relation to some room changed: then there is more to be looked at.
     fn new(entries: &[LogEntry], user_id: &UserId) -> Option<Self> {
-        let mut recent = Self { rooms: HashMap::new(), account_data: false };
+        let mut recent = Self { rooms: HashMap::new(), account_data: false, device_lists: false };
         for entry in entries {
             let is_own = entry.user_id.as_deref() == Some(user_id);
             if entry.kind == LogKind::Membership && is_own {
                 return None;
             }
+            recent.device_lists |= entry.kind == LogKind::DeviceList;
             recent.account_data |= entry.kind == LogKind::AccountData && is_own;
             let Some(room_id) = entry.room_id.as_ref().filter(|_| concerns_room(entry, is_own)) else { continue };
             let parts = recent.rooms.entry(room_id.clone()).or_insert(Parts::NONE);
@@ -61,7 +64,7 @@ fn concerns_room(entry: &LogEntry, is_own: bool) -> bool {
     match entry.kind {
         LogKind::Event | LogKind::Receipt => true,
         LogKind::AccountData => is_own,
-        LogKind::Membership => false,
+        LogKind::Membership | LogKind::DeviceList | LogKind::ToDevice | LogKind::Edu => false,
     }
 }
 
@@ -69,7 +72,7 @@ impl Engine {
     /// What happened after `since`, up to `now`, if that was little and the user's rooms are the same as before.
     pub(super) async fn recent(&self, user_id: &UserId, since: Position, now: Position) -> Result<Option<Recent>> {
         if since >= now {
-            return Ok(Some(Recent { rooms: HashMap::new(), account_data: false }));
+            return Ok(Some(Recent { rooms: HashMap::new(), account_data: false, device_lists: false }));
         }
         let mut entries = self.storage().log_since(since, ENTRIES_MAX).await?;
         let is_complete = entries.len() < ENTRIES_MAX || entries.last().is_some_and(|last| last.position >= now);
@@ -131,7 +134,7 @@ mod tests {
             (owned_room_id!("!a:test"), Parts::ALL),
             (owned_room_id!("!b:test"), Parts { timeline: false, receipts: true }),
         ];
-        assert_eq!(recent, Recent { rooms: rooms.into(), account_data: false });
+        assert_eq!(recent, Recent { rooms: rooms.into(), account_data: false, device_lists: false });
         entries.push(entry(LogKind::AccountData, Some("!c:test"), "@alice:test"));
         let recent = Recent::new(&entries, alice).unwrap();
         assert_eq!(recent.rooms[&owned_room_id!("!c:test")], Parts::NONE);

@@ -8,28 +8,43 @@ use rules::change::Position;
 
 use crate::{EngineError, Result};
 
-/// Where a sync ended: everything up to the position was told, and all typing up to the counter.
+/// Where a sync ended: everything up to the position was told, and all typing up to the counter, but of the messages to
+/// the device only those up to `to_device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyncToken {
     /// The position in the log.
     pub(crate) position: Position,
     /// The count of changes of who is typing, which lives in memory only.
     pub(crate) typing: u64,
+    /// The position up to which messages to the device were told: at most `position`.
+    pub(crate) to_device: Position,
 }
 
 impl SyncToken {
-    /// Reads `s{position}_{typing}`.
+    /// Where everything but typing was told up to a position.
+    pub(crate) fn new(position: Position, typing: u64) -> Self {
+        Self { position, typing, to_device: position }
+    }
+
+    /// Reads `s{position}_{typing}`, or `s{position}_{typing}_{to_device}` where messages to the device are behind.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let parts = text.strip_prefix('s').and_then(|numbers| numbers.split_once('_'));
-        let token =
-            parts.and_then(|(position, typing)| Some(Self { position: natural(position)?, typing: natural(typing)? }));
+        let token = parts.and_then(|(position, rest)| {
+            let position = natural(position)?;
+            let (typing, to_device) = match rest.split_once('_') {
+                Some((typing, to_device)) => (typing, natural(to_device).filter(|behind| *behind < position)?),
+                None => (rest, position),
+            };
+            Some(Self { position, typing: natural(typing)?, to_device })
+        });
         token.ok_or_else(|| EngineError::invalid_param("Not a token of this server's /sync"))
     }
 }
 
 impl fmt::Display for SyncToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "s{}_{}", self.position, self.typing)
+        write!(formatter, "s{}_{}", self.position, self.typing)?;
+        if self.to_device == self.position { Ok(()) } else { write!(formatter, "_{}", self.to_device) }
     }
 }
 
@@ -73,9 +88,10 @@ mod tests {
     #[test]
     fn tokens_read_as_they_are_written() {
         for token in [
-            SyncToken { position: 0, typing: 0 },
-            SyncToken { position: 42, typing: 7 },
-            SyncToken { position: i64::MAX, typing: u64::MAX },
+            SyncToken::new(0, 0),
+            SyncToken::new(42, 7),
+            SyncToken { position: 42, typing: 7, to_device: 41 },
+            SyncToken::new(i64::MAX, u64::MAX),
         ] {
             assert_eq!(SyncToken::parse(&token.to_string()).unwrap(), token);
             assert_eq!(TimelineToken::parse(&token.to_string()).unwrap(), TimelineToken(token.position));
@@ -103,7 +119,10 @@ mod tests {
             "s 1_0",
             "s1_0 ",
             "S1_0",
-            "s1_0_0",
+            "s1_0_1",
+            "s1_0_00",
+            "s1_0_-1",
+            "s1_0_0_0",
             "s9223372036854775808_0",
             "s1_18446744073709551616",
             "1_0",

@@ -1,9 +1,10 @@
 //! What changed, as the answer to `GET /_matrix/client/v3/sync`.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>. Left empty until their chapters
-//! are built: presence, messages to devices, device lists and unread counts.
+//! are built: presence and unread counts.
 
 mod account_data;
+mod devices;
 mod invited;
 mod joined;
 mod left;
@@ -67,7 +68,7 @@ impl Engine {
             unchanged: query.full_state,
         };
         let changes = self.changes(&requester.user_id, since, &selection).await?;
-        let mut response = Response::new(changes.now.to_string());
+        let mut response = self.v3_devices(requester, since, changes.now).await?;
         response.account_data = account_data::global(&changes.account_data, &query.filter.account_data)?;
         let asked = Asked {
             requester,
@@ -129,7 +130,10 @@ impl Asked<'_> {
 
 /// Whether an answer tells nothing.
 pub(super) fn is_empty(response: &Response) -> bool {
-    response.rooms.is_empty() && response.account_data.is_empty()
+    response.rooms.is_empty()
+        && response.account_data.is_empty()
+        && response.to_device.is_empty()
+        && response.device_lists.is_empty()
 }
 
 /// JSON of ours as the type that a response wants.

@@ -121,6 +121,7 @@ impl Stage {
             default_room_version: RoomVersionId::V12,
             access_token_lifetime_ms: 3_600_000,
             password_hashing: PasswordHashing::Cheap,
+            federation_device_names: true,
         };
         Self { engine: Engine::start(settings, storage, federation, sender, world), clock }
     }

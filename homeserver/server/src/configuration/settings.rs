@@ -139,6 +139,8 @@ settings! {
     federation_allow_private_addresses: List<Network> = "", "federation.allow_private_addresses", example "[\"192.168.0.0/16\"]";
     /// Servers that are asked for the keys of servers that do not answer themselves.
     federation_trusted_notaries: List<OwnedServerName> = "", "federation.trusted_notaries", example "[\"matrix.org\"]";
+    /// Whether other servers are told the names that users give their devices, which often say what these are.
+    federation_device_names: bool = "false", "federation.device_names", example "false";
 
     /// The version of new rooms when the client names none.
     rooms_default_version: RoomVersionId = "12", "rooms.default_version", example "\"12\"";

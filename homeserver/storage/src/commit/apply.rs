@@ -19,7 +19,7 @@ use crate::{
         write::{EventRow, LogRow, RedactionRow, ServerRow, StateRow, Upgrade},
     },
     dialect::{is_storable, without_nul},
-    insert::row,
+    insert::{Value, row},
     state::BEGINNING,
 };
 
@@ -108,6 +108,10 @@ impl<'a> Applying<'a> {
 
     pub(super) fn key_writes(&mut self) -> &mut KeyWrites {
         &mut self.batch.writes.keys
+    }
+
+    pub(super) fn recipients(&mut self) -> &mut Vec<Vec<Value>> {
+        &mut self.batch.writes.recipients
     }
 
     pub(super) fn next_position(&mut self) -> Position {

@@ -31,7 +31,6 @@ static SIGNATURES: Insert = Insert::new(
 static DEVICE_LISTS: Insert = Insert::new("device_list_log (position, user_nid, device_id, viewer_nid)", 4, "");
 static TO_DEVICE: Insert = Insert::new("to_device (user_id, device_id, position, sender, type, content)", 6, "");
 static TO_DEVICE_IDS: Insert = Insert::new("to_device_ids (sender, message_id, ts)", 3, "ON CONFLICT DO NOTHING");
-static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", 2, "ON CONFLICT DO NOTHING");
 static EDUS: Insert = Insert::new("outbound_edus (position, type, content)", 3, "");
 
 /// A row that is set or goes, by its key.
@@ -49,7 +48,6 @@ pub(super) struct KeyWrites {
     device_lists: Vec<Vec<Value>>,
     to_device: Vec<Vec<Value>>,
     to_device_ids: Vec<Vec<Value>>,
-    destinations: Vec<Vec<Value>>,
     edus: Vec<Vec<Value>>,
 }
 
@@ -113,7 +111,7 @@ impl Applying<'_> {
         let position = self.next_position();
         for server in servers {
             let server_nid = self.name(server.as_str());
-            self.key_writes().destinations.push(row![server_nid, position]);
+            self.recipients().push(row![server_nid, position]);
         }
         self.log(LogEntry {
             position,
@@ -142,8 +140,7 @@ impl KeyWrites {
         TO_DEVICE.run(transaction, std::mem::take(&mut self.to_device)).await?;
         TO_DEVICE_IDS.run(transaction, std::mem::take(&mut self.to_device_ids)).await?;
         EDUS.run(transaction, std::mem::take(&mut self.edus)).await?;
-        DEVICE_LISTS.run(transaction, std::mem::take(&mut self.device_lists)).await?;
-        Ok(RECIPIENTS.run(transaction, std::mem::take(&mut self.destinations)).await?)
+        Ok(DEVICE_LISTS.run(transaction, std::mem::take(&mut self.device_lists)).await?)
     }
 
     async fn write_cross_signing_keys(&mut self, transaction: &mut Transaction) -> Result<()> {
