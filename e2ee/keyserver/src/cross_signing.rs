@@ -78,7 +78,8 @@ impl KeyServer {
             stored.get(*usage).is_some_and(|stored| signed_part(stored).ok() == signed_part(key).ok())
         };
         let is_same = keys.iter().all(is_stored);
-        let replaces_master = keys.contains_key("master") && !keys.iter().filter(|(usage, _)| **usage == "master").all(is_stored);
+        let replaces_master =
+            keys.contains_key("master") && !keys.iter().filter(|(usage, _)| **usage == "master").all(is_stored);
         let mut keys: BTreeMap<_, _> =
             if is_same { BTreeMap::new() } else { keys.into_iter().map(|(usage, key)| (usage, Some(key))).collect() };
         if replaces_master {
@@ -134,14 +135,10 @@ impl KeyServer {
     }
 
     /// The keys that are stored, by usage.
-    pub(crate) async fn stored_cross_signing(
-        &self,
-        user_id: &UserId,
-    ) -> Result<BTreeMap<String, CanonicalJsonObject>> {
+    pub(crate) async fn stored_cross_signing(&self, user_id: &UserId) -> Result<BTreeMap<String, CanonicalJsonObject>> {
         let records = self.storage.cross_signing_keys(&[user_id.to_owned()]).await?;
-        let read = |record: storage::CrossSigningKeyRecord| {
-            Some((record.usage, serde_json::from_str(record.key.get()).ok()?))
-        };
+        let read =
+            |record: storage::CrossSigningKeyRecord| Some((record.usage, serde_json::from_str(record.key.get()).ok()?));
         Ok(records.into_iter().filter_map(read).collect())
     }
 

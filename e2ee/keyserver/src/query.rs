@@ -71,9 +71,11 @@ impl KeyServer {
         };
         let mut found = QueriedKeys::default();
         for record in self.storage.device_keys(&users).await? {
-            let wanted = asked.get(&record.user_id).is_some_and(|ids| ids.is_empty() || ids.contains(&record.device_id));
+            let wanted =
+                asked.get(&record.user_id).is_some_and(|ids| ids.is_empty() || ids.contains(&record.device_id));
             let name = record.display_name.as_deref().filter(|_| viewer.sees_names());
-            if let Some(keys) = shown(&record.keys, &record.user_id, record.device_id.as_str(), name).filter(|_| wanted) {
+            if let Some(keys) = shown(&record.keys, &record.user_id, record.device_id.as_str(), name).filter(|_| wanted)
+            {
                 found.device_keys.entry(record.user_id).or_default().insert(record.device_id, keys);
             }
         }

@@ -213,12 +213,7 @@ impl KeyServer {
 
     /// Takes all devices of a user that the user's server has answered with. When it told of later changes meanwhile,
     /// it is to be asked again. One at a time for each user.
-    pub async fn store_remote_devices(
-        &self,
-        user_id: &UserId,
-        answer: RemoteDevices,
-        begun: Begun,
-    ) -> Result<()> {
+    pub async fn store_remote_devices(&self, user_id: &UserId, answer: RemoteDevices, begun: Begun) -> Result<()> {
         let before = self.storage.device_keys(&[user_id.to_owned()]).await?;
         let mut changes = Vec::new();
         let mut kept = Vec::new();
@@ -231,7 +226,9 @@ impl KeyServer {
             kept.push(device_id.clone());
             let display_name = name(device_display_name);
             let is_same = |known: &storage::DeviceKeysRecord| {
-                known.device_id == device_id && known.keys.get() == keys.json.get() && known.display_name == display_name
+                known.device_id == device_id
+                    && known.keys.get() == keys.json.get()
+                    && known.display_name == display_name
             };
             if !before.iter().any(is_same) {
                 let keys = Some(keys.json);
@@ -329,8 +326,7 @@ fn cross_signing_changes(
     let Some(master) = master.and_then(|master| read_key(&master, user_id, "master").ok()) else { return changes };
     let public = public_part_of(&master).unwrap_or_default();
     let self_signing = self_signing.and_then(|key| read_key(&key, user_id, "self_signing").ok());
-    let self_signing =
-        self_signing.filter(|key| is_signed_by(key, user_id, &format!("ed25519:{public}"), &public));
+    let self_signing = self_signing.filter(|key| is_signed_by(key, user_id, &format!("ed25519:{public}"), &public));
     for (usage, key) in [("master", Some(master)), ("self_signing", self_signing)] {
         let key = key.and_then(|key| raw(&key).ok());
         changes.push(Change::CrossSigningKey { user_id: user_id.to_owned(), usage: usage.to_owned(), key });

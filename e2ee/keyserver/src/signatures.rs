@@ -63,9 +63,10 @@ impl KeyServer {
         let mut own_master = false;
         let mut left = OBJECTS_MAX;
         for (target_user_id, objects) in signed {
-            let target_master = match target_user_id == user_id {
-                true => signing.keys.get("master").cloned(),
-                false => self.stored_cross_signing(&target_user_id).await?.remove("master"),
+            let target_master = if target_user_id == user_id {
+                signing.keys.get("master").cloned()
+            } else {
+                self.stored_cross_signing(&target_user_id).await?.remove("master")
             };
             for (target_id, json) in objects {
                 let found = if left == 0 {

@@ -46,7 +46,8 @@ pub(crate) fn object(json: &RawValue, bytes_max: usize) -> Result<CanonicalJsonO
     if !json.get().starts_with('{') {
         return Err(KeyError::bad_json("Keys must be a JSON object"));
     }
-    serde_json::from_str(json.get()).map_err(|error| KeyError::bad_json(format!("Keys are not canonical JSON: {error}")))
+    serde_json::from_str(json.get())
+        .map_err(|error| KeyError::bad_json(format!("Keys are not canonical JSON: {error}")))
 }
 
 /// A field that must be text.
@@ -82,7 +83,8 @@ pub(crate) fn public_key(base64: &str) -> Option<[u8; KEY_BYTES]> {
 
 /// Refuses what is no public key to encrypt to.
 pub(crate) fn check_curve25519(base64: &str) -> Result<()> {
-    let mut key = public_key(base64).ok_or_else(|| KeyError::bad_json("A Curve25519 key must be 32 bytes of base64"))?;
+    let mut key =
+        public_key(base64).ok_or_else(|| KeyError::bad_json("A Curve25519 key must be 32 bytes of base64"))?;
     // The top bit is ignored by whoever uses the key.
     key[KEY_BYTES - 1] &= 0x7f;
     if LOW_ORDER_POINTS.contains(&key) {
@@ -118,11 +120,7 @@ pub(crate) fn is_signed_by(
 }
 
 /// Keeps only the signatures that `keep` wants, of one user.
-pub(crate) fn retain_signatures(
-    object: &mut CanonicalJsonObject,
-    signer: &UserId,
-    keep: impl Fn(&str, &str) -> bool,
-) {
+pub(crate) fn retain_signatures(object: &mut CanonicalJsonObject, signer: &UserId, keep: impl Fn(&str, &str) -> bool) {
     object.remove("unsigned");
     let Some(CanonicalJsonValue::Object(mut signatures)) = object.remove("signatures") else { return };
     let Some(CanonicalJsonValue::Object(mut own)) = signatures.remove(signer.as_str()) else {

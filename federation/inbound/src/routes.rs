@@ -61,10 +61,17 @@ type Row = (Endpoint, MethodRouter<Door>);
 
 fn rows() -> Vec<Row> {
     use Access::{Open, Signed};
-    [discovery_rows(Open), transaction_rows(Signed), event_rows(Signed), membership_rows(Signed), query_rows(Signed), user_rows(Signed)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        discovery_rows(Open),
+        transaction_rows(Signed),
+        event_rows(Signed),
+        membership_rows(Signed),
+        query_rows(Signed),
+        user_rows(Signed),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn discovery_rows(access: Access) -> Vec<Row> {
@@ -195,8 +202,18 @@ fn user_rows(access: Access) -> Vec<Row> {
             "get_matrixfederationv1userdevicesuserid",
             user::devices,
         ),
-        post("/_matrix/federation/v1/user/keys/query", access, "post_matrixfederationv1userkeysquery", user::query_keys),
-        post("/_matrix/federation/v1/user/keys/claim", access, "post_matrixfederationv1userkeysclaim", user::claim_keys),
+        post(
+            "/_matrix/federation/v1/user/keys/query",
+            access,
+            "post_matrixfederationv1userkeysquery",
+            user::query_keys,
+        ),
+        post(
+            "/_matrix/federation/v1/user/keys/claim",
+            access,
+            "post_matrixfederationv1userkeysclaim",
+            user::claim_keys,
+        ),
     ]
 }
 

@@ -18,6 +18,7 @@ use crate::{Door, error::DoorError, reply::Json, signed::Federation};
 
 /// Keys of users and their devices.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the specification's words")]
 pub(crate) struct Keys {
     device_keys: BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, Box<RawValue>>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -80,11 +80,7 @@ impl Engine {
     }
 
     /// Takes signatures of the asker on devices and keys, as far as they fit.
-    pub async fn upload_signatures(
-        &self,
-        requester: &Requester,
-        signed: SignedObjects,
-    ) -> Result<SignatureFailures> {
+    pub async fn upload_signatures(&self, requester: &Requester, signed: SignedObjects) -> Result<SignatureFailures> {
         let _turn = self.inner.keys.users.lock(requester.user_id.as_str()).await;
         Ok(self.key_server().add_signatures(&requester.user_id, signed).await?)
     }

@@ -29,6 +29,7 @@ use ruma::{
 };
 use tokio::{sync::watch, time::Instant};
 
+use self::active::{ActiveUsers, Listener};
 pub(crate) use self::{
     active::News,
     filter::{allows, lazy_loads},
@@ -36,7 +37,6 @@ pub(crate) use self::{
     timeline::{Eyes, Scanned},
     token::{SyncToken, TimelineToken},
 };
-use self::active::{ActiveUsers, Listener};
 use crate::{Engine, EngineError, Requester, Result, locks::Locks};
 
 /// The longest that a sync waits for something to happen: proxies tend to give up after a minute.

@@ -167,18 +167,17 @@ impl Storage {
             let found = self.receipts_at(rooms, positions.map(|row| row.position)).await?;
             records.extend(found.into_iter().map(|receipt| (receipt.position, receipt)));
         }
+        let missing = |position: Position| {
+            move || StorageError::corrupt("log", "event_id", position.to_string(), &"the event is not stored")
+        };
         let (mut items, mut edu_bytes, mut looked_at) = (Vec::with_capacity(order.len()), 0, 0);
         for (position, kind) in order {
             let item = match kind {
                 // A receipt that moved between the two queries comes again later.
                 LogKind::Receipt => records.remove(&position).map(|receipt| OutboundItem::Receipt(position, receipt)),
-                LogKind::Event => match pdus.remove(&position) {
-                    Some(pdu) => Some(OutboundItem::Event(position, pdu)),
-                    None => {
-                        let reason = "the event is not stored";
-                        return Err(StorageError::corrupt("log", "event_id", position.to_string(), &reason));
-                    }
-                },
+                LogKind::Event => {
+                    Some(OutboundItem::Event(position, pdus.remove(&position).ok_or_else(missing(position))?))
+                }
                 _ => self.outbound_edu(server, cursor, position, kind).await?,
             };
             if let Some(OutboundItem::Edu(_, edu)) = &item {

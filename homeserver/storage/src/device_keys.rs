@@ -117,9 +117,8 @@ impl Storage {
         let users = list(user_ids.iter().map(|user_id| user_id.as_str()));
         let rows: Vec<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(users).fetch_all(pool).await)?;
-        let ids = |(user_id, device_id): (String, String)| {
-            Ok((parsed(&user_id, "devices", "user_id")?, device_id.into()))
-        };
+        let ids =
+            |(user_id, device_id): (String, String)| Ok((parsed(&user_id, "devices", "user_id")?, device_id.into()));
         rows.into_iter().map(ids).collect()
     }
 }

@@ -80,9 +80,8 @@ impl Storage {
             AND s.since > $2 AND s.since <= $3 AND (s.until IS NULL OR s.until > $3)";
         let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
         let names = list(names.iter().map(|name| &**name));
-        let rows: Vec<(String, Option<String>, Option<String>)> = db!(self.read(), |pool| {
-            sqlx::query_as(SQL).bind(names).bind(since).bind(until).fetch_all(pool).await
-        })?;
+        let rows: Vec<(String, Option<String>, Option<String>)> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(names).bind(since).bind(until).fetch_all(pool).await })?;
         // A state key that is no user id has no membership.
         let change = |(user_id, after, before): (String, Option<String>, Option<String>)| {
             let user_id = OwnedUserId::try_from(decode(user_id)).ok()?;

@@ -10,9 +10,7 @@ use crate::{
     cache::{Reading, RowCache},
     commit::forget_device,
     database::Transaction,
-    devices::tokens::{
-        NewAccess, confirm, drop_unconfirmed, insert_tokens, is_unconfirmed, revoke_device,
-    },
+    devices::tokens::{NewAccess, confirm, drop_unconfirmed, insert_tokens, is_unconfirmed, revoke_device},
     dialect::{db, is_storable, list, parsed, storable, without_nul},
 };
 

@@ -224,9 +224,9 @@ async fn add_fallback_keys(
     // No algorithm twice: the last one counts.
     let new: BTreeMap<&str, &NewOneTimeKey> =
         keys.iter().filter(is_new).map(|key| (key.algorithm.as_str(), key)).collect();
-    let rows = new.into_values().map(|key| {
-        row![user, device, key.algorithm.as_str(), key.key_id.as_str(), false, key.key.get()]
-    });
+    let rows = new
+        .into_values()
+        .map(|key| row![user, device, key.algorithm.as_str(), key.key_id.as_str(), false, key.key.get()]);
     Ok(FALLBACK_KEYS.run(transaction, rows.collect()).await?)
 }
 

@@ -90,9 +90,8 @@ impl Storage {
         let waiting_min = i64::try_from(waiting_min).unwrap_or(i64::MAX);
         let rows: Vec<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(users).bind(waiting_min).fetch_all(pool).await)?;
-        let ids = |(user_id, device_id): (String, String)| {
-            Ok((parsed(&user_id, "to_device", "user_id")?, device_id.into()))
-        };
+        let ids =
+            |(user_id, device_id): (String, String)| Ok((parsed(&user_id, "to_device", "user_id")?, device_id.into()));
         rows.into_iter().map(ids).collect()
     }
 

@@ -47,7 +47,8 @@ impl Sender {
         }
         let transaction_id = self.transaction_id(&mut destination, &batch).await?;
         let origin = self.inner.federation.server_name();
-        let content = transaction::content(origin, now_ms, &batch.items, &batch.ephemeral, self.inner.options.device_names);
+        let content =
+            transaction::content(origin, now_ms, &batch.items, &batch.ephemeral, self.inner.options.device_names);
         match self.inner.federation.send_transaction(server, &transaction_id, content).await {
             Ok(answer) => {
                 log_answer(server, &answer);

@@ -9,7 +9,6 @@ pub(crate) async fn changes(
     asked: Arguments<get_key_changes::Request>,
 ) -> Result<get_key_changes::Response> {
     let Arguments { request, requester, .. } = asked;
-    let changes = door.engine.key_changes(&requester, &request.from, &request.to).await?;
-    let (changed, left) = (changes.changed.into_iter().collect(), changes.left.into_iter().collect());
-    Ok(get_key_changes::Response::new(changed, left))
+    let found = door.engine.key_changes(&requester, &request.from, &request.to).await?;
+    Ok(get_key_changes::Response::new(found.changed.into_iter().collect(), found.left.into_iter().collect()))
 }

@@ -3,7 +3,7 @@
 use keyserver::SignatureFailure;
 use ruma::api::client::keys::upload_signatures::v3 as upload_signatures;
 
-use crate::{Arguments, Door, Result, error::signature_errcode, error::ApiError};
+use crate::{Arguments, Door, Result, error::ApiError, error::signature_errcode};
 
 pub(crate) async fn upload(
     door: Door,

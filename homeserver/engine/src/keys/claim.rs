@@ -51,14 +51,15 @@ impl Engine {
             by_server.entry(user_id.server_name().to_owned()).or_default().insert(user_id, devices);
         }
         let mut reply = ClaimReply { keys: self.claim_local_keys(local).await?, failures: BTreeSet::new() };
-        let asking = stream::iter(&by_server).map(|(server, wanted)| async move {
-            (server, tokio::time::timeout(timeout, self.claim_at(server, wanted)).await)
+        let asking = stream::iter(by_server).map(|(server, wanted)| async move {
+            let answer = tokio::time::timeout(timeout, self.claim_at(&server, &wanted)).await;
+            (server, answer)
         });
         let mut answers = asking.buffer_unordered(SERVERS_AT_ONCE);
         while let Some((server, answer)) = answers.next().await {
             match answer {
                 Ok(Some(keys)) => reply.keys.extend(keys),
-                Ok(None) | Err(_) => drop(reply.failures.insert(server.clone())),
+                Ok(None) | Err(_) => drop(reply.failures.insert(server)),
             }
         }
         Ok(reply)

@@ -36,6 +36,7 @@ pub struct KeysReply {
 
 /// What a server answers. Each user's part is read by itself, so that one that is wrong spoils only itself.
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the specification's words")]
 struct Answer {
     #[serde(default)]
     device_keys: BTreeMap<String, Box<RawValue>>,
@@ -79,15 +80,16 @@ impl Engine {
         }
         let mut reply = KeysReply::default();
         let mut strangers = QueriedKeys::default();
-        let asking = stream::iter(&by_server).map(|(server, asked)| async move {
-            (server, tokio::time::timeout(timeout, self.query_server(server, asked)).await)
+        let asking = stream::iter(by_server).map(|(server, asked)| async move {
+            let answer = tokio::time::timeout(timeout, self.query_server(&server, &asked)).await;
+            (server, answer)
         });
         let mut answers = asking.buffer_unordered(SERVERS_AT_ONCE);
         while let Some((server, answer)) = answers.next().await {
             match answer {
                 Ok(Ok(found)) => extend(&mut strangers, found),
                 Ok(Err(EngineError::Storage(error))) => return Err(error.into()),
-                Ok(Err(_)) | Err(_) => drop(reply.failures.insert(server.clone())),
+                Ok(Err(_)) | Err(_) => drop(reply.failures.insert(server)),
             }
         }
         reply.keys = self.key_server().query(&asked, Viewer::User(&requester.user_id)).await?;

@@ -57,9 +57,9 @@ impl Applying<'_> {
         match change {
             Change::DeviceKeys { user_id, device_id, keys, display_name } => {
                 let key = (user_id.to_string(), device_id.to_string());
-                let row = keys.as_ref().map(|keys| {
-                    row![user_id.as_str(), device_id.as_str(), display_name.clone(), keys.get()]
-                });
+                let row = keys
+                    .as_ref()
+                    .map(|keys| row![user_id.as_str(), device_id.as_str(), display_name.clone(), keys.get()]);
                 self.key_writes().device_keys.insert(key, row);
             }
             Change::CrossSigningKey { user_id, usage, key } => {
@@ -78,7 +78,8 @@ impl Applying<'_> {
                 self.key_writes().signatures.insert(key, row);
             }
             Change::DeviceList { user_id, device_id, viewer, servers } => {
-                let (user_nid, viewer_nid) = (self.name(user_id.as_str()), viewer.as_ref().map(|id| self.name(id.as_str())));
+                let (user_nid, viewer_nid) =
+                    (self.name(user_id.as_str()), viewer.as_ref().map(|id| self.name(id.as_str())));
                 let concerned = viewer.as_ref().unwrap_or(user_id);
                 let position = self.device_entry(LogKind::DeviceList, Some(concerned.clone()), servers);
                 let device_id = device_id.as_ref().map(ToString::to_string);

@@ -82,11 +82,11 @@ impl Storage {
         position: Position,
         kind: LogKind,
     ) -> Result<Option<OutboundItem>> {
+        const SQL: &str = "SELECT type, content FROM outbound_edus WHERE position = $1";
         if kind == LogKind::DeviceList {
             let update = self.device_list_update(server, cursor, position).await?;
             return Ok(update.map(|update| OutboundItem::DeviceList(position, Box::new(update))));
         }
-        const SQL: &str = "SELECT type, content FROM outbound_edus WHERE position = $1";
         let row: Option<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(position).fetch_optional(pool).await)?;
         let Some((edu_type, content)) = row else { return Ok(None) };
@@ -139,8 +139,7 @@ impl Storage {
     pub async fn recipients_without_room_at(&self, position: Position) -> Result<Vec<OwnedServerName>> {
         const SQL: &str = "SELECT n.name FROM log_recipients t JOIN names n ON n.name_nid = t.server_nid
             WHERE t.position = $1";
-        let names: Vec<String> =
-            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(position).fetch_all(pool).await)?;
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(position).fetch_all(pool).await)?;
         names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 }
