@@ -6,6 +6,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#end-to-end-encryption>
 
+mod backups;
 mod changes;
 mod claim;
 mod cross_signing;
@@ -23,6 +24,7 @@ use ruma::OwnedServerName;
 use storage::{Storage, Submission};
 
 pub use self::{
+    backups::{BackupKeys, BackupVersion, KeyCountAndEtag, NewBackup},
     changes::{DeviceListChanges, RoomsSince},
     claim::ClaimedKeys,
     cross_signing::{CrossSigningKeys, CrossSigningUpload},

@@ -29,6 +29,7 @@ mod pushrules;
 mod rate_limits;
 mod refresh;
 mod register;
+mod room_keys;
 mod rooms;
 mod routes;
 mod send_to_device;

@@ -7,8 +7,8 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, alias, config, context, device, directory, discovery, filter, keys, knock, membership, message, profile,
-    push, read_marker, receipt, redact, room, session, state, sync, to_device, typing,
+    account, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership, message,
+    profile, push, read_marker, receipt, redact, room, session, state, sync, to_device, typing,
 };
 
 pub(crate) use self::table::Endpoint;
@@ -57,7 +57,7 @@ pub(crate) fn router() -> Router<Door> {
 
 fn table() -> Table {
     let table = Table::default();
-    let table = encryption(directories(profiles_and_data(accounts(discovery(table)))));
+    let table = backups(encryption(directories(profiles_and_data(accounts(discovery(table))))));
     reading(changing(memberships(table)))
 }
 
@@ -180,6 +180,55 @@ fn encryption(table: Table) -> Table {
         .asked::<to_device::send_event_to_device::v3::Request, _>(
             at("put_matrixclientv3sendtodeviceeventtypetxnid"),
             send_to_device::put,
+        )
+}
+
+fn backups(table: Table) -> Table {
+    use crate::room_keys::{keys, version};
+    table
+        .asked::<backup::create_backup_version::v3::Request, _>(
+            at("post_matrixclientv3room_keysversion"),
+            version::post,
+        )
+        .asked::<backup::get_latest_backup_info::v3::Request, _>(
+            at("get_matrixclientv3room_keysversion"),
+            version::latest,
+        )
+        .asked::<backup::get_backup_info::v3::Request, _>(at("get_matrixclientv3room_keysversionversion"), version::get)
+        .asked::<backup::update_backup_version::v3::Request, _>(
+            at("put_matrixclientv3room_keysversionversion"),
+            version::put,
+        )
+        .asked::<backup::delete_backup_version::v3::Request, _>(
+            at("delete_matrixclientv3room_keysversionversion"),
+            version::delete,
+        )
+        .asked::<backup::add_backup_keys::v3::Request, _>(at("put_matrixclientv3room_keyskeys"), keys::put)
+        .asked::<backup::get_backup_keys::v3::Request, _>(at("get_matrixclientv3room_keyskeys"), keys::get)
+        .asked::<backup::delete_backup_keys::v3::Request, _>(at("delete_matrixclientv3room_keyskeys"), keys::delete)
+        .asked::<backup::add_backup_keys_for_room::v3::Request, _>(
+            at("put_matrixclientv3room_keyskeysroomid"),
+            keys::put_of_room,
+        )
+        .asked::<backup::get_backup_keys_for_room::v3::Request, _>(
+            at("get_matrixclientv3room_keyskeysroomid"),
+            keys::get_of_room,
+        )
+        .asked::<backup::delete_backup_keys_for_room::v3::Request, _>(
+            at("delete_matrixclientv3room_keyskeysroomid"),
+            keys::delete_of_room,
+        )
+        .asked::<backup::add_backup_keys_for_session::v3::Request, _>(
+            at("put_matrixclientv3room_keyskeysroomidsessionid"),
+            keys::put_one,
+        )
+        .asked::<backup::get_backup_keys_for_session::v3::Request, _>(
+            at("get_matrixclientv3room_keyskeysroomidsessionid"),
+            keys::get_one,
+        )
+        .asked::<backup::delete_backup_keys_for_session::v3::Request, _>(
+            at("delete_matrixclientv3room_keyskeysroomidsessionid"),
+            keys::delete_one,
         )
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod federation;
 mod keys;
 mod locks;
+mod room_keys;
 mod rooms;
 mod settings;
 mod sync;

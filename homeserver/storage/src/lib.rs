@@ -21,6 +21,7 @@ mod events;
 mod filters;
 mod fsck;
 mod insert;
+mod key_backups;
 mod log;
 mod memberships;
 mod names;
@@ -47,6 +48,7 @@ pub use self::{
     error::{OpenError, StorageError},
     events::StoredEvent,
     fsck::Violation,
+    key_backups::{BackedUpKey, BackupOutcome, KeyBackupRecord},
     log::{LogEntry, LogKind},
     memberships::MembershipRecord,
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},

@@ -25,6 +25,8 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("receipt_type", "m.read".to_owned()),
         ("filter_id", "0".to_owned()),
         ("txn_id", "t".to_owned()),
+        ("session_id", "s".to_owned()),
+        ("version", "1".to_owned()),
     ])
 }
 
