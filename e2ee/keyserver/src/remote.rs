@@ -214,6 +214,11 @@ impl KeyServer {
     /// Takes all devices of a user that the user's server has answered with. When it told of later changes meanwhile,
     /// it is to be asked again. One at a time for each user.
     pub async fn store_remote_devices(&self, user_id: &UserId, answer: RemoteDevices, begun: Begun) -> Result<()> {
+        let known = self.known_list(user_id).await?;
+        let is_newer = |known: &RemoteDeviceList| !known.stale && known.position >= begun.position;
+        if answer.stream_id == RemoteDevices::NO_STREAM_ID && known.as_ref().is_some_and(is_newer) {
+            return Ok(());
+        }
         let before = self.storage.device_keys(&[user_id.to_owned()]).await?;
         let mut changes = Vec::new();
         let mut kept = Vec::new();
@@ -240,12 +245,11 @@ impl KeyServer {
             changes.push(Change::DeviceKeys { user_id: user_id.to_owned(), device_id, keys, display_name });
         }
         changes.extend(cross_signing_changes(user_id, answer.master_key, answer.self_signing_key));
-        let before = self.known_list(user_id).await?;
-        if before.as_ref().is_some_and(|known| known.stale) {
+        if known.as_ref().is_some_and(|known| known.stale) {
             changes.push(remote_change(user_id));
         }
         self.commit(changes).await?;
-        let heard = before.as_ref().map_or(RemoteDevices::NO_STREAM_ID, |known| known.stream_id);
+        let heard = known.as_ref().map_or(RemoteDevices::NO_STREAM_ID, |known| known.stream_id);
         let stale = heard > begun.stream_id && answer.stream_id < heard;
         let known = RemoteDeviceList {
             user_id: user_id.to_owned(),

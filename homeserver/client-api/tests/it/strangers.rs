@@ -30,7 +30,9 @@ async fn walk(
     values.insert("room_id_or_alias", room_id.to_owned());
     values.insert("event_id", event_id.to_owned());
     for route in route_table().into_iter().filter(|route| route.authentication == Authentication::AccessToken) {
-        for template in route.paths.iter().filter(|path| path.contains("{room_id")) {
+        // A backup of room keys is one's own, whatever rooms it names.
+        let templates = route.paths.iter().filter(|path| !path.contains("/room_keys/"));
+        for template in templates.filter(|path| path.contains("{room_id")) {
             for event_type in ["m.room.message", "m.room.name", "m.room.member"] {
                 // A member event is of somebody, whoever asks.
                 if event_type == "m.room.member" && !template.contains("{state_key}") {

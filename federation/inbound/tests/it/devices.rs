@@ -1,0 +1,223 @@
+//! Devices of another server's users, and what another server may ask of ours.
+
+use fake_homeserver::{Room, body_of, json as answer};
+use http::Method;
+use keyserver::{Messages, Upload};
+use ruma::{
+    CanonicalJsonObject, OwnedUserId,
+    serde::{Base64, base64::Standard},
+    signatures::{Ed25519KeyPair, sign_json},
+};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, raw_json};
+
+/// Keys of a device, signed by it.
+fn device_keys(user_id: &str, device_id: &str) -> Value {
+    let pair = Ed25519KeyPair::from_der(&Ed25519KeyPair::generate(), device_id.to_owned()).unwrap();
+    let encode = |bytes: &[u8]| Base64::<Standard, _>::new(bytes.to_vec()).encode();
+    let keys = json!({
+        "user_id": user_id,
+        "device_id": device_id,
+        "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
+        "keys": {
+            format!("ed25519:{device_id}"): encode(pair.public_key()),
+            format!("curve25519:{device_id}"): encode(&[9; 32]),
+        },
+    });
+    let mut keys: CanonicalJsonObject = serde_json::from_value(keys).unwrap();
+    sign_json(user_id, &pair, &mut keys).unwrap();
+    serde_json::to_value(keys).unwrap()
+}
+
+async fn send(stage: &Stage, edus: &[Value]) {
+    let response = stage.remote.send_transaction(&stage.name, &[], edus).await;
+    assert_eq!(response.status(), 200, "{:?}", response.body());
+}
+
+fn update(user_id: &str, device_id: &str, stream_id: i64, previous: &[i64], keys: &Value) -> Value {
+    let content = json!({
+        "user_id": user_id,
+        "device_id": device_id,
+        "stream_id": stream_id,
+        "prev_id": previous,
+        "keys": keys,
+    });
+    json!({ "edu_type": "m.device_list_update", "content": content })
+}
+
+/// Answers for all devices of rita with these, and counts how often.
+fn serve_devices(stage: &Stage, stream_id: i64, devices: Value) {
+    stage.remote.on("/_matrix/federation/v1/user/devices/", move |_| {
+        answer(200, &json!({ "user_id": "@rita:remote", "stream_id": stream_id, "devices": devices }))
+    });
+}
+
+fn devices_asked(stage: &Stage) -> usize {
+    stage.remote.network().recorded_to(stage.remote.name(), "/user/devices/").len()
+}
+
+async fn devices_of(stage: &Stage, asker: &engine::Requester, user_id: &OwnedUserId) -> Vec<String> {
+    let reply = stage.engine.query_keys(asker, [(user_id.clone(), Vec::new())].into(), None).await.unwrap();
+    let devices = reply.keys.device_keys.get(user_id);
+    devices.into_iter().flatten().map(|(device_id, _)| device_id.to_string()).collect()
+}
+
+/// Alice in a room with rita, whose devices she has asked for.
+async fn followed(stage: &Stage) -> (engine::Requester, Room, OwnedUserId) {
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    let (user, phone) = (rita.to_string(), device_keys(rita.as_str(), "PHONE"));
+    stage.remote.on("/_matrix/federation/v1/user/keys/query", move |_| {
+        answer(200, &json!({ "device_keys": { &user: { "PHONE": phone }, "@alice:test": { "EVIL": phone } } }))
+    });
+    assert_eq!(devices_of(stage, &alice, &rita).await, ["PHONE"]);
+    (alice, room, rita)
+}
+
+/// Waits until something is so.
+async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("it never was so");
+}
+
+#[tokio::test]
+async fn s_076_a_gap_is_healed_by_asking_for_all_devices() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let id = rita.as_str();
+    let laptop = device_keys(id, "LAPTOP");
+    serve_devices(&stage, 7, json!([{ "device_id": "LAPTOP", "keys": laptop }]));
+    // How far the answer to the query went is not known, so the first update leads to the question for all.
+    send(&stage, &[update(id, "LAPTOP", 7, &[6], &laptop)]).await;
+    eventually(async || devices_asked(&stage) == 1).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await == ["LAPTOP"]).await;
+    // From then on updates are taken in one by one.
+    let tablet = device_keys(id, "TABLET");
+    send(&stage, &[update(id, "TABLET", 9, &[7], &tablet)]).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["LAPTOP", "TABLET"]);
+    let mut gone = update(id, "LAPTOP", 12, &[9], &Value::Null);
+    gone["content"]["deleted"] = json!(true);
+    send(&stage, &[gone.clone(), gone]).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["TABLET"]);
+    assert_eq!(devices_asked(&stage), 1);
+    // Keys that name another user are not stored; neither is what nobody asked about.
+    let forged = device_keys("@other:remote", "WATCH");
+    send(&stage, &[update(id, "WATCH", 13, &[12], &forged), update(id, "X", -5, &[-6], &tablet)]).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["TABLET"]);
+}
+
+#[tokio::test]
+async fn s_070_only_a_user_s_own_server_speaks_for_their_devices() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let head = stage.log_head();
+    let keys = device_keys(alice.user_id.as_str(), "EVIL");
+    let message = json!({
+        "sender": alice.user_id, "type": "m.test", "message_id": "m1",
+        "messages": { alice.user_id.as_str(): { "*": { "n": 1 } } },
+    });
+    send(
+        &stage,
+        &[
+            update(alice.user_id.as_str(), "EVIL", 1, &[], &keys),
+            json!({ "edu_type": "m.signing_key_update", "content": { "user_id": alice.user_id } }),
+            json!({ "edu_type": "m.direct_to_device", "content": message }),
+        ],
+    )
+    .await;
+    assert_eq!(stage.log_head(), head, "nothing of it is taken");
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE"]);
+    assert!(devices_of(&stage, &alice, &alice.user_id).await.is_empty());
+}
+
+#[tokio::test]
+async fn s_073_messages_of_other_servers_come_once() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let message = |id: &str, n: u64| {
+        let content = json!({
+            "sender": "@rita:remote", "type": "m.test", "message_id": id,
+            "messages": {
+                alice.user_id.as_str(): { alice.device_id.as_str(): { "n": n }, "NONE": { "n": 100 } },
+                "@nobody:test": { "*": { "n": 101 } },
+                "@other:remote": { "*": { "n": 102 } },
+            },
+        });
+        json!({ "edu_type": "m.direct_to_device", "content": content })
+    };
+    send(&stage, &[message("m1", 1), message("m1", 2)]).await;
+    send(&stage, &[message("m1", 3), message("m2", 4)]).await;
+    let sync = stage.sync(&alice).await;
+    let events = sync["to_device"]["events"].as_array().unwrap();
+    let numbers: Vec<&Value> = events.iter().map(|event| &event["content"]["n"]).collect();
+    assert_eq!(numbers, [1, 4], "{sync}");
+    assert_eq!(events[0]["sender"], "@rita:remote");
+}
+
+#[tokio::test]
+async fn s_078_other_servers_are_told_of_local_users_only() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let keys = device_keys(alice.user_id.as_str(), alice.device_id.as_str());
+    let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
+    stage.engine.upload_keys(&alice, upload).await.unwrap();
+    let body = json!({ "device_keys": { alice.user_id.as_str(): [], rita.as_str(): [], "@nobody:test": [] } });
+    let path = "/_matrix/federation/v1/user/keys/query";
+    let found = body_of(&stage.remote.ask(&stage.name, Method::POST, path, Some(&body)).await);
+    let users: Vec<&String> = found["device_keys"].as_object().unwrap().keys().collect();
+    assert_eq!(users, [alice.user_id.as_str()], "{found}");
+    assert_eq!(found["device_keys"][alice.user_id.as_str()][alice.device_id.as_str()]["keys"], keys["keys"]);
+    let devices = |user_id: &str| format!("/_matrix/federation/v1/user/devices/{}", crate::stage::encode(user_id));
+    let found = body_of(&stage.remote.get(&stage.name, &devices(alice.user_id.as_str())).await);
+    assert_eq!(found["devices"][0]["device_id"], alice.device_id.as_str(), "{found}");
+    assert!(!found.to_string().contains("last_seen"), "{found}");
+    for stranger in [rita.as_str(), "@nobody:test"] {
+        assert_eq!(stage.remote.get(&stage.name, &devices(stranger)).await.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn changes_and_messages_wait_for_a_server_that_is_away() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    stage.flush(stage.remote.name()).await;
+    for _ in 0..3 {
+        let keys = device_keys(alice.user_id.as_str(), alice.device_id.as_str());
+        let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
+        stage.engine.upload_keys(&alice, upload).await.unwrap();
+    }
+    let messages: Messages = [(rita.clone(), [("PHONE".to_owned(), raw_json(&json!({ "n": 1 })))].into())].into();
+    stage.engine.send_to_device(&alice, "m.test", "t1", messages.clone()).await.unwrap();
+    stage.engine.send_to_device(&alice, "m.test", "t1", messages).await.unwrap();
+    stage.flush(stage.remote.name()).await;
+    let edus: Vec<Value> = stage
+        .remote
+        .transactions()
+        .iter()
+        .flat_map(|transaction| transaction["edus"].as_array().cloned().unwrap_or_default())
+        .collect();
+    let of = |edu_type: &str| edus.iter().filter(|edu| edu["edu_type"] == edu_type).collect::<Vec<_>>();
+    let updates = of("m.device_list_update");
+    assert_eq!(updates.len(), 1, "three changes of a device are one update: {edus:?}");
+    assert_eq!(updates[0]["content"]["device_id"], alice.device_id.as_str());
+    assert!(updates[0]["content"]["keys"].is_object(), "{edus:?}");
+    let messages = of("m.direct_to_device");
+    assert_eq!(messages.len(), 1, "{edus:?}");
+    assert_eq!(messages[0]["content"]["messages"][rita.as_str()]["PHONE"]["n"], 1);
+    assert_eq!(messages[0]["content"]["sender"], alice.user_id.as_str());
+    // The next one follows on it.
+    let first = updates[0]["content"]["stream_id"].clone();
+    stage.engine.rename_device(&alice.user_id, &alice.device_id, Some("Phone")).await.unwrap();
+    stage.flush(stage.remote.name()).await;
+    let transactions = stage.remote.transactions();
+    let update = &transactions.last().unwrap()["edus"][0]["content"];
+    assert_eq!(update["prev_id"], json!([first]), "{update}");
+    assert_eq!(update["device_display_name"], Value::Null, "names stay here unless the operator wants otherwise");
+}
