@@ -110,7 +110,7 @@ impl KeyServer {
             }
         }
         let version = number(version)?;
-        outcome(self.storage.add_backed_up_keys(user_id, version, &read, KEYS_MAX, replaces).await?)
+        outcome(&self.storage.add_backed_up_keys(user_id, version, &read, KEYS_MAX, replaces).await?)
     }
 
     /// The keys of a version: all, or those of a room, or one.
@@ -146,7 +146,7 @@ impl KeyServer {
         room_id: Option<&RoomId>,
         session_id: Option<&str>,
     ) -> Result<KeyCountAndEtag> {
-        outcome(self.storage.delete_backed_up_keys(user_id, number(version)?, room_id, session_id).await?)
+        outcome(&self.storage.delete_backed_up_keys(user_id, number(version)?, room_id, session_id).await?)
     }
 }
 
@@ -196,8 +196,8 @@ fn no_backup() -> KeyError {
     KeyError::NotFound("Unknown backup version".to_owned())
 }
 
-fn outcome(outcome: BackupOutcome) -> Result<KeyCountAndEtag> {
-    match outcome {
+fn outcome(outcome: &BackupOutcome) -> Result<KeyCountAndEtag> {
+    match *outcome {
         BackupOutcome::Done { count, etag } => {
             Ok(KeyCountAndEtag { count: count.unsigned_abs(), etag: etag.to_string() })
         }
