@@ -21,7 +21,7 @@ fn device_keys(user_id: &str, device_id: &str) -> Value {
         "device_id": device_id,
         "algorithms": ["m.olm.v1.curve25519-aes-sha2"],
         "keys": {
-            format!("ed25519:{device_id}"): encode(pair.public_key()),
+            format!("ed25519:{device_id}"): encode(&pair.public_key()),
             format!("curve25519:{device_id}"): encode(&[9; 32]),
         },
     });
