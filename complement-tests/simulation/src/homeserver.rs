@@ -103,6 +103,7 @@ async fn start(
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
+        accounts: engine::AccountSettings::default(),
     };
     let engine = Engine::start(settings, storage, federation, sender, world.clone());
     network.connect(name, inbound::router(engine.clone(), inbound::Options::default()));

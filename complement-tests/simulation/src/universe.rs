@@ -185,7 +185,8 @@ async fn register(engine: &Engine, name: &str) -> Result<Requester, Failure> {
         password: None,
         device,
         registration_token: None,
-        guest: false,
+        guest_access_token: None,
+        addresses: Vec::new(),
         inhibit_login: false,
     };
     engine.register(command).await?;

@@ -8,7 +8,7 @@ use http::StatusCode;
 use outbound::{AuthenticateError, VerifyError};
 use ruma::{
     RoomVersionId,
-    api::error::{ErrorBody, ErrorKind, IncompatibleRoomVersionErrorData, StandardErrorBody},
+    api::error::{ErrorBody, ErrorKind, IncompatibleRoomVersionErrorData, StandardErrorBody, UnknownTokenErrorData},
 };
 use serde_json::error::Category;
 
@@ -26,6 +26,9 @@ pub(crate) enum DoorError {
     /// It is not proven who asks.
     #[error("{0}")]
     Unauthorized(String),
+    /// The token that a user has shown a service is none, or none any more.
+    #[error("Access token unknown or expired")]
+    UnknownToken,
     /// The body is compressed.
     #[error("Compressed requests are not understood")]
     Encoded,
@@ -91,6 +94,7 @@ impl DoorError {
             Self::Unrecognized => (StatusCode::NOT_FOUND, ErrorKind::Unrecognized),
             Self::WrongMethod => (StatusCode::METHOD_NOT_ALLOWED, ErrorKind::Unrecognized),
             Self::Unauthorized(_) => (StatusCode::UNAUTHORIZED, ErrorKind::Unauthorized),
+            Self::UnknownToken => (StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(UnknownTokenErrorData::new())),
             Self::Encoded => (StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorKind::NotJson),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
             Self::BodyBrokenOff | Self::NotJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::NotJson),

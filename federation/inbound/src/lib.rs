@@ -12,6 +12,7 @@ mod keys;
 mod knock;
 mod leave;
 mod missing_events;
+mod openid;
 mod query;
 mod reply;
 mod request;

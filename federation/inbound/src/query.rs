@@ -15,10 +15,8 @@ pub(crate) async fn profile(
     Federation { body, .. }: Federation<get_profile_information::v1::Request>,
 ) -> Result<Reply<get_profile_information::v1::Response>, DoorError> {
     let field = body.field.as_ref().map(ProfileFieldName::as_str);
-    let profile = door.engine.local_profile(&body.user_id).await?;
-    let fields = [("displayname", profile.display_name), ("avatar_url", profile.avatar_url)];
-    let fields = fields.into_iter().filter(|(name, _)| field.is_none_or(|field| field == *name));
-    Ok(Reply(fields.filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()))
+    let fields = door.engine.local_profile(&body.user_id).await?.into_fields().into_iter();
+    Ok(Reply(fields.filter(|(name, _)| field.is_none_or(|field| field == name)).collect()))
 }
 
 pub(crate) async fn directory(

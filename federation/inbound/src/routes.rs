@@ -8,8 +8,8 @@ use axum::{
 use http::Method;
 
 use crate::{
-    Door, backfill, error::DoorError, event, event_auth, invite, join, keys, knock, leave, missing_events, query, send,
-    state, user, version, well_known,
+    Door, backfill, error::DoorError, event, event_auth, invite, join, keys, knock, leave, missing_events, openid,
+    query, send, state, user, version, well_known,
 };
 
 /// Who may ask.
@@ -78,6 +78,7 @@ fn discovery_rows(access: Access) -> Vec<Row> {
     let keys = "get_matrixkeyv2server";
     vec![
         get("/.well-known/matrix/server", access, "getwell-knownmatrixserver", well_known::get),
+        get("/_matrix/federation/v1/openid/userinfo", access, "get_matrixfederationv1openiduserinfo", openid::userinfo),
         get("/_matrix/federation/v1/version", access, "get_matrixfederationv1version", version::get),
         get("/_matrix/key/v2/server", access, keys, keys::own),
         // How servers asked before they asked for all keys at once.

@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#using-access-tokens>
 
-use axum::http::{header, request::Parts};
+use axum::http::{HeaderMap, Uri, header, request::Parts};
 use engine::EngineError;
 
 use crate::{Result, error::ApiError};
@@ -33,6 +33,12 @@ pub(crate) fn access_token(head: &Parts) -> Result<String> {
         bytes if bytes.len() > TOKEN_MAX_BYTES || !bytes.iter().all(u8::is_ascii_graphic) => Err(unknown()),
         _ => Ok(token),
     }
+}
+
+/// Whether there is anything that wants to be an access token.
+pub(crate) fn is_given(headers: &HeaderMap, uri: &Uri) -> bool {
+    let in_query = || uri.query().unwrap_or_default().split('&').any(|pair| pair.starts_with("access_token="));
+    headers.contains_key(header::AUTHORIZATION) || in_query()
 }
 
 fn query_token(query: &str) -> Result<Option<String>> {

@@ -2,4 +2,5 @@
 
 pub(crate) mod deactivate;
 pub(crate) mod password;
+pub(crate) mod third_party_ids;
 pub(crate) mod whoami;

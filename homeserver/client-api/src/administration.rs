@@ -62,7 +62,7 @@ pub fn router(engine: Engine, options: AdministrationOptions) -> Router {
         engine,
         secret: options.registration_shared_secret.into(),
         nonces: Cache::builder().max_capacity(NONCES_MAX).time_to_live(NONCE_LIFETIME).build(),
-        rate_limits: Arc::new(RateLimits::new(options.rate_limits)),
+        rate_limits: Arc::new(RateLimits::new(options.rate_limits, &[])),
     };
     Router::new()
         .route("/_synapse/admin/v1/register", get(nonce).post(register))

@@ -9,10 +9,13 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, Request},
     http::{self, request::Parts},
 };
-use engine::Requester;
+use engine::{Authenticated, EngineError, Requester};
 use ruma::api::{IncomingRequest, IncomingRequestExt};
 
-use crate::{ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, routes::Endpoint};
+use crate::{
+    ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, rate_limits::Class,
+    routes::Endpoint, standing,
+};
 
 /// What is asked by a user.
 pub(crate) struct Arguments<T, Asker = Requester> {
@@ -20,6 +23,10 @@ pub(crate) struct Arguments<T, Asker = Requester> {
     pub(crate) request: T,
     /// Who asks.
     pub(crate) requester: Asker,
+    /// Whether a guest asks.
+    pub(crate) guest: bool,
+    /// Whether a user asks who is suspended.
+    pub(crate) suspended: bool,
     /// From where.
     pub(crate) address: IpAddr,
     /// With what confirmation, where the endpoint asks for one.
@@ -35,6 +42,8 @@ pub(crate) struct Received<Asker> {
     path: Vec<String>,
     body: Bytes,
     requester: Asker,
+    guest: bool,
+    suspended: bool,
     address: IpAddr,
     attempt: Attempt,
 }
@@ -43,29 +52,62 @@ pub(crate) struct Received<Asker> {
 pub(crate) async fn receive_open(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<()>> {
     let (mut head, body) = request.into_parts();
     let address = address(&head);
+    door.inner.rate_limits.take(Class::Address, address, door.now_ms())?;
     door.inner.rate_limits.take(endpoint.class, address, door.now_ms())?;
     let path = path(&mut head).await?.into_iter().map(|(_, value)| value).collect();
     let (attempt, body) = read_body(&head, body, endpoint).await?;
-    Ok(Received { head, path, body, requester: (), address, attempt })
+    Ok(Received { head, path, body, requester: (), guest: false, suspended: false, address, attempt })
+}
+
+/// Receives a request that may have an access token, and may do without.
+pub(crate) async fn receive_either(
+    door: &Door,
+    endpoint: &Endpoint,
+    request: Request,
+) -> Result<Received<Option<Requester>>> {
+    if access_token::is_given(request.headers(), request.uri()) {
+        let Received { head, path, body, requester, guest, suspended, address, attempt } =
+            receive(door, endpoint, request).await?;
+        return Ok(Received { head, path, body, requester: Some(requester), guest, suspended, address, attempt });
+    }
+    let Received { head, path, body, guest, suspended, address, attempt, .. } =
+        receive_open(door, endpoint, request).await?;
+    Ok(Received { head, path, body, requester: None, guest, suspended, address, attempt })
 }
 
 /// Receives a request that needs an access token. A user's id in its path must be the requester's own.
 pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<Requester>> {
     let (mut head, body) = request.into_parts();
     let address = address(&head);
-    let requester = door.engine.authenticate(&access_token::access_token(&head)?).await?;
+    let limits = &door.inner.rate_limits;
+    limits.take(Class::Address, address, door.now_ms())?;
+    let asker = authenticate(door, &head, address).await?;
+    standing::check(&asker, &head.method, endpoint.section)?;
+    let Authenticated { requester, guest, suspended, .. } = asker;
     let span = tracing::Span::current();
     span.record("user.id", requester.user_id.as_str()).record("device.id", requester.device_id.as_str());
     let known_address = head.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
     door.engine.touch(&requester, known_address.as_deref()).await;
-    door.inner.rate_limits.take(endpoint.class, &*requester.user_id, door.now_ms())?;
+    if !limits.exempts(&requester.user_id) {
+        limits.take(Class::Device, &requester, door.now_ms())?;
+        limits.take(endpoint.class, &*requester.user_id, door.now_ms())?;
+    }
     let path = path(&mut head).await?;
-    if path.iter().any(|(name, value)| name == "user_id" && *value != requester.user_id) {
+    if !endpoint.about_anybody && path.iter().any(|(name, value)| name == "user_id" && *value != requester.user_id) {
         return Err(ApiError::forbidden("The user in the path is not the one the access token belongs to"));
     }
     let path = path.into_iter().map(|(_, value)| value).collect();
     let (attempt, body) = read_body(&head, body, endpoint).await?;
-    Ok(Received { head, path, body, requester, address, attempt })
+    Ok(Received { head, path, body, requester, guest, suspended, address, attempt })
+}
+
+/// Who asks. Whoever tries out tokens is soon told to wait.
+async fn authenticate(door: &Door, head: &Parts, address: IpAddr) -> Result<Authenticated> {
+    let outcome = door.engine.authenticate(&access_token::access_token(head)?).await;
+    if let Err(EngineError::UnknownToken { soft_logout: false }) = outcome {
+        door.inner.rate_limits.take(Class::UnknownToken, address, door.now_ms())?;
+    }
+    Ok(outcome?)
 }
 
 fn address(head: &Parts) -> IpAddr {
@@ -93,9 +135,9 @@ async fn read_body(head: &Parts, body: axum::body::Body, endpoint: &Endpoint) ->
 impl<T: IncomingRequest, Asker> Arguments<T, Asker> {
     /// Reads the request as a `T`.
     pub(crate) fn parse(received: Received<Asker>) -> Result<Self> {
-        let Received { head, path, body, requester, address, attempt } = received;
+        let Received { head, path, body, requester, guest, suspended, address, attempt } = received;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let request = T::try_from_http_request(http::Request::from_parts(head, &*body), &path)?;
-        Ok(Self { request, requester, address, attempt })
+        Ok(Self { request, requester, guest, suspended, address, attempt })
     }
 }

@@ -1,25 +1,25 @@
 //! `GET /_matrix/client/v3/capabilities`
 
 use engine::ROOM_VERSIONS;
-use ruma::{
-    api::client::discovery::get_capabilities::v3::{
-        Capabilities, ChangePasswordCapability, ProfileFieldsCapability, Request, Response, RoomVersionStability,
-        RoomVersionsCapability, ThirdPartyIdChangesCapability,
-    },
-    profile::ProfileFieldName,
+use ruma::api::client::discovery::get_capabilities::v3::{
+    AccountModerationCapability, Capabilities, ChangePasswordCapability, GetLoginTokenCapability,
+    ProfileFieldsCapability, Request, Response, RoomVersionStability, RoomVersionsCapability,
+    ThirdPartyIdChangesCapability,
 };
 
 use crate::{Arguments, Door, Result};
 
-pub(crate) async fn capabilities(door: Door, _: Arguments<Request>) -> Result<Response> {
-    let default = door.engine.settings().default_room_version.clone();
+pub(crate) async fn capabilities(door: Door, asked: Arguments<Request>) -> Result<Response> {
+    let settings = door.engine.settings();
+    let default = settings.default_room_version.clone();
     let available = ROOM_VERSIONS.into_iter().map(|version| (version, RoomVersionStability::Stable)).collect();
-    let mut profile_fields = ProfileFieldsCapability::new(true);
-    profile_fields.allowed = Some(vec![ProfileFieldName::DisplayName, ProfileFieldName::AvatarUrl]);
+    let moderates = door.engine.is_admin(&asked.requester.user_id).await?;
     let mut capabilities = Capabilities::new();
-    capabilities.change_password = ChangePasswordCapability::new(true);
+    capabilities.change_password = ChangePasswordCapability::new(!asked.guest);
     capabilities.room_versions = RoomVersionsCapability::new(default, available);
-    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(false);
-    capabilities.profile_fields = Some(profile_fields);
+    capabilities.thirdparty_id_changes = ThirdPartyIdChangesCapability::new(door.engine.sends_letters());
+    capabilities.get_login_token = GetLoginTokenCapability::new(settings.accounts.login_tokens);
+    capabilities.profile_fields = Some(ProfileFieldsCapability::new(true));
+    capabilities.account_moderation = AccountModerationCapability::new(moderates, moderates);
     Ok(Response::new(capabilities))
 }

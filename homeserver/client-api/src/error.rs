@@ -20,7 +20,10 @@ use ruma::api::{
 };
 use storage::StorageError;
 
-use crate::{Result, interactive::Challenge};
+use crate::{
+    Result,
+    interactive::{Challenge, Stage},
+};
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
@@ -47,8 +50,6 @@ pub(crate) enum ApiError {
         /// When to try again.
         retry_after_ms: u64,
     },
-    /// Guests are not let in.
-    GuestForbidden,
     /// The alias belongs to a room already.
     AliasTaken,
     /// Account data of this type is not the client's to write here.
@@ -134,9 +135,6 @@ impl ApiError {
                 let text = format!("The body is larger than {max_bytes} bytes");
                 return (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, text);
             }
-            Self::GuestForbidden => {
-                (StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden, "This server has no guest accounts")
-            }
             Self::AliasTaken => (StatusCode::CONFLICT, ErrorKind::Unknown, "The room alias exists already"),
             Self::ServerManaged(event_type) => {
                 let text = format!("{event_type} is managed by the server and has its own endpoint");
@@ -184,6 +182,14 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
             data.soft_logout = *soft_logout;
             (StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data))
         }
+        EngineError::UserLocked => (StatusCode::UNAUTHORIZED, ErrorKind::UserLocked),
+        EngineError::UserSuspended => (StatusCode::FORBIDDEN, ErrorKind::UserSuspended),
+        EngineError::GuestForbidden(_) => (StatusCode::FORBIDDEN, ErrorKind::GuestAccessForbidden),
+        EngineError::ThirdPartyIdInUse => (StatusCode::BAD_REQUEST, ErrorKind::ThreepidInUse),
+        EngineError::ThirdPartyIdAuthFailed(_) => (StatusCode::BAD_REQUEST, ErrorKind::ThreepidAuthFailed),
+        EngineError::MediumNotSupported(_) => (StatusCode::BAD_REQUEST, ErrorKind::ThreepidMediumNotSupported),
+        EngineError::ProfileTooLarge(_) => (StatusCode::BAD_REQUEST, ErrorKind::ProfileTooLarge),
+        EngineError::KeyTooLarge(_) => (StatusCode::BAD_REQUEST, ErrorKind::KeyTooLarge),
         EngineError::UserDeactivated => (StatusCode::FORBIDDEN, ErrorKind::UserDeactivated),
         EngineError::UnsupportedRoomVersion(_) => (StatusCode::BAD_REQUEST, ErrorKind::UnsupportedRoomVersion),
         EngineError::IncompatibleRoomVersion(version) => {
@@ -240,9 +246,11 @@ fn limit_exceeded(retry_after_ms: u64) -> Response {
 }
 
 fn uiaa_info(challenge: Challenge) -> UiaaInfo {
-    let mut info = UiaaInfo::new(vec![AuthFlow::new(vec![challenge.stage.auth_type()])]);
-    // Not required by the specification, but by clients that read it.
-    info.params = serde_json::value::to_raw_value(&serde_json::json!({})).ok();
+    let auth_types = |stages: &[Stage]| stages.iter().map(|stage| stage.auth_type()).collect::<Vec<_>>();
+    let mut info = UiaaInfo::new(challenge.flows.iter().map(|flow| AuthFlow::new(auth_types(flow))).collect());
+    info.completed = auth_types(&challenge.completed);
+    // Not required by the specification where there are none, but by clients that read them.
+    info.params = serde_json::value::to_raw_value(&challenge.params).ok();
     info.session = Some(challenge.session);
     info.auth_error =
         challenge.refusal.map(|text| Box::new(StandardErrorBody::new(ErrorKind::Forbidden, text.to_owned())));

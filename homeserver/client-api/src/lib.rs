@@ -8,6 +8,7 @@
 
 mod access_token;
 mod account;
+mod admin;
 mod administration;
 mod arguments;
 mod body;
@@ -20,10 +21,12 @@ mod error;
 mod interactive;
 mod join;
 mod joined_rooms;
+mod json;
 mod keys;
 mod knock;
 mod login;
 mod logout;
+mod pages;
 mod profile;
 mod pushrules;
 mod rate_limits;
@@ -33,30 +36,65 @@ mod room_keys;
 mod rooms;
 mod routes;
 mod send_to_device;
+mod standing;
 mod sync;
+mod thirdparty;
 mod user;
 mod versions;
+mod voip;
 mod well_known;
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{Router, middleware};
 use engine::Engine;
+use ruma::OwnedUserId;
 
 pub use self::{
     administration::{AdministrationOptions, router as administration},
+    rate_limits::page as rate_limits_page,
     routes::{Authentication, Route, route_table},
 };
 use self::{arguments::Arguments, error::ApiError, interactive::Sessions, rate_limits::RateLimits};
 
 /// What the operator can choose about this door.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether clients are held to the rates of the table in `rate_limits.rs`. Off only for tests and benchmarks.
     pub rate_limits: bool,
     /// The URL that `/.well-known/matrix/client` tells clients to use. `None`: that path answers 404, because
     /// something else serves it or the operator wants no discovery.
     pub well_known_base_url: Option<String>,
+    /// Users who are never told to wait, such as bots of the operator's own.
+    pub rate_limits_exempt: Vec<OwnedUserId>,
+    /// What new users have to accept.
+    pub terms: Option<Terms>,
+    /// Whether new users have to show an e-mail address.
+    pub registration_requires_email: bool,
+    /// Whom to turn to, for `/.well-known/matrix/support`. Where all is `None`, that path answers 404.
+    pub support: Support,
+}
+
+/// What new users have to accept.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// What it is called.
+    pub name: String,
+    /// Where it can be read.
+    pub url: String,
+    /// Which version it is.
+    pub version: String,
+}
+
+/// Whom to turn to with questions about this server.
+#[derive(Clone, Debug, Default)]
+pub struct Support {
+    /// The administrator's e-mail address.
+    pub email: Option<String>,
+    /// The administrator's user id.
+    pub matrix_id: Option<OwnedUserId>,
+    /// A page.
+    pub page: Option<String>,
 }
 
 /// Where a request comes from. The listener puts it into the request's extensions, after it has looked through a
@@ -71,9 +109,9 @@ pub fn router(engine: Engine, options: Options) -> Router {
     let door = Door {
         engine,
         inner: Arc::new(Inner {
-            rate_limits: RateLimits::new(options.rate_limits),
+            rate_limits: RateLimits::new(options.rate_limits, &options.rate_limits_exempt),
             sessions: Sessions::new(),
-            well_known_base_url: options.well_known_base_url,
+            options,
         }),
     };
     routes::router()
@@ -93,7 +131,7 @@ struct Door {
 struct Inner {
     rate_limits: RateLimits,
     sessions: Sessions,
-    well_known_base_url: Option<String>,
+    options: Options,
 }
 
 impl Door {

@@ -4,13 +4,16 @@
 //! the moment at which it would be full again (the "generic cell rate algorithm").
 
 use std::{
+    collections::HashSet,
+    fmt::Write as _,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use engine::Requester;
 use moka::sync::Cache;
-use ruma::UserId;
+use ruma::{OwnedUserId, UserId};
 
 use crate::{Result, error::ApiError};
 
@@ -33,6 +36,22 @@ pub(crate) enum Class {
     Membership,
     /// Rooms made, by user.
     CreateRoom,
+    /// Changes of a profile, by user: each is told to every room that the user is in.
+    Profile,
+    /// Letters asked for, by address of the network.
+    Letter,
+    /// Letters asked for, by address of the mailbox.
+    LetterTo,
+    /// Access tokens tried that are none, by address.
+    UnknownToken,
+    /// Tokens refreshed, by address.
+    Refresh,
+    /// What costs the database or other servers much, by user: history, searches, directories.
+    Costly,
+    /// Everything, by device: one that runs wild leaves something to the user's others.
+    Device,
+    /// Everything, by address: many people may share one.
+    Address,
     /// Everything else, by user, or by address where there is none.
     Other,
 }
@@ -45,10 +64,30 @@ struct Rate {
 }
 
 impl Class {
+    const ALL: [Self; 17] = [
+        Self::Login,
+        Self::Account,
+        Self::WrongPassword,
+        Self::UnknownToken,
+        Self::Refresh,
+        Self::Register,
+        Self::RegistrationToken,
+        Self::Letter,
+        Self::LetterTo,
+        Self::Profile,
+        Self::Message,
+        Self::Membership,
+        Self::CreateRoom,
+        Self::Costly,
+        Self::Other,
+        Self::Device,
+        Self::Address,
+    ];
+
     const fn rate(self) -> Rate {
         let (interval_ms, burst) = match self {
-            // 0.003 per second.
-            Self::Login | Self::Account => (333_333, 5),
+            // 0.003 per second. Letters bother people, and make mail servers distrust us.
+            Self::Login | Self::Account | Self::Letter | Self::LetterTo => (333_333, 5),
             // After four wrong passwords within 15 minutes the fifth attempt is not looked at.
             Self::WrongPassword => (225_000, 4),
             // 0.17 per second.
@@ -58,6 +97,14 @@ impl Class {
             Self::Message => (100, 50),
             Self::Membership => (1_000, 30),
             Self::CreateRoom => (2_000, 20),
+            Self::Profile => (1_000, 20),
+            Self::UnknownToken => (1_000, 60),
+            Self::Refresh => (500, 20),
+            Self::Costly => (200, 60),
+            // 40 per second.
+            Self::Device => (25, 160),
+            // 200 per second: an office or a school behind one address passes.
+            Self::Address => (5, 2_000),
             // 50 per second: a client that opens many rooms at once passes, a loop gone wild does not.
             Self::Other => (20, 200),
         };
@@ -74,9 +121,61 @@ impl Class {
             Self::Message => "message",
             Self::Membership => "membership",
             Self::CreateRoom => "create_room",
+            Self::Profile => "profile",
+            Self::Letter => "letter",
+            Self::LetterTo => "letter_to",
+            Self::UnknownToken => "unknown_token",
+            Self::Refresh => "refresh",
+            Self::Costly => "costly",
+            Self::Device => "device",
+            Self::Address => "address",
             Self::Other => "other",
         }
     }
+
+    /// What is counted, and by whom, for operators.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Login => "attempts to log in, by address",
+            Self::Account => "attempts to log in, by the account or mailbox they aim at",
+            Self::WrongPassword => {
+                "wrong passwords and log-in tokens, by address; when they are used up, right ones wait too"
+            }
+            Self::Register => "accounts made, by address",
+            Self::RegistrationToken => "registration tokens tried, by address",
+            Self::Message => "events sent, by user",
+            Self::Membership => "joins and invites, by user",
+            Self::CreateRoom => "rooms made, by user",
+            Self::Profile => "changes of a profile, by user",
+            Self::Letter => "letters asked for, by address",
+            Self::LetterTo => "letters asked for, by mailbox",
+            Self::UnknownToken => "access tokens tried that are none, by address",
+            Self::Refresh => "tokens refreshed, by address",
+            Self::Costly => "history, searches and directories, by user",
+            Self::Device => "everything, by device",
+            Self::Address => "everything, by address",
+            Self::Other => "everything else, by user, or by address without one",
+        }
+    }
+}
+
+/// The page for operators, as Markdown.
+pub fn page() -> String {
+    let mut text = String::from(
+        "# Rate limits\n\n\
+         <!-- Written from homeserver/client-api/src/rate_limits.rs; a test compares. -->\n\n\
+         Whoever asks too often gets 429 `M_LIMIT_EXCEEDED`, with the time to wait in `retry_after_ms` and in the\n\
+         `Retry-After` header. Each class has buckets of its own: a full one allows `at once` requests, and one more is\n\
+         added each `every`. An IPv6 network of 64 bits counts as one address.\n\n\
+         Users listed in `rate_limits.exempt_users` are never told to wait. `rate_limits.enabled = false` turns all of it\n\
+         off, for tests.\n\n\
+         | class | what is counted | at once | every |\n| --- | --- | ---: | ---: |\n",
+    );
+    for class in Class::ALL {
+        let Rate { interval_ms, burst } = class.rate();
+        let _ = writeln!(text, "| `{}` | {} | {burst} | {interval_ms} ms |", class.name(), class.text());
+    }
+    text
 }
 
 /// Whose bucket it is.
@@ -96,6 +195,18 @@ impl From<IpAddr> for Who {
     }
 }
 
+impl From<&str> for Who {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl From<&Requester> for Who {
+    fn from(requester: &Requester) -> Self {
+        Self(format!("{} {}", requester.user_id, requester.device_id))
+    }
+}
+
 impl From<&UserId> for Who {
     fn from(user_id: &UserId) -> Self {
         Self(user_id.as_str().to_owned())
@@ -111,12 +222,19 @@ const FORGET_AFTER: Duration = Duration::from_mins(30);
 /// All buckets.
 pub(crate) struct RateLimits {
     enabled: bool,
+    exempt: HashSet<OwnedUserId>,
     buckets: Cache<(Class, Who), Arc<Mutex<u64>>>,
 }
 
 impl RateLimits {
-    pub(crate) fn new(enabled: bool) -> Self {
-        Self { enabled, buckets: Cache::builder().max_capacity(BUCKETS_MAX).time_to_idle(FORGET_AFTER).build() }
+    pub(crate) fn new(enabled: bool, exempt: &[OwnedUserId]) -> Self {
+        let buckets = Cache::builder().max_capacity(BUCKETS_MAX).time_to_idle(FORGET_AFTER).build();
+        Self { enabled, exempt: exempt.iter().cloned().collect(), buckets }
+    }
+
+    /// Whether a user is never told to wait.
+    pub(crate) fn exempts(&self, user_id: &UserId) -> bool {
+        !self.enabled || self.exempt.contains(user_id)
     }
 
     /// Takes one out of the bucket, or says when there will be one.
@@ -170,7 +288,7 @@ mod tests {
 
     #[test]
     fn s_152_a_burst_and_then_the_rate() {
-        let limits = RateLimits::new(true);
+        let limits = RateLimits::new(true, &[]);
         let now = 1_700_000_000_000;
         let take = |now| wait_ms(limits.take(Class::Login, address("192.0.2.1"), now));
         for _ in 0..5 {
@@ -186,7 +304,7 @@ mod tests {
 
     #[test]
     fn s_152_checking_takes_nothing_and_a_clock_set_back_locks_nobody_out() {
-        let limits = RateLimits::new(true);
+        let limits = RateLimits::new(true, &[]);
         let now = 1_700_000_000_000;
         let who = || address("2001:db8::1");
         for _ in 0..100 {
@@ -203,7 +321,7 @@ mod tests {
 
     #[test]
     fn nothing_is_limited_when_switched_off() {
-        let limits = RateLimits::new(false);
+        let limits = RateLimits::new(false, &[]);
         for _ in 0..100 {
             assert_eq!(wait_ms(limits.take(Class::Login, address("192.0.2.1"), 0)), None);
         }

@@ -1,4 +1,4 @@
-//! `POST /_matrix/client/v3/register`: the only way to a new account.
+//! `POST /_matrix/client/v3/register`: the way to a new account.
 
 pub(crate) mod available;
 pub(crate) mod token_validity;
@@ -12,14 +12,36 @@ use ruma::api::client::account::register::{
 };
 
 use crate::{
-    Door, Result, arguments::Open, error::ApiError, interactive::Attempt, login::milliseconds, rate_limits::Class,
+    Door, Result,
+    arguments::Open,
+    error::ApiError,
+    interactive::{Attempt, Flow, Owner, Proofs, Stage},
+    login::milliseconds,
+    rate_limits::Class,
 };
 
 pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Response> {
     let Open { request, attempt, address, .. } = asked;
-    check_kind(&request)?;
-    let user_id = door.engine.registration_check(request.username.as_deref()).await?;
-    let registration_token = confirm(&door, &attempt, address).await?;
+    match (&request.kind, &request.login_type) {
+        (RegistrationKind::User, None) => register_user(&door, request, &attempt, address).await,
+        (RegistrationKind::Guest, _) => {
+            door.inner.rate_limits.take(Class::Register, address, door.now_ms())?;
+            Ok(reply(door.engine.register_guest(request.initial_device_display_name).await?))
+        }
+        (RegistrationKind::User, Some(LoginType::ApplicationService)) => {
+            Err(ApiError::forbidden("There are no application services here"))
+        }
+        _ => Err(ApiError::invalid_param("Unknown kind of registration")),
+    }
+}
+
+async fn register_user(door: &Door, request: Request, attempt: &Attempt, address: IpAddr) -> Result<Response> {
+    let username = request.username.as_deref();
+    let user_id = match &request.guest_access_token {
+        Some(token) => door.engine.upgrade_check(username, token).await?,
+        None => door.engine.registration_check(username).await?,
+    };
+    let proofs = confirm(door, attempt, address).await?;
     door.inner.rate_limits.take(Class::Register, address, door.now_ms())?;
     let command = RegisterCommand {
         user_id,
@@ -29,31 +51,40 @@ pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Respons
             display_name: request.initial_device_display_name,
             wants_refresh_token: request.refresh_token,
         },
-        registration_token,
-        guest: false,
+        registration_token: proofs.registration_token,
+        guest_access_token: request.guest_access_token,
+        addresses: proofs.address.into_iter().collect(),
         inhibit_login: request.inhibit_login,
     };
     Ok(reply(door.engine.register(command).await?))
 }
 
-fn check_kind(request: &Request) -> Result<()> {
-    match (&request.kind, &request.login_type) {
-        (RegistrationKind::User, None) => Ok(()),
-        (RegistrationKind::Guest, _) => Err(ApiError::GuestForbidden),
-        (RegistrationKind::User, Some(LoginType::ApplicationService)) => {
-            Err(ApiError::forbidden("There are no application services here"))
-        }
-        _ => Err(ApiError::invalid_param("Unknown kind of registration")),
-    }
+async fn confirm(door: &Door, attempt: &Attempt, address: IpAddr) -> Result<Proofs> {
+    door.confirm(flows(door)?, Owner::Newcomer, attempt, address).await
 }
 
-/// The registration token, where one is asked for.
-async fn confirm(door: &Door, attempt: &Attempt, address: IpAddr) -> Result<Option<String>> {
+/// What newcomers have to do. Where an e-mail address may be shown but need not, each flow says which it is.
+fn flows(door: &Door) -> Result<Vec<Flow>> {
+    let mut stages = Vec::new();
     match door.engine.settings().registration {
-        Registration::Open => door.confirm_dummy(attempt).map(|()| None),
-        Registration::Token => door.confirm_registration_token(attempt, address).await.map(Some),
-        Registration::Closed => Err(ApiError::forbidden("Registration is disabled")),
+        Registration::Open => {}
+        Registration::Token => stages.push(Stage::RegistrationToken),
+        Registration::Closed => return Err(ApiError::forbidden("Registration is disabled")),
     }
+    if door.inner.options.terms.is_some() {
+        stages.push(Stage::Terms);
+    }
+    let with = |last: Stage| stages.iter().copied().chain([last]).collect::<Flow>();
+    if door.inner.options.registration_requires_email {
+        return Ok(vec![with(Stage::Email)]);
+    }
+    if door.engine.sends_letters() {
+        return Ok(vec![with(Stage::Dummy), with(Stage::Email)]);
+    }
+    if stages.is_empty() {
+        stages.push(Stage::Dummy);
+    }
+    Ok(vec![stages])
 }
 
 fn reply(registered: Registered) -> Response {

@@ -7,8 +7,9 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership, message,
-    profile, push, read_marker, receipt, redact, room, session, state, sync, to_device, typing,
+    account, admin, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership,
+    message, profile, push, read_marker, receipt, redact, room, session, state, sync, thirdparty, to_device, typing,
+    uiaa, voip,
 };
 
 pub(crate) use self::table::Endpoint;
@@ -35,6 +36,8 @@ pub enum Authentication {
     None,
     /// Users only.
     AccessToken,
+    /// Users, and whoever shows an address of theirs.
+    Optional,
 }
 
 /// An empty state key may be left out, with its slash or without.
@@ -52,12 +55,13 @@ pub fn route_table() -> Vec<Route> {
 
 /// The same as a router.
 pub(crate) fn router() -> Router<Door> {
-    table().router
+    table().router.merge(crate::pages::router())
 }
 
 fn table() -> Table {
     let table = Table::default();
-    let table = backups(encryption(directories(profiles_and_data(accounts(discovery(table))))));
+    let table = administration(third_parties(confirmations(accounts(discovery(table)))));
+    let table = backups(encryption(directories(profiles_and_data(table))));
     reading(changing(memberships(table)))
 }
 
@@ -66,6 +70,7 @@ fn discovery(table: Table) -> Table {
     table
         .open::<discovery::get_supported_versions::Request, _>(at("get_matrixclientversions"), versions::versions)
         .open::<discovery::discover_homeserver::Request, _>(at("getwell-knownmatrixclient"), well_known::client)
+        .open::<discovery::discover_support::Request, _>(at("getwell-knownmatrixsupport"), well_known::support)
         .asked::<discovery::get_capabilities::v3::Request, _>(
             at("get_matrixclientv3capabilities"),
             capabilities::capabilities,
@@ -89,15 +94,22 @@ fn accounts(table: Table) -> Table {
             at("post_matrixclientv3login").rated(Class::Login).mended(login::require_type),
             login::login,
         )
-        .open::<session::refresh_token::v3::Request, _>(at("post_matrixclientv3refresh"), refresh::refresh)
+        .asked::<session::get_login_token::v1::Request, _>(
+            at("post_matrixclientv1loginget_token").interactive(),
+            login::get_token::get_token,
+        )
+        .open::<session::refresh_token::v3::Request, _>(
+            at("post_matrixclientv3refresh").rated(Class::Refresh),
+            refresh::refresh,
+        )
         .asked::<session::logout::v3::Request, _>(at("post_matrixclientv3logout"), logout::logout)
         .asked::<session::logout_all::v3::Request, _>(at("post_matrixclientv3logoutall"), logout::all)
         .asked::<account::whoami::v3::Request, _>(at("get_matrixclientv3accountwhoami"), accounts::whoami::whoami)
-        .asked::<account::change_password::v3::Request, _>(
+        .either::<account::change_password::v3::Request, _>(
             at("post_matrixclientv3accountpassword").interactive(),
             accounts::password::password,
         )
-        .asked::<account::deactivate::v3::Request, _>(
+        .either::<account::deactivate::v3::Request, _>(
             at("post_matrixclientv3accountdeactivate").interactive(),
             accounts::deactivate::deactivate,
         )
@@ -114,25 +126,119 @@ fn accounts(table: Table) -> Table {
         )
 }
 
+fn confirmations(table: Table) -> Table {
+    use crate::{account::third_party_ids as ids, pages};
+    table
+        .open_for::<uiaa::get_uiaa_fallback_page::v3::Request, _, _>(at("fallback"), pages::fallback)
+        .open::<account::request_registration_token_via_email::v3::Request, _>(
+            at("post_matrixclientv3registeremailrequesttoken"),
+            ids::email_to_register,
+        )
+        .open::<account::request_registration_token_via_msisdn::v3::Request, _>(
+            at("post_matrixclientv3registermsisdnrequesttoken"),
+            ids::msisdn_to_register,
+        )
+        .open::<account::request_password_change_token_via_email::v3::Request, _>(
+            at("post_matrixclientv3accountpasswordemailrequesttoken"),
+            ids::email_for_password,
+        )
+        .open::<account::request_password_change_token_via_msisdn::v3::Request, _>(
+            at("post_matrixclientv3accountpasswordmsisdnrequesttoken"),
+            ids::msisdn_for_password,
+        )
+        .open::<account::request_3pid_management_token_via_email::v3::Request, _>(
+            at("post_matrixclientv3account3pidemailrequesttoken"),
+            ids::email_to_add,
+        )
+        .open::<account::request_3pid_management_token_via_msisdn::v3::Request, _>(
+            at("post_matrixclientv3account3pidmsisdnrequesttoken"),
+            ids::msisdn_to_add,
+        )
+}
+
+fn third_parties(table: Table) -> Table {
+    use crate::{account::third_party_ids as ids, thirdparty as networks, user, voip as calls};
+    table
+        .asked_for::<account::get_3pids::v3::Request, _, _>(at("get_matrixclientv3account3pid"), ids::list)
+        .asked::<ids::OlderRequest, _>(at("post_matrixclientv3account3pid"), ids::post)
+        .asked::<account::add_3pid::v3::Request, _>(at("post_matrixclientv3account3pidadd").interactive(), ids::add)
+        .asked::<account::delete_3pid::v3::Request, _>(at("post_matrixclientv3account3piddelete"), ids::delete)
+        .asked::<account::bind_3pid::v3::Request, _>(at("post_matrixclientv3account3pidbind"), ids::bind)
+        .asked::<account::unbind_3pid::v3::Request, _>(at("post_matrixclientv3account3pidunbind"), ids::unbind)
+        .asked::<account::request_openid_token::v3::Request, _>(
+            at("post_matrixclientv3useruseridopenidrequest_token"),
+            user::openid::request_token,
+        )
+        .asked_for::<voip::get_turn_server_info::v3::Request, _, _>(
+            at("get_matrixclientv3voipturnserver"),
+            calls::turn_server,
+        )
+        .asked::<thirdparty::get_protocols::v3::Request, _>(
+            at("get_matrixclientv3thirdpartyprotocols"),
+            networks::protocols,
+        )
+        .asked::<thirdparty::get_protocol::v3::Request, _>(
+            at("get_matrixclientv3thirdpartyprotocolprotocol"),
+            networks::protocol,
+        )
+        .asked::<thirdparty::get_location_for_protocol::v3::Request, _>(
+            at("get_matrixclientv3thirdpartylocationprotocol"),
+            networks::locations,
+        )
+        .asked::<thirdparty::get_user_for_protocol::v3::Request, _>(
+            at("get_matrixclientv3thirdpartyuserprotocol"),
+            networks::users,
+        )
+        .asked::<thirdparty::get_location_for_room_alias::v3::Request, _>(
+            at("get_matrixclientv3thirdpartylocation"),
+            networks::locations_by_alias,
+        )
+        .asked::<thirdparty::get_user_for_user_id::v3::Request, _>(
+            at("get_matrixclientv3thirdpartyuser"),
+            networks::users_by_id,
+        )
+}
+
+fn administration(table: Table) -> Table {
+    use crate::admin as administrate;
+    table
+        .asked::<admin::get_user_info::v3::Request, _>(
+            at("get_matrixclientv3adminwhoisuserid").about_anybody(),
+            administrate::whois,
+        )
+        .asked::<admin::is_user_locked::v1::Request, _>(
+            at("get_matrixclientv1adminlockuserid").about_anybody(),
+            administrate::is_locked,
+        )
+        .asked::<admin::lock_user::v1::Request, _>(
+            at("put_matrixclientv1adminlockuserid").about_anybody(),
+            administrate::lock,
+        )
+        .asked::<admin::is_user_suspended::v1::Request, _>(
+            at("get_matrixclientv1adminsuspenduserid").about_anybody(),
+            administrate::is_suspended,
+        )
+        .asked::<admin::suspend_user::v1::Request, _>(
+            at("put_matrixclientv1adminsuspenduserid").about_anybody(),
+            administrate::suspend,
+        )
+}
+
 fn profiles_and_data(table: Table) -> Table {
     use crate::{profile as profiles, pushrules, user};
     table
         .open::<profile::get_profile::v3::Request, _>(at("get_matrixclientv3profileuserid"), profiles::get)
-        .open::<profile::get_display_name::v3::Request, _>(
+        .open::<profile::get_profile_field::v3::Request, _>(
             at("get_matrixclientv3profileuseridkeyname"),
-            profiles::get_display_name,
+            profiles::get_field,
         )
-        .open::<profile::get_avatar_url::v3::Request, _>(
-            at("get_matrixclientv3profileuseridkeyname"),
-            profiles::get_avatar_url,
+        .asked::<profiles::SetField, _>(
+            at("put_matrixclientv3profileuseridkeyname").rated(Class::Profile),
+            profiles::put_field,
         )
-        .asked::<profile::set_display_name::v3::Request, _>(
-            at("put_matrixclientv3profileuseridkeyname"),
-            profiles::put_display_name,
-        )
-        .asked::<profile::set_avatar_url::v3::Request, _>(
-            at("put_matrixclientv3profileuseridkeyname"),
-            profiles::put_avatar_url,
+        .asked::<profile::delete_profile_field::v3::Request, _>(
+            at("delete_matrixclientv3profileuseridkeyname").rated(Class::Profile),
+            profiles::delete_field,
         )
         .asked::<config::get_global_account_data::v3::Request, _>(
             at("get_matrixclientv3useruseridaccount_datatype"),
@@ -342,7 +448,7 @@ fn reading(table: Table) -> Table {
             rooms::joined_members::joined_members,
         )
         .asked::<message::get_message_events::v3::Request, _>(
-            at("get_matrixclientv3roomsroomidmessages"),
+            at("get_matrixclientv3roomsroomidmessages").rated(Class::Costly),
             rooms::messages::messages,
         )
         .asked::<room::get_room_event::v3::Request, _>(
@@ -350,7 +456,7 @@ fn reading(table: Table) -> Table {
             rooms::event::event,
         )
         .asked::<context::get_context::v3::Request, _>(
-            at("get_matrixclientv3roomsroomidcontexteventid"),
+            at("get_matrixclientv3roomsroomidcontexteventid").rated(Class::Costly),
             rooms::context::context,
         )
 }
@@ -378,15 +484,22 @@ mod tests {
         let expected = [
             "GET /_matrix/client/versions",
             "GET /.well-known/matrix/client",
+            "GET /.well-known/matrix/support",
             "POST /_matrix/client/v3/register",
             "GET /_matrix/client/v3/register/available",
             "GET /_matrix/client/v1/register/m.login.registration_token/validity",
             "GET /_matrix/client/v3/login",
             "POST /_matrix/client/v3/login",
             "POST /_matrix/client/v3/refresh",
+            "GET /_matrix/client/v3/auth/{auth_type}/fallback/web",
+            "POST /_matrix/client/v3/register/email/requestToken",
+            "POST /_matrix/client/v3/register/msisdn/requestToken",
+            "POST /_matrix/client/v3/account/password/email/requestToken",
+            "POST /_matrix/client/v3/account/password/msisdn/requestToken",
+            "POST /_matrix/client/v3/account/3pid/email/requestToken",
+            "POST /_matrix/client/v3/account/3pid/msisdn/requestToken",
             "GET /_matrix/client/v3/profile/{user_id}",
-            "GET /_matrix/client/v3/profile/{user_id}/displayname",
-            "GET /_matrix/client/v3/profile/{user_id}/avatar_url",
+            "GET /_matrix/client/v3/profile/{user_id}/{field}",
             "GET /_matrix/client/v3/directory/room/{room_alias}",
             "GET /_matrix/client/v3/directory/list/room/{room_id}",
         ];

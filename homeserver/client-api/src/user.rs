@@ -2,3 +2,4 @@
 
 pub(crate) mod account_data;
 pub(crate) mod filter;
+pub(crate) mod openid;

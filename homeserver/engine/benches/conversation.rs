@@ -140,6 +140,7 @@ async fn start(url: String) -> Engine {
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
+        accounts: homeserver_engine::AccountSettings::default(),
     };
     let sender = Sender::new(federation.clone(), SenderOptions::default());
     Engine::start(settings, storage, federation, sender, world)

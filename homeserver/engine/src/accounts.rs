@@ -6,27 +6,41 @@ mod account_data;
 mod authenticate;
 mod deactivate;
 mod devices;
+mod erasure;
 mod filters;
+mod guests;
 mod hashing;
+mod jwt;
 mod login;
+mod login_token;
 mod logout;
+mod mail;
+mod moderate;
+mod open_id;
 mod password;
 mod profile;
 mod refresh;
 mod register;
 mod register_by_operator;
 mod session;
+mod third_party_ids;
+mod turn_server;
 mod username;
 
 use ruma::{OwnedDeviceId, OwnedUserId};
 use tracing::Instrument;
 
 pub use self::{
+    authenticate::Authenticated,
+    mail::MailError,
+    profile::UserProfile,
     register::{RegisterCommand, Registered},
     register_by_operator::OperatorRegistration,
     session::{NewDevice, Session},
+    third_party_ids::{AddressPurpose, LetterRequest, ValidatedAddress},
+    turn_server::TurnCredentials,
 };
-use crate::{EngineError, Result, Settings};
+use crate::{EngineError, Result, Settings, locks::Locks};
 
 /// Who asks: a local user, on one of their devices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,12 +56,17 @@ pub(crate) struct Accounts {
     hashing: hashing::Hashing,
     recently_seen: authenticate::RecentlySeen,
     remote_profiles: profile::RemoteProfiles,
+    mailer: Option<mail::Mailer>,
+    /// Two changes of one profile wait for each other.
+    profile_locks: Locks,
 }
 
 impl Accounts {
     pub(crate) fn new(settings: &Settings) -> Self {
         Self {
+            mailer: settings.accounts.mail.as_ref().and_then(mail::Mailer::new),
             hashing: hashing::Hashing::new(settings.password_hashing),
+            profile_locks: Locks::default(),
             recently_seen: authenticate::recently_seen(),
             remote_profiles: profile::remote_profiles(),
         }

@@ -89,7 +89,7 @@ impl Engine {
         with_room_id: bool,
     ) -> Result<Vec<ClientEvent>> {
         let mut served = Vec::with_capacity(events.len());
-        for seen in events {
+        for seen in &self.without_erased(requester, events).await? {
             let mut unsigned = self.unsigned(&seen.event).await?;
             self.add_replaced(&seen.event, &mut unsigned).await?;
             unsigned.membership = Some(seen.membership.to_string());

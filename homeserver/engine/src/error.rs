@@ -60,6 +60,30 @@ pub enum EngineError {
     /// The account was deactivated.
     #[error("This account has been deactivated")]
     UserDeactivated,
+    /// An administrator has locked the account.
+    #[error("This account has been locked")]
+    UserLocked,
+    /// An administrator has suspended the account.
+    #[error("You cannot do this while your account is suspended")]
+    UserSuspended,
+    /// Guests may not do that.
+    #[error("{0}")]
+    GuestForbidden(String),
+    /// The address belongs to an account already.
+    #[error("This address belongs to another account")]
+    ThirdPartyIdInUse,
+    /// It was not shown that the address is theirs.
+    #[error("{0}")]
+    ThirdPartyIdAuthFailed(String),
+    /// Addresses of this kind cannot be added here.
+    #[error("{0}")]
+    MediumNotSupported(String),
+    /// The profile would grow too large.
+    #[error("{0}")]
+    ProfileTooLarge(String),
+    /// The name of the profile field is too long.
+    #[error("{0}")]
+    KeyTooLarge(String),
     /// User unknown or password wrong: which of the two is not said.
     #[error("Invalid username or password")]
     WrongCredentials,

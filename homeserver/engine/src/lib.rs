@@ -26,13 +26,19 @@ use ruma::ServerName;
 use storage::Storage;
 
 pub use self::{
-    accounts::{NewDevice, OperatorRegistration, RegisterCommand, Registered, Requester, Session},
+    accounts::{
+        AddressPurpose, Authenticated, LetterRequest, MailError, NewDevice, OperatorRegistration, RegisterCommand,
+        Registered, Requester, Session, TurnCredentials, UserProfile, ValidatedAddress,
+    },
     client_event::ClientEvent,
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     keys::{ClaimReply, KeysReply},
     rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, ROOM_VERSIONS, SendCommand},
-    settings::{PasswordHashing, Registration, Settings},
+    settings::{
+        AccountSettings, Hidden, JwtAlgorithm, JwtSettings, MailSecurity, MailSettings, PasswordHashing, Registration,
+        Settings, TurnAccess, TurnSettings,
+    },
     sync::SyncQuery,
 };
 

@@ -5,6 +5,7 @@ mod changes;
 mod create;
 mod directory;
 mod events;
+mod guests;
 mod invite;
 mod join;
 mod knock;

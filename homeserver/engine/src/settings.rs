@@ -17,6 +17,105 @@ pub struct Settings {
     pub password_hashing: PasswordHashing,
     /// Whether other servers are told the names of our users' devices.
     pub federation_device_names: bool,
+    /// What accounts can do beyond passwords.
+    pub accounts: AccountSettings,
+}
+
+/// What accounts can do beyond passwords. By default all that needs another service, or opens a door, is off.
+#[derive(Clone, Debug, Default)]
+pub struct AccountSettings {
+    /// Whether guests may register.
+    pub guests: bool,
+    /// Whether a session may ask for a token that logs in another one.
+    pub login_tokens: bool,
+    /// How letters are sent; `None`: not at all.
+    pub mail: Option<MailSettings>,
+    /// Whose signed tokens log users in.
+    pub jwt: Option<JwtSettings>,
+    /// The relay for calls.
+    pub turn: Option<TurnSettings>,
+}
+
+/// How letters are sent.
+#[derive(Clone, Debug)]
+pub struct MailSettings {
+    /// The mail server.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub security: MailSecurity,
+    /// User and password at the mail server.
+    pub credentials: Option<(String, Hidden)>,
+    /// The sender's address, perhaps with a name: `Nudge <nudge@example.org>`.
+    pub from: String,
+    /// Where people reach this server with a browser; links in letters start with it.
+    pub link_base_url: String,
+}
+
+/// How the connection to the mail server is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailSecurity {
+    /// TLS from the start.
+    Tls,
+    /// TLS after `STARTTLS`, which the mail server must offer.
+    StartTls,
+    /// Not at all: for a mail server on this machine.
+    None,
+}
+
+/// Whose signed tokens log users in.
+#[derive(Clone, Debug)]
+pub struct JwtSettings {
+    /// The secret that they are signed with.
+    pub secret: Hidden,
+    /// The algorithm that they are signed with; no other is accepted.
+    pub algorithm: JwtAlgorithm,
+    /// What their `iss` must be.
+    pub issuer: Option<String>,
+    /// What their `aud` must be, or have among them.
+    pub audience: Option<String>,
+}
+
+/// How a JSON Web Token is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JwtAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+/// The relay for calls.
+#[derive(Clone, Debug)]
+pub struct TurnSettings {
+    /// Its addresses, such as `turn:turn.example.org?transport=udp`.
+    pub uris: Vec<String>,
+    /// How users prove that they may use it.
+    pub access: TurnAccess,
+    /// How long credentials are good for, in milliseconds.
+    pub lifetime_ms: u64,
+}
+
+/// How users prove that they may use the relay.
+#[derive(Clone, Debug)]
+pub enum TurnAccess {
+    /// By a password that we make for each of them with the secret that we share with the relay.
+    SharedSecret(Hidden),
+    /// All by the same user name and password.
+    Password(String, Hidden),
+}
+
+/// A secret. Logs show that it is there, not what it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(pub String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("(secret)")
+    }
 }
 
 /// Who may register an account.

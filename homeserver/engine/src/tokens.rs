@@ -1,6 +1,6 @@
-//! Access and refresh tokens: how they look, and the hash that is all we keep of them.
+//! Access, refresh and other tokens: how they look, and the hash that is all we keep of them.
 //!
-//! `nda_` or `ndr_`, 32 random characters (190 bits), 6 characters of checksum. The prefix lets scanners of leaked
+//! `nda_`, `ndr_` or another prefix, 32 random characters (190 bits), 6 characters of checksum. The prefix lets scanners of leaked
 //! secrets recognise our tokens; the checksum lets them, and us, tell a token from a typing error without a look-up.
 
 use rules::world::World;
@@ -14,6 +14,9 @@ const CHECKSUM_LENGTH: usize = 6;
 pub(crate) enum TokenKind {
     Access,
     Refresh,
+    Login,
+    OpenId,
+    Letter,
 }
 
 impl TokenKind {
@@ -21,6 +24,9 @@ impl TokenKind {
         match self {
             Self::Access => "nda_",
             Self::Refresh => "ndr_",
+            Self::Login => "ndl_",
+            Self::OpenId => "ndo_",
+            Self::Letter => "ndm_",
         }
     }
 }
@@ -90,7 +96,14 @@ mod tests {
 
     #[test]
     fn tokens_have_the_shape_that_is_promised() {
-        for (kind, prefix) in [(TokenKind::Access, "nda_"), (TokenKind::Refresh, "ndr_")] {
+        let kinds = [
+            (TokenKind::Access, "nda_"),
+            (TokenKind::Refresh, "ndr_"),
+            (TokenKind::Login, "ndl_"),
+            (TokenKind::OpenId, "ndo_"),
+            (TokenKind::Letter, "ndm_"),
+        ];
+        for (kind, prefix) in kinds {
             let token = new_token(&world(), kind);
             assert_eq!(token.len(), 42);
             assert!(token.starts_with(prefix));

@@ -79,6 +79,29 @@ pub(crate) enum UserCommand {
     Deactivate {
         /// The user's name, without @ and server
         name: String,
+        /// Also take its profile away, and show what it sent only to those who were there
+        #[arg(long)]
+        erase: bool,
+    },
+    /// Keep an account from doing anything, until it is unlocked; the server must not be running
+    Lock {
+        /// The user's name, without @ and server
+        name: String,
+    },
+    /// Take the lock from an account; the server must not be running
+    Unlock {
+        /// The user's name, without @ and server
+        name: String,
+    },
+    /// Let an account read, but not act, until that is ended; the server must not be running
+    Suspend {
+        /// The user's name, without @ and server
+        name: String,
+    },
+    /// End the suspension of an account; the server must not be running
+    Unsuspend {
+        /// The user's name, without @ and server
+        name: String,
     },
 }
 

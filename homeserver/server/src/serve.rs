@@ -124,10 +124,8 @@ struct OpenDoors {
 
 impl OpenDoors {
     fn new(configuration: &Configuration, house: &House, stopping: &Stopping, metrics: Router) -> Self {
-        let client_options = client_api::Options {
-            rate_limits: configuration.rate_limits_enabled,
-            well_known_base_url: configuration.well_known_client_base_url.as_ref().map(|WebAddress(url)| url.clone()),
-        };
+        let base_url = configuration.well_known_client_base_url.as_ref().map(|WebAddress(url)| url.clone());
+        let client_options = wiring::client_options(configuration, base_url);
         let federation_options =
             inbound::Options { well_known_server: configuration.well_known_server.as_ref().map(ToString::to_string) };
         let health = health::router(house.storage.clone(), stopping.clone());

@@ -3,13 +3,15 @@
 
 use std::{net::IpAddr, sync::Arc, thread::available_parallelism};
 
-use engine::Engine;
+use engine::{Engine, Hidden};
 use outbound::{EgressError, EgressOptions, Federation, FederationOptions, HttpTransport, Sender, SenderOptions};
 use rules::world::World;
 use storage::{OpenError, Options, Storage, StorageError};
 
 use crate::{
-    configuration::{Configuration, Durability, Network, PasswordHashing, RegistrationMode},
+    configuration::{
+        Configuration, Durability, JwtAlgorithm, MailSecurity, Network, PasswordHashing, RegistrationMode, Secret,
+    },
     data_directory::{DataDirectory, DataDirectoryError, Use},
     tls::{Certificate, TlsError},
 };
@@ -146,6 +148,83 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             PasswordHashing::Cheap => engine::PasswordHashing::Cheap,
         },
         federation_device_names: configuration.federation_device_names,
+        accounts: engine::AccountSettings {
+            guests: configuration.registration_guests,
+            login_tokens: configuration.accounts_login_tokens,
+            mail: mail(configuration),
+            jwt: jwt(configuration),
+            turn: turn(configuration),
+        },
+    }
+}
+
+fn hidden(secret: &Secret) -> Hidden {
+    Hidden(secret.reveal().to_owned())
+}
+
+fn mail(configuration: &Configuration) -> Option<engine::MailSettings> {
+    let server_name = &configuration.server_name;
+    let (security, usual_port) = match configuration.mail_security {
+        MailSecurity::Tls => (engine::MailSecurity::Tls, 465),
+        MailSecurity::StartTls => (engine::MailSecurity::StartTls, 587),
+        MailSecurity::None => (engine::MailSecurity::None, 25),
+    };
+    let base_url = configuration.well_known_client_base_url.as_ref().map(|address| address.0.clone());
+    Some(engine::MailSettings {
+        host: configuration.mail_host.clone()?,
+        port: configuration.mail_port.unwrap_or(usual_port),
+        security,
+        credentials: configuration.mail_user.clone().zip(configuration.mail_password.as_ref().map(hidden)),
+        from: configuration.mail_from.clone().unwrap_or_else(|| format!("nudge@{}", server_name.host())),
+        link_base_url: base_url.unwrap_or_else(|| format!("https://{server_name}")),
+    })
+}
+
+fn jwt(configuration: &Configuration) -> Option<engine::JwtSettings> {
+    Some(engine::JwtSettings {
+        secret: hidden(configuration.jwt_secret.as_ref()?),
+        algorithm: match configuration.jwt_algorithm {
+            JwtAlgorithm::Hs256 => engine::JwtAlgorithm::Hs256,
+            JwtAlgorithm::Hs384 => engine::JwtAlgorithm::Hs384,
+            JwtAlgorithm::Hs512 => engine::JwtAlgorithm::Hs512,
+        },
+        issuer: configuration.jwt_issuer.clone(),
+        audience: configuration.jwt_audience.clone(),
+    })
+}
+
+fn turn(configuration: &Configuration) -> Option<engine::TurnSettings> {
+    let uris = configuration.turn_uris.0.clone();
+    let password = || configuration.turn_user.clone().zip(configuration.turn_password.as_ref());
+    let access = match &configuration.turn_shared_secret {
+        Some(secret) => engine::TurnAccess::SharedSecret(hidden(secret)),
+        None => password().map(|(user, password)| engine::TurnAccess::Password(user, hidden(password)))?,
+    };
+    let lifetime_ms = u64::try_from(configuration.turn_lifetime.0.as_millis()).unwrap_or(u64::MAX);
+    (!uris.is_empty()).then_some(engine::TurnSettings { uris, access, lifetime_ms })
+}
+
+/// What the operator chose about the door for clients.
+pub(crate) fn client_options(
+    configuration: &Configuration,
+    well_known_base_url: Option<String>,
+) -> client_api::Options {
+    let terms = configuration.registration_terms_url.as_ref().map(|url| client_api::Terms {
+        name: configuration.registration_terms_name.clone(),
+        url: url.0.clone(),
+        version: configuration.registration_terms_version.clone(),
+    });
+    client_api::Options {
+        rate_limits: configuration.rate_limits_enabled,
+        well_known_base_url,
+        rate_limits_exempt: configuration.rate_limits_exempt_users.0.clone(),
+        terms,
+        registration_requires_email: configuration.registration_require_email,
+        support: client_api::Support {
+            email: configuration.well_known_support_email.clone(),
+            matrix_id: configuration.well_known_support_matrix_id.clone(),
+            page: configuration.well_known_support_page.as_ref().map(|page| page.0.clone()),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     Result, Storage,
     database::Transaction,
     devices::remove_all_devices,
-    dialect::{db, is_storable, parsed, storable, without_nul},
+    dialect::{db, is_storable, list, parsed, storable, without_nul},
 };
 
 /// An account to be created.
@@ -26,6 +26,7 @@ pub struct NewAccount {
 
 /// An account.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a column, and independent of the others")]
 pub struct Account {
     /// The user.
     pub user_id: OwnedUserId,
@@ -39,6 +40,12 @@ pub struct Account {
     pub admin: bool,
     /// Whether it was deactivated: the user id stays taken, nobody can log in.
     pub deactivated: bool,
+    /// Whether an administrator has locked it: its sessions remain, but may do nothing.
+    pub locked: bool,
+    /// Whether an administrator has suspended it: it may read, but not act.
+    pub suspended: bool,
+    /// Whether what its user sent is to be shown to those only who have seen it.
+    pub erased: bool,
 }
 
 /// What became of the wish for an account.
@@ -92,14 +99,55 @@ impl Storage {
 
     /// An account.
     pub async fn account(&self, user_id: &UserId) -> Result<Option<Account>> {
-        const SQL: &str = "SELECT user_id, password_hash, created_ts, guest, admin, deactivated FROM accounts
-            WHERE user_id = $1";
-        type Row = (String, Option<String>, i64, bool, bool, bool);
+        const SQL: &str = "SELECT user_id, password_hash, created_ts, guest, admin, deactivated, locked, suspended,
+            erased FROM accounts WHERE user_id = $1";
+        type Row = (String, Option<String>, i64, bool, bool, bool, bool, bool, bool);
         let row: Option<Row> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(user_id.as_str()).fetch_optional(pool).await)?;
-        let Some((user_id, password_hash, created_ts, guest, admin, deactivated)) = row else { return Ok(None) };
+        let Some((user_id, password_hash, created_ts, guest, admin, deactivated, locked, suspended, erased)) = row
+        else {
+            return Ok(None);
+        };
         let (user_id, created_ts) = (parsed(&user_id, "accounts", "user_id")?, created_ts.unsigned_abs());
-        Ok(Some(Account { user_id, password_hash, created_ts, guest, admin, deactivated }))
+        let account =
+            Account { user_id, password_hash, created_ts, guest, admin, deactivated, locked, suspended, erased };
+        Ok(Some(account))
+    }
+
+    /// Locks or unlocks an account. Its tokens stay as they are.
+    pub async fn set_locked(&self, user_id: &UserId, locked: bool) -> Result<()> {
+        self.set_standing("UPDATE accounts SET locked = $1 WHERE user_id = $2", user_id, locked).await
+    }
+
+    /// Suspends an account, or ends that.
+    pub async fn set_suspended(&self, user_id: &UserId, suspended: bool) -> Result<()> {
+        self.set_standing("UPDATE accounts SET suspended = $1 WHERE user_id = $2", user_id, suspended).await
+    }
+
+    async fn set_standing(&self, sql: &'static str, user_id: &UserId, value: bool) -> Result<()> {
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(sql).bind(value).bind(user_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        let tokens = tokens_of(&mut transaction, user_id).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&tokens);
+        Ok(())
+    }
+
+    /// Makes an account of a guest one of a user, with a password.
+    pub async fn upgrade_guest(&self, user_id: &UserId, password_hash: Option<&str>) -> Result<bool> {
+        const SQL: &str = "UPDATE accounts SET guest = FALSE, password_hash = $1
+            WHERE user_id = $2 AND guest AND NOT deactivated";
+        let mut transaction = self.begin().await?;
+        let upgraded = db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(password_hash).bind(user_id.as_str());
+            query.execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        let tokens = tokens_of(&mut transaction, user_id).await?;
+        transaction.commit().await?;
+        self.shared.tokens.forget(&tokens);
+        Ok(upgraded > 0)
     }
 
     /// Replaces the hash of the password. A deactivated account gets none.
@@ -112,17 +160,37 @@ impl Storage {
         transaction.commit().await
     }
 
-    /// Deactivates an account: its password and all of its sessions are gone.
-    pub async fn deactivate_account(&self, user_id: &UserId) -> Result<()> {
-        const SQL: &str = "UPDATE accounts SET deactivated = TRUE, password_hash = NULL WHERE user_id = $1";
+    /// Deactivates an account: its password, its addresses and all of its sessions are gone. With `erase` its profile
+    /// goes too, and what its user sent is shown only to those who have seen it.
+    pub async fn deactivate_account(&self, user_id: &UserId, erase: bool) -> Result<()> {
+        const DEACTIVATE: &str = "UPDATE accounts SET deactivated = TRUE, password_hash = NULL, erased = erased OR $1
+            WHERE user_id = $2";
+        const ALWAYS: [&str; 2] =
+            ["DELETE FROM third_party_ids WHERE user_id = $1", "DELETE FROM short_lived_tokens WHERE user_id = $1"];
+        const ERASE: [&str; 2] =
+            ["DELETE FROM profiles WHERE user_id = $1", "DELETE FROM profile_fields WHERE user_id = $1"];
         let mut transaction = self.begin().await?;
         db!(transaction.connection(), |connection| {
-            sqlx::query(SQL).bind(user_id.as_str()).execute(connection).await.map(drop)
+            sqlx::query(DEACTIVATE).bind(erase).bind(user_id.as_str()).execute(connection).await.map(drop)
         })?;
+        let erasing = ERASE.into_iter().filter(|_| erase);
+        for sql in ALWAYS.into_iter().chain(erasing) {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(sql).bind(user_id.as_str()).execute(connection).await.map(drop)
+            })?;
+        }
         let revoked = remove_all_devices(&mut transaction, user_id, None).await?;
         transaction.commit().await?;
         self.shared.tokens.forget(&revoked);
         Ok(())
+    }
+
+    /// Those of `user_ids` whose users wanted what they sent to be erased.
+    pub async fn erased_users(&self, user_ids: &[OwnedUserId]) -> Result<Vec<OwnedUserId>> {
+        const SQL: &str = "SELECT user_id FROM accounts WHERE erased AND user_id IN (SELECT value FROM json_each($1))";
+        let user_ids = list(user_ids.iter().map(|user_id| user_id.as_str()));
+        let rows: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(user_ids).fetch_all(pool).await)?;
+        rows.iter().map(|user_id| parsed(user_id, "accounts", "user_id")).collect()
     }
 
     /// The profile of a local user; `None` when there is no such account.
@@ -156,6 +224,14 @@ impl Storage {
         })?;
         transaction.commit().await
     }
+}
+
+/// The hashes of a user's access tokens.
+async fn tokens_of(transaction: &mut Transaction, user_id: &UserId) -> Result<Vec<Vec<u8>>> {
+    const SQL: &str = "SELECT token_hash FROM access_tokens WHERE user_id = $1";
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query_scalar(SQL).bind(user_id.as_str()).fetch_all(connection).await
+    })?)
 }
 
 /// Spends one use of a registration token; `false` when it has none left, is expired or unknown.

@@ -38,6 +38,7 @@ pub struct NewSession {
 
 /// What an access token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a column, and independent of the others")]
 pub struct AccessToken {
     /// Whose it is.
     pub user_id: OwnedUserId,
@@ -47,6 +48,12 @@ pub struct AccessToken {
     pub expires_ts: Option<u64>,
     /// Whether the account was deactivated.
     pub deactivated: bool,
+    /// Whether the account is locked.
+    pub locked: bool,
+    /// Whether the account is suspended.
+    pub suspended: bool,
+    /// Whether it is a guest's.
+    pub guest: bool,
 }
 
 /// A device.
@@ -138,15 +145,18 @@ impl Storage {
     /// What an access token stands for, expired or not; `None` when it is unknown or revoked. The first use of a token
     /// that came from a refresh revokes the pair before it.
     pub async fn access_token(&self, hash: &[u8; 32]) -> Result<Option<AccessToken>> {
-        const SQL: &str = "SELECT t.user_id, t.device_id, t.expires_ts, t.unconfirmed, COALESCE(a.deactivated, FALSE)
-            FROM access_tokens t LEFT JOIN accounts a ON a.user_id = t.user_id WHERE t.token_hash = $1";
+        const SQL: &str = "SELECT t.user_id, t.device_id, t.expires_ts, t.unconfirmed, COALESCE(a.deactivated, FALSE),
+            COALESCE(a.locked, FALSE), COALESCE(a.suspended, FALSE), COALESCE(a.guest, FALSE) FROM access_tokens t
+            LEFT JOIN accounts a ON a.user_id = t.user_id WHERE t.token_hash = $1";
         if let Some(token) = self.shared.tokens.0.get(hash) {
             return Ok(Some(token));
         }
         let reading = self.shared.tokens.reading();
-        let row: Option<(String, String, Option<i64>, bool, bool)> =
+        let row: Option<TokenRow> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&hash[..]).fetch_optional(pool).await)?;
-        let Some((user_id, device_id, expires_ts, unconfirmed, deactivated)) = row else { return Ok(None) };
+        let Some((user_id, device_id, expires_ts, unconfirmed, deactivated, locked, suspended, guest)) = row else {
+            return Ok(None);
+        };
         if unconfirmed {
             let mut transaction = self.begin().await?;
             lock_device(&mut transaction, &user_id, &device_id, None).await?;
@@ -159,10 +169,21 @@ impl Storage {
             device_id: device_id.into(),
             expires_ts: expires_ts.map(i64::unsigned_abs),
             deactivated,
+            locked,
+            suspended,
+            guest,
         };
         // After a confirmation this is refused, and the next use remembers it.
         self.shared.tokens.0.offer(reading, *hash, token.clone());
         Ok(Some(token))
+    }
+
+    /// Whose refresh token it is, spent or not.
+    pub async fn owner_of_refresh_token(&self, hash: &[u8; 32]) -> Result<Option<OwnedUserId>> {
+        const SQL: &str = "SELECT user_id FROM refresh_tokens WHERE token_hash = $1";
+        let user_id: Option<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&hash[..]).fetch_optional(pool).await)?;
+        user_id.map(|user_id| parsed(&user_id, "refresh_tokens", "user_id")).transpose()
     }
 
     /// Spends a refresh token for a new pair of tokens. Until one of the new pair is used, the old refresh token can be
@@ -276,6 +297,9 @@ impl Storage {
         transaction.commit().await
     }
 }
+
+/// User, device, expiry; whether unconfirmed, deactivated, locked, suspended, a guest's.
+type TokenRow = (String, String, Option<i64>, bool, bool, bool, bool, bool);
 
 /// Device, display name, last seen when and from where.
 type Row = (String, Option<String>, Option<i64>, Option<String>);

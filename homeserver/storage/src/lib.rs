@@ -26,12 +26,15 @@ mod log;
 mod memberships;
 mod names;
 mod one_time_keys;
+mod profile_fields;
 mod receipts;
 mod registration_tokens;
 mod rooms;
 mod server_keys;
+mod short_lived_tokens;
 mod state;
 mod state_history;
+mod third_party_ids;
 mod timeline;
 mod to_device;
 mod transactions;
@@ -52,11 +55,14 @@ pub use self::{
     log::{LogEntry, LogKind},
     memberships::MembershipRecord,
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
+    profile_fields::ProfileField,
     receipts::ReceiptRecord,
     registration_tokens::RegistrationToken,
     rooms::RoomRecord,
     server_keys::ServerKeyRecord,
+    short_lived_tokens::TokenPurpose,
     state_history::StateSpan,
+    third_party_ids::{AddressValidation, ThirdPartyId},
     timeline::{Direction, TimelineRange},
     to_device::ToDeviceRecord,
 };

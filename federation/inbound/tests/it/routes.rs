@@ -129,3 +129,29 @@ async fn the_version_is_open_to_everybody() {
     let response = ask_unsigned(&stage, Method::GET, "/_matrix/federation/v1/version").await;
     assert_eq!(body_of(&response)["server"]["name"], "Nudge");
 }
+
+#[tokio::test]
+async fn s_125_a_token_that_a_user_has_shown_names_the_user() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (token, _) = stage.engine.create_open_id_token(&alice.user_id).await.unwrap();
+    let ask = async |token: &str| {
+        let path = format!("/_matrix/federation/v1/openid/userinfo?access_token={token}");
+        ask_unsigned(&stage, Method::GET, &path).await
+    };
+    assert_eq!(body_of(&ask(&token).await), json!({ "sub": alice.user_id }));
+    let unknown = ask("ndo_nothing").await;
+    assert_eq!((unknown.status().as_u16(), errcode(&unknown).as_str()), (401, "M_UNKNOWN_TOKEN"));
+}
+
+#[tokio::test]
+async fn other_servers_see_the_whole_profile() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    stage.engine.set_profile_field(&alice, "m.tz", json!("Europe/Berlin")).await.unwrap();
+    let target = "/_matrix/federation/v1/query/profile?user_id=@alice:test";
+    let profile = body_of(&stage.remote.get(&stage.name, target).await);
+    assert_eq!(profile["m.tz"], "Europe/Berlin");
+    let field = body_of(&stage.remote.get(&stage.name, &format!("{target}&field=m.tz")).await);
+    assert_eq!(field, json!({ "m.tz": "Europe/Berlin" }));
+}

@@ -97,7 +97,8 @@ impl Stage {
             password: Some("correct horse battery staple".to_owned()),
             device: engine::NewDevice::default(),
             registration_token: None,
-            guest: false,
+            guest_access_token: None,
+            addresses: Vec::new(),
             inhibit_login: false,
         };
         let session = self.engine.register(command).await.unwrap().session.unwrap();
@@ -272,6 +273,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
+        accounts: engine::AccountSettings::default(),
     };
     Engine::start(settings, storage, federation, sender, world)
 }

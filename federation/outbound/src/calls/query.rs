@@ -2,6 +2,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#querying-for-information>
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedRoomId, OwnedServerName, RoomAliasId, ServerName, UserId};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -16,6 +18,8 @@ pub struct ProfileAnswer {
     pub display_name: Option<String>,
     /// The avatar.
     pub avatar_url: Option<String>,
+    /// All other fields.
+    pub fields: BTreeMap<String, Value>,
 }
 
 /// The answer to a query for an alias.
@@ -28,7 +32,7 @@ pub struct DirectoryAnswer {
 }
 
 impl Federation {
-    /// The profile of a user of that server. Fields that are not text are left out.
+    /// The profile of a user of that server. A display name or avatar that is no text is left out.
     pub async fn query_profile(&self, destination: &ServerName, user_id: &UserId) -> Result<ProfileAnswer, CallError> {
         let target = Target::new("/_matrix/federation/v1/query/profile").query("user_id", user_id.as_str());
         let mut profile: Map<String, Value> = self.get(destination, target, CallLimits::QUERY).await?;
@@ -36,7 +40,8 @@ impl Federation {
             Some(Value::String(text)) => Some(text),
             _ => None,
         };
-        Ok(ProfileAnswer { display_name: text("displayname"), avatar_url: text("avatar_url") })
+        let (display_name, avatar_url) = (text("displayname"), text("avatar_url"));
+        Ok(ProfileAnswer { display_name, avatar_url, fields: profile.into_iter().collect() })
     }
 
     /// The room that an alias of that server stands for.

@@ -175,6 +175,7 @@ async fn profiles_lose_what_is_not_text() {
         let bench = answering(200, body).await;
         let profile = bench.federation.query_profile(there(), user_id!("@u:there.test")).await.unwrap();
         let expected = ProfileAnswer {
+            fields: std::collections::BTreeMap::new(),
             display_name: display_name.map(ToOwned::to_owned),
             avatar_url: avatar_url.map(ToOwned::to_owned),
         };

@@ -9,7 +9,7 @@ pub(crate) async fn upload(
     door: Door,
     asked: Arguments<upload_signing_keys::Request>,
 ) -> Result<upload_signing_keys::Response> {
-    let Arguments { request, requester, address, attempt } = asked;
+    let Arguments { request, requester, address, attempt, .. } = asked;
     let keys = CrossSigningKeys {
         master: request.master_key.map(Raw::into_json),
         self_signing: request.self_signing_key.map(Raw::into_json),

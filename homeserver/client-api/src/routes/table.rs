@@ -9,6 +9,7 @@ use axum::{
     response::Response,
     routing::{MethodFilter, on},
 };
+use engine::Requester;
 use ruma::api::{IncomingRequest, Metadata, OutgoingResponse, auth_scheme::AccessToken, path_builder::PathBuilder};
 
 use super::{Authentication, Route};
@@ -26,11 +27,12 @@ const BODY_MAX_BYTES: usize = 1024 * 1024;
 /// How an endpoint is served.
 #[derive(Clone, Copy)]
 pub(crate) struct Endpoint {
-    section: &'static str,
+    pub(crate) section: &'static str,
     other_paths: &'static [&'static str],
     pub(crate) class: Class,
     pub(crate) body_max_bytes: usize,
     pub(crate) interactive: bool,
+    pub(crate) about_anybody: bool,
     pub(crate) mend: Option<Mend>,
 }
 
@@ -42,6 +44,7 @@ pub(super) const fn at(section: &'static str) -> Endpoint {
         class: Class::Other,
         body_max_bytes: BODY_MAX_BYTES,
         interactive: false,
+        about_anybody: false,
         mend: None,
     }
 }
@@ -56,6 +59,12 @@ impl Endpoint {
     /// Takes `auth` out of the body before the rest is read.
     pub(super) const fn interactive(mut self) -> Self {
         self.interactive = true;
+        self
+    }
+
+    /// Lets a user's id in the path be another's than the asker's.
+    pub(super) const fn about_anybody(mut self) -> Self {
+        self.about_anybody = true;
         self
     }
 
@@ -82,7 +91,7 @@ pub(super) struct Table {
 impl Table {
     /// Adds an endpoint that anybody may ask.
     pub(super) fn open<T, F>(
-        mut self,
+        self,
         endpoint: Endpoint,
         handler: impl Fn(Door, Open<T>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
@@ -90,6 +99,21 @@ impl Table {
         T: IncomingRequest + Send + 'static,
         T::Authentication: 'static,
         F: Future<Output = Result<T::OutgoingResponse>> + Send,
+    {
+        self.open_for::<T, T::OutgoingResponse, F>(endpoint, handler)
+    }
+
+    /// The same where the reply is not of ruma's type.
+    pub(super) fn open_for<T, R, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Open<T>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        T::Authentication: 'static,
+        R: OutgoingResponse,
+        F: Future<Output = Result<R>> + Send,
     {
         debug_assert_ne!(TypeId::of::<T::Authentication>(), TypeId::of::<AccessToken>(), "{}", endpoint.section);
         let serve = move |State(door): State<Door>, request: Request| {
@@ -137,6 +161,29 @@ impl Table {
             }
         };
         for path in self.add::<T>(endpoint, Authentication::AccessToken) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
+    /// Adds an endpoint that users ask with an access token, and others without.
+    pub(super) fn either<T, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T, Option<Requester>>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        F: Future<Output = Result<T::OutgoingResponse>> + Send,
+    {
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let received = arguments::receive_either(&door, &endpoint, request).await?;
+                serve(handler(door, Arguments::parse(received)?)).await
+            }
+        };
+        for path in self.add::<T>(endpoint, Authentication::Optional) {
             self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
         }
         self

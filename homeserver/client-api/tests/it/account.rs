@@ -54,7 +54,7 @@ async fn a_deactivated_account_is_gone() {
     let alice = server.register("alice").await;
     let body = json!({ "auth": password(&alice.user_id) });
     let reply = server.post_as(&alice, "/_matrix/client/v3/account/deactivate", body).await.ok();
-    assert_eq!(reply, json!({ "id_server_unbind_result": "no-support" }));
+    assert_eq!(reply, json!({ "id_server_unbind_result": "success" }));
     assert_eq!(server.get_as(&alice, "/_matrix/client/v3/account/whoami").await.status, 401);
     server.post("/_matrix/client/v3/login", login("alice", PASSWORD)).await.assert_error(403, "M_FORBIDDEN");
     let body = json!({ "username": "alice", "password": PASSWORD, "auth": { "type": "m.login.dummy" } });
@@ -110,4 +110,28 @@ async fn push_rules_are_the_default_ones() {
     assert_eq!(all["global"], global);
     let rules = global["underride"].as_array().unwrap();
     assert!(rules.iter().any(|rule| rule["rule_id"] == ".m.rule.message"));
+}
+
+#[tokio::test]
+async fn s_111_what_the_erased_sent_is_shown_to_those_who_were_there() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let profile = format!("/_matrix/client/v3/profile/{}", alice.user_id);
+    server.put_as(&alice, &format!("{profile}/displayname"), json!({ "displayname": "Alice" })).await.ok();
+    let body = json!({ "preset": "public_chat" });
+    let created = server.post_as(&bob, "/_matrix/client/v3/createRoom", body).await.ok();
+    let room = format!("/_matrix/client/v3/rooms/{}", created["room_id"].as_str().unwrap());
+    server.post_as(&alice, &format!("{room}/join"), json!({})).await.ok();
+    server.say(&alice, created["room_id"].as_str().unwrap(), "1", "sesame").await;
+    let carol = server.register("carol").await;
+    server.post_as(&carol, &format!("{room}/join"), json!({})).await.ok();
+    let messages = format!("{room}/messages?dir=b&limit=50");
+    assert!(server.get_as(&carol, &messages).await.text.contains("sesame"));
+    let body = json!({ "auth": password(&alice.user_id), "erase": true });
+    server.post_as(&alice, "/_matrix/client/v3/account/deactivate", body).await.ok();
+    assert!(!server.get_as(&carol, &messages).await.text.contains("sesame"));
+    assert!(server.get_as(&bob, &messages).await.text.contains("sesame"), "bob was there");
+    assert_eq!(server.get(&profile).await.ok(), json!({}));
+    let member = server.get_as(&bob, &format!("{room}/state/m.room.member/{}", alice.user_id)).await.ok();
+    assert_eq!((&member["membership"], member.get("displayname")), (&json!("leave"), None));
 }

@@ -44,7 +44,10 @@ async fn s_100_logins_of_no_type_or_an_unknown_one() {
     login(json!({ "type": "org.example.magic" })).await.assert_error(400, "M_INVALID_PARAM");
     let email = json!({ "type": "m.id.thirdparty", "medium": "email", "address": "a@example.org" });
     let by_email = json!({ "type": "m.login.password", "identifier": email, "password": PASSWORD });
-    login(by_email).await.assert_error(400, "M_INVALID_PARAM");
+    login(by_email).await.assert_error(403, "M_FORBIDDEN");
+    let phone = json!({ "type": "m.id.phone", "country": "GB", "phone": "1" });
+    let by_phone = json!({ "type": "m.login.password", "identifier": phone, "password": PASSWORD });
+    login(by_phone).await.assert_error(400, "M_INVALID_PARAM");
     let legacy = json!({ "type": "m.login.password", "user": "alice", "password": PASSWORD });
     assert_eq!(login(legacy).await.ok()["user_id"], "@alice:example.org");
 }

@@ -1,13 +1,18 @@
 //! The client door as its clients see it: requests in, replies out, over an engine with a database of its own.
 
 mod account;
+mod admin;
 mod administration;
 mod bodies;
+mod calls;
 mod conversation;
+mod guests;
 mod interactive;
 mod keys;
 mod login;
+mod mail;
 mod parameters;
+mod profile;
 mod rates;
 mod register;
 mod routes;

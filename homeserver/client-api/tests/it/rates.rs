@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use homeserver_client_api::Options;
 use serde_json::json;
 
 use crate::server::{PASSWORD, Setup, TestServer, login};
@@ -87,4 +88,45 @@ async fn s_152_accounts_and_messages_are_limited() {
     reply.assert_error(429, "M_LIMIT_EXCEEDED");
     server.clock.advance(Duration::from_millis(reply.body["retry_after_ms"].as_u64().unwrap()));
     server.put_as(&alice, &path, message).await.ok();
+}
+
+#[tokio::test]
+async fn s_152_whoever_tries_out_tokens_is_told_to_wait() {
+    let server = limited().await;
+    let alice = server.register("alice").await;
+    let whoami =
+        async |token: &str| server.get(&format!("/_matrix/client/v3/account/whoami?access_token={token}")).await;
+    for _ in 0..60 {
+        whoami("nda_0123456789012345678901234567890123456789").await.assert_error(401, "M_UNKNOWN_TOKEN");
+    }
+    let reply = whoami("nda_0123456789012345678901234567890123456789").await;
+    reply.assert_error(429, "M_LIMIT_EXCEEDED");
+    whoami(&alice.token).await.ok();
+}
+
+#[tokio::test]
+async fn s_152_one_device_leaves_something_to_the_others_and_the_exempt_never_wait() {
+    let bob = ruma::owned_user_id!("@bob:example.org");
+    let options = Options { rate_limits_exempt: vec![bob], ..Options::default() };
+    let server = TestServer::start_as(Setup { rate_limits: true, options, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let phone = server.log_in("alice").await;
+    let bob = server.register("bob").await;
+    for _ in 0..160 {
+        server.get_as(&alice, "/_matrix/client/v3/account/whoami").await.ok();
+    }
+    let reply = server.get_as(&alice, "/_matrix/client/v3/account/whoami").await;
+    reply.assert_error(429, "M_LIMIT_EXCEEDED");
+    assert!(reply.headers.contains_key("retry-after"));
+    server.get_as(&phone, "/_matrix/client/v3/account/whoami").await.ok();
+    for _ in 0..400 {
+        server.get_as(&bob, "/_matrix/client/v3/account/whoami").await.ok();
+    }
+}
+
+#[test]
+fn the_page_for_operators_says_what_is_done() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rate-limits.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    assert_eq!(page, homeserver_client_api::rate_limits_page(), "write docs/rate-limits.md anew");
 }

@@ -27,6 +27,9 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("txn_id", "t".to_owned()),
         ("session_id", "s".to_owned()),
         ("version", "1".to_owned()),
+        ("field", "displayname".to_owned()),
+        ("auth_type", "m.login.dummy".to_owned()),
+        ("protocol", "irc".to_owned()),
     ])
 }
 
@@ -72,7 +75,7 @@ async fn s_108_nothing_in_the_name_of_another_user() {
     for route in with_token() {
         for path in route.paths.iter().filter(|path| path.contains("{user_id}")) {
             let path = fill(path, &values(&alice));
-            let body = json!({ "displayname": "Mallory", "avatar_url": "mxc://example.org/m", "typing": false });
+            let body = json!({ "displayname": "Mallory", "avatar_url": "mxc://example.org/m", "typing": false, "locked": true, "suspended": true });
             let reply = server.send(route.method.clone(), &path, Some(&bob.token), &body).await;
             assert_eq!(
                 (reply.status, reply.errcode()),

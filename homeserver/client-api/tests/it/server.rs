@@ -16,7 +16,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, Method, Request, Response, StatusCode},
 };
-use engine::{Engine, PasswordHashing, Registration, Settings};
+use engine::{AccountSettings, Engine, PasswordHashing, Registration, Settings};
 use futures_util::future::BoxFuture;
 use homeserver_client_api::{ClientAddress, Options};
 use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
@@ -39,6 +39,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) password_hashing: PasswordHashing,
     pub(crate) directory: Option<&'a Path>,
     pub(crate) well_known: Option<&'a str>,
+    pub(crate) accounts: AccountSettings,
+    pub(crate) options: Options,
 }
 
 impl Default for Setup<'_> {
@@ -49,6 +51,8 @@ impl Default for Setup<'_> {
             password_hashing: PasswordHashing::Cheap,
             directory: None,
             well_known: None,
+            accounts: AccountSettings::default(),
+            options: Options::default(),
         }
     }
 }
@@ -113,10 +117,14 @@ impl TestServer {
             access_token_lifetime_ms: 3_600_000,
             password_hashing: setup.password_hashing,
             federation_device_names: false,
+            accounts: setup.accounts,
         };
         let engine = Engine::start(settings, storage, federation, sender, world);
-        let options =
-            Options { rate_limits: setup.rate_limits, well_known_base_url: setup.well_known.map(ToOwned::to_owned) };
+        let options = Options {
+            rate_limits: setup.rate_limits,
+            well_known_base_url: setup.well_known.map(ToOwned::to_owned),
+            ..setup.options
+        };
         let router = homeserver_client_api::router(engine.clone(), options);
         Self { router, engine, clock }
     }

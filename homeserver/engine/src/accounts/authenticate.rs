@@ -25,10 +25,23 @@ pub(super) fn recently_seen() -> RecentlySeen {
     Cache::builder().max_capacity(SEEN_CAPACITY).time_to_live(SEEN_INTERVAL).build()
 }
 
+/// Who an access token stands for, and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    /// Who.
+    pub requester: Requester,
+    /// Whether the account is locked: nothing but to log out.
+    pub locked: bool,
+    /// Whether the account is suspended: to read, but not to act.
+    pub suspended: bool,
+    /// Whether it is a guest.
+    pub guest: bool,
+}
+
 impl Engine {
     /// Who an access token stands for. An expired token is `UnknownToken` with `soft_logout`, any other that is not
     /// valid (any more) without.
-    pub async fn authenticate(&self, access_token: &str) -> Result<Requester> {
+    pub async fn authenticate(&self, access_token: &str) -> Result<Authenticated> {
         const UNKNOWN: EngineError = EngineError::UnknownToken { soft_logout: false };
         if !tokens::is_well_formed(access_token, TokenKind::Access) {
             return Err(UNKNOWN);
@@ -40,7 +53,12 @@ impl Engine {
         if token.expires_ts.is_some_and(|expires_ts| expires_ts <= self.world().clock.now_ms()) {
             return Err(EngineError::UnknownToken { soft_logout: true });
         }
-        Ok(Requester { user_id: token.user_id, device_id: token.device_id })
+        Ok(Authenticated {
+            requester: Requester { user_id: token.user_id, device_id: token.device_id },
+            locked: token.locked,
+            suspended: token.suspended,
+            guest: token.guest,
+        })
     }
 
     /// Notes that a device was used, and from which address; at most every five minutes per address. A failure is

@@ -9,21 +9,32 @@ use crate::{Engine, EngineError, Result};
 
 impl Engine {
     /// Leaves all rooms, then takes password and sessions away. In this order a user whose server stopped half-way can
-    /// ask again.
-    pub async fn deactivate(&self, user_id: &UserId) -> Result<()> {
+    /// ask again. With `erase` the profile goes too, and what the user sent is from now on shown only to those who were
+    /// in the room when it was sent.
+    pub async fn deactivate(&self, user_id: &UserId, erase: bool) -> Result<()> {
         if self.storage().account(user_id).await?.is_none() {
             return Err(EngineError::not_found("No such user"));
         }
         let engine = self.clone();
         let user_id = user_id.to_owned();
         to_the_end(async move {
+            if erase {
+                engine.forget_erased_profile(&user_id).await?;
+            }
             engine.leave_all_rooms(&user_id).await?;
             engine.delete_other_devices(&user_id, None).await?;
-            engine.storage().deactivate_account(&user_id).await?;
+            engine.storage().deactivate_account(&user_id, erase).await?;
             tracing::info!(user.id = %user_id, "account deactivated");
             Ok(())
         })
         .await?
+    }
+
+    /// Member events tell the profile to other servers; the last ones are to tell none.
+    async fn forget_erased_profile(&self, user_id: &UserId) -> Result<()> {
+        self.storage().set_display_name(user_id, None).await?;
+        self.storage().set_avatar_url(user_id, None).await?;
+        self.refresh_member_events(user_id).await
     }
 
     /// A room that cannot be left, because its other servers are gone or do not answer, keeps nobody here.

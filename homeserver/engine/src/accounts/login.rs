@@ -18,10 +18,27 @@ impl Engine {
         let Some(account) = account.filter(|_| is_right) else { return Err(EngineError::WrongCredentials) };
         // A log-in may wait long for its hash. Who changes the password meanwhile wants this session not to be.
         let now = self.storage().account(&account.user_id).await?;
-        if now.is_none_or(|now| now.deactivated || now.password_hash != account.password_hash) {
+        if now.as_ref().is_none_or(|now| now.deactivated || now.password_hash != account.password_hash) {
             return Err(EngineError::WrongCredentials);
         }
+        if now.is_some_and(|now| now.locked) {
+            return Err(EngineError::UserLocked);
+        }
         self.open_session(account.user_id, device).await
+    }
+
+    /// Logs a user in whom an address stands for. Takes as long when there is no such user.
+    pub async fn login_address(
+        &self,
+        medium: &str,
+        address: &str,
+        password: &str,
+        device: NewDevice,
+    ) -> Result<Session> {
+        let owner = self.owner_of_address(medium, address).await?;
+        // No user has this name: it cannot be one.
+        let user = owner.map_or_else(String::new, |user_id| user_id.to_string());
+        self.login_password(&user, password, device).await
     }
 
     /// The account that `user` names; in lower case, as new user ids are, when there is none of that very name.

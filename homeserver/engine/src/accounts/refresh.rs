@@ -23,6 +23,7 @@ impl Engine {
         let expires_ts = Some(now_ts.saturating_add(lifetime_ms));
         let access_token = tokens::new_token(self.world(), TokenKind::Access);
         let refresh_token = tokens::new_token(self.world(), TokenKind::Refresh);
+        self.refuse_refresh_of_locked(&spent_hash).await?;
         let (access_hash, refresh_hash) = (tokens::hash_token(&access_token), tokens::hash_token(&refresh_token));
         let outcome = self.storage().refresh(&spent_hash, access_hash, expires_ts, refresh_hash, now_ts).await?;
         let (user_id, device_id) = match outcome {
@@ -40,5 +41,15 @@ impl Engine {
             refresh_token: Some(refresh_token),
             expires_in_ms: Some(lifetime_ms),
         })
+    }
+
+    /// A locked user keeps their tokens for when the lock is lifted, so the refresh token is not spent.
+    async fn refuse_refresh_of_locked(&self, hash: &[u8; 32]) -> Result<()> {
+        match self.storage().owner_of_refresh_token(hash).await? {
+            Some(user_id) if self.storage().account(&user_id).await?.is_some_and(|account| account.locked) => {
+                Err(EngineError::UserLocked)
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -5,7 +5,7 @@
 use ruma::OwnedUserId;
 use storage::{AccountCreation, NewAccount};
 
-use super::{NewDevice, Session, password::check_strength, username};
+use super::{NewDevice, Session, ValidatedAddress, password::check_strength, username};
 use crate::{Engine, EngineError, Registration, Result};
 
 /// How many characters a user id has that we choose.
@@ -22,8 +22,10 @@ pub struct RegisterCommand {
     pub device: NewDevice,
     /// The registration token, where one is asked for.
     pub registration_token: Option<String>,
-    /// Whether it is to be a guest.
-    pub guest: bool,
+    /// The access token of the guest who is to become this user.
+    pub guest_access_token: Option<String>,
+    /// Addresses that the user has shown to be theirs.
+    pub addresses: Vec<ValidatedAddress>,
     /// Whether the user does not want to be logged in.
     pub inhibit_login: bool,
 }
@@ -41,13 +43,27 @@ impl Engine {
     /// The user id that somebody would get who registers with this user name, or with none.
     pub async fn registration_check(&self, username: Option<&str>) -> Result<OwnedUserId> {
         self.refuse_unless_registration_is_possible()?;
-        let random = || self.world().random_string(RANDOM_USERNAME_LENGTH).to_ascii_lowercase();
-        let username = username.map_or_else(random, str::to_ascii_lowercase);
-        let user_id = username::new_user_id(&username, self.server_name())?;
+        let user_id = self.user_id_of(username)?;
         if self.storage().account(&user_id).await?.is_some() {
             return Err(EngineError::UserInUse);
         }
         Ok(user_id)
+    }
+
+    /// The same for a guest who wants to become a user, and has to keep the name.
+    pub async fn upgrade_check(&self, username: Option<&str>, guest_access_token: &str) -> Result<OwnedUserId> {
+        self.refuse_unless_registration_is_possible()?;
+        let Some(username) = username else {
+            return Err(EngineError::MissingParam("A guest keeps the name: `username` is missing".to_owned()));
+        };
+        let user_id = self.user_id_of(Some(username))?;
+        self.guest_to_upgrade(guest_access_token, &user_id).await
+    }
+
+    fn user_id_of(&self, username: Option<&str>) -> Result<OwnedUserId> {
+        let random = || self.world().random_string(RANDOM_USERNAME_LENGTH).to_ascii_lowercase();
+        let username = username.map_or_else(random, str::to_ascii_lowercase);
+        username::new_user_id(&username, self.server_name())
     }
 
     /// Whether somebody could register with this registration token now.
@@ -61,11 +77,27 @@ impl Engine {
     /// Creates an account, spends the registration token and logs the first device in.
     pub async fn register(&self, command: RegisterCommand) -> Result<Registered> {
         self.check_registration(&command)?;
-        let RegisterCommand { user_id, password, device, registration_token, inhibit_login, .. } = command;
-        let password_hash = match password {
-            Some(password) => Some(self.hash_password(&password).await?),
+        let password_hash = match &command.password {
+            Some(password) => Some(self.hash_password(password).await?),
             None => None,
         };
+        match &command.guest_access_token {
+            Some(token) => self.upgrade(token, &command, password_hash.as_deref()).await?,
+            None => self.create(&command, password_hash).await?,
+        }
+        let RegisterCommand { user_id, device, inhibit_login, addresses, .. } = command;
+        for address in addresses {
+            // The account is there already; an address that somebody else was faster with is missing from it.
+            if let Err(error) = self.add_validated_address(&user_id, &address).await {
+                tracing::warn!(user.id = %user_id, %error, "the address given at registration could not be added");
+            }
+        }
+        let session = if inhibit_login { None } else { Some(self.open_session(user_id.clone(), device).await?) };
+        Ok(Registered { user_id, session })
+    }
+
+    async fn create(&self, command: &RegisterCommand, password_hash: Option<String>) -> Result<()> {
+        let user_id = &command.user_id;
         let account = NewAccount {
             user_id: user_id.clone(),
             password_hash,
@@ -73,22 +105,28 @@ impl Engine {
             guest: false,
             admin: false,
         };
-        let token_to_spend = registration_token.filter(|_| self.settings().registration == Registration::Token);
-        match self.storage().create_account(account, token_to_spend.as_deref()).await? {
+        let token = command.registration_token.as_deref();
+        let token_to_spend = token.filter(|_| self.settings().registration == Registration::Token);
+        match self.storage().create_account(account, token_to_spend).await? {
             AccountCreation::Created => tracing::info!(user.id = %user_id, "account registered"),
             AccountCreation::UserIdTaken => return Err(EngineError::UserInUse),
             AccountCreation::TokenSpent => return Err(EngineError::forbidden("Invalid registration token")),
         }
-        let session = if inhibit_login { None } else { Some(self.open_session(user_id.clone(), device).await?) };
-        Ok(Registered { user_id, session })
+        Ok(())
+    }
+
+    async fn upgrade(&self, token: &str, command: &RegisterCommand, password_hash: Option<&str>) -> Result<()> {
+        let user_id = self.guest_to_upgrade(token, &command.user_id).await?;
+        if !self.storage().upgrade_guest(&user_id, password_hash).await? {
+            return Err(EngineError::UserInUse);
+        }
+        tracing::info!(user.id = %user_id, "a guest became a user");
+        Ok(())
     }
 
     /// All that can be refused before a hash is spent on it.
     fn check_registration(&self, command: &RegisterCommand) -> Result<()> {
         self.refuse_unless_registration_is_possible()?;
-        if command.guest {
-            return Err(EngineError::forbidden("Guest access is disabled"));
-        }
         if self.settings().registration == Registration::Token && command.registration_token.is_none() {
             return Err(EngineError::forbidden("Registration requires a registration token"));
         }

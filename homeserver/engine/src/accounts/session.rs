@@ -57,6 +57,16 @@ pub struct Session {
 }
 
 impl Engine {
+    /// Opens a session for a user who has proved to be that user by other means than a password.
+    pub(super) async fn open_session_if_allowed(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
+        match self.storage().account(&user_id).await? {
+            Some(account) if account.locked => Err(EngineError::UserLocked),
+            Some(account) if account.deactivated => Err(EngineError::UserDeactivated),
+            Some(account) if !account.guest => self.open_session(user_id, device).await,
+            _ => Err(EngineError::WrongCredentials),
+        }
+    }
+
     /// Opens a session for a user who has proved to be that user.
     pub(super) async fn open_session(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
         device.check()?;

@@ -54,6 +54,7 @@ impl Engine {
         reason: Option<String>,
     ) -> Result<()> {
         check_reason(reason.as_deref())?;
+        self.refuse_unwanted_guest(&requester.user_id, room_id).await?;
         let content = self.member_content(&requester.user_id, reason.as_deref()).await?;
         if let Some(room) = self.resident_room(room_id).await? {
             if room.membership(&requester.user_id) == MembershipState::Join {

@@ -9,6 +9,14 @@ use super::send::request;
 use crate::{Engine, EngineError, Requester, Result};
 
 impl Engine {
+    /// Refuses to redact what somebody else sent.
+    pub async fn require_own_event(&self, requester: &Requester, room_id: &RoomId, event_id: &EventId) -> Result<()> {
+        match self.stored_event(event_id).await? {
+            Some(event) if event.pdu.sender == requester.user_id && event.pdu.room_id == *room_id => Ok(()),
+            _ => Err(EngineError::UserSuspended),
+        }
+    }
+
     /// Redacts an event: one's own, or any with the power to.
     pub async fn redact(
         &self,

@@ -104,7 +104,11 @@ impl Engine {
             content,
             redacts: None,
         };
-        self.send_intent(room_id, intent, None).await
+        let event_id = self.send_intent(room_id, intent, None).await?;
+        if event_type == StateEventType::RoomGuestAccess {
+            self.make_guests_leave(room_id).await?;
+        }
+        Ok(event_id)
     }
 
     /// Rooms whose creators stand above all power levels must not name them there: a mistake of the asker's, not a

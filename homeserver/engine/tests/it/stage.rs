@@ -122,6 +122,7 @@ impl Stage {
             access_token_lifetime_ms: 3_600_000,
             password_hashing: PasswordHashing::Cheap,
             federation_device_names: true,
+            accounts: engine::AccountSettings::default(),
         };
         Self { engine: Engine::start(settings, storage, federation, sender, world), clock }
     }
@@ -132,7 +133,8 @@ impl Stage {
             password: Some("correct horse battery staple".to_owned()),
             device: NewDevice::default(),
             registration_token: None,
-            guest: false,
+            guest_access_token: None,
+            addresses: Vec::new(),
             inhibit_login: false,
         };
         let session = self.engine.register(command).await.unwrap().session.unwrap();

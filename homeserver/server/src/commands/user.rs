@@ -41,13 +41,47 @@ pub(crate) fn run(sources: &Sources, command: UserCommand) -> Outcome {
                 let user_id = user_id(&configuration, &name)?;
                 close_after(&house, reset_password(&house.engine, &world, &user_id, log_out, &password).await).await
             }
-            UserCommand::Deactivate { name } => {
+            UserCommand::Deactivate { name, erase } => {
                 let house = House::open(&configuration, &world, Use::Serving).await?;
                 let user_id = user_id(&configuration, &name)?;
-                close_after(&house, deactivate(&house.engine, &user_id).await).await
+                close_after(&house, deactivate(&house.engine, &user_id, erase).await).await
             }
+            UserCommand::Lock { name } => stand(&configuration, &world, &name, Standing::Locked(true)).await,
+            UserCommand::Unlock { name } => stand(&configuration, &world, &name, Standing::Locked(false)).await,
+            UserCommand::Suspend { name } => stand(&configuration, &world, &name, Standing::Suspended(true)).await,
+            UserCommand::Unsuspend { name } => stand(&configuration, &world, &name, Standing::Suspended(false)).await,
         }
     })
+}
+
+/// What becomes of an account.
+#[derive(Clone, Copy)]
+enum Standing {
+    Locked(bool),
+    Suspended(bool),
+}
+
+/// A running server remembers what accounts may do, so it must not be running.
+async fn stand(configuration: &Configuration, world: &World, name: &str, standing: Standing) -> Outcome {
+    let house = House::open(configuration, world, Use::Serving).await?;
+    let user_id = user_id(configuration, name)?;
+    close_after(&house, set_standing(&house.engine, &user_id, standing).await).await
+}
+
+async fn set_standing(engine: &Engine, user_id: &UserId, standing: Standing) -> Outcome {
+    require(engine, user_id).await?;
+    let done = match standing {
+        Standing::Locked(locked) => {
+            engine.storage().set_locked(user_id, locked).await?;
+            if locked { "Locked" } else { "Unlocked" }
+        }
+        Standing::Suspended(suspended) => {
+            engine.storage().set_suspended(user_id, suspended).await?;
+            if suspended { "Suspended" } else { "Ended the suspension of" }
+        }
+    };
+    println!("{done} {user_id}");
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn close_after(house: &House, outcome: Outcome) -> Outcome {
@@ -93,9 +127,9 @@ async fn reset_password(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn deactivate(engine: &Engine, user_id: &UserId) -> Outcome {
+async fn deactivate(engine: &Engine, user_id: &UserId, erase: bool) -> Outcome {
     require(engine, user_id).await?;
-    engine.deactivate(user_id).await?;
+    engine.deactivate(user_id, erase).await?;
     println!("Deactivated {user_id}");
     Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,9 @@ pub(super) fn check(configuration: &mut Configuration, layers: &Layers, problems
     checks.read_token_file(configuration);
     checks.registration_token(configuration);
     checks.database_password(configuration);
+    checks.other_secrets(configuration);
+    checks.mail(configuration);
+    checks.turn(configuration);
     checks.certificate(configuration);
     checks.listeners(configuration);
 }
@@ -65,6 +68,62 @@ impl Checks<'_> {
             self.refuse(key, None, "a token has at most 64 characters, all of them out of A-Z a-z 0-9 . _ ~ -");
         } else if configuration.registration_mode != RegistrationMode::Token {
             self.refuse(key, None, "it would have no effect; set registration.mode to \"token\", or remove it");
+        }
+    }
+
+    /// Takes the other secrets out of their files, and refuses those that can be guessed.
+    fn other_secrets(&mut self, configuration: &mut Configuration) {
+        let Configuration { mail_password, jwt_secret, turn_shared_secret, .. } = configuration;
+        let secrets = [
+            ("mail.password", mail_password, &configuration.mail_password_file),
+            ("jwt.secret", jwt_secret, &configuration.jwt_secret_file),
+            ("turn.shared_secret", turn_shared_secret, &configuration.turn_shared_secret_file),
+        ];
+        for (key, secret, file) in secrets {
+            if let Some(path) = file {
+                self.read_secret(key, secret, path);
+            }
+        }
+        for (key, secret) in [("jwt.secret", jwt_secret), ("turn.shared_secret", turn_shared_secret)] {
+            if let Some(complaint) = secret.as_ref().and_then(|secret| weakness(secret.reveal())) {
+                self.refuse(key, None, format!("{complaint}; write the output of: openssl rand -hex 32"));
+            }
+        }
+    }
+
+    fn read_secret(&mut self, key: &str, secret: &mut Option<Secret>, path: &Path) {
+        let (file_key, seen) = (format!("{key}_file"), Some(format!("{:?}", path.display())));
+        if secret.is_some() {
+            return self.refuse(&file_key, seen, format!("{key} is set too; remove one of them"));
+        }
+        match std::fs::read_to_string(path) {
+            Ok(content) => *secret = Some(Secret::from(content.trim().to_owned())),
+            Err(error) => self.refuse(&file_key, seen, format!("the file cannot be read: {error}")),
+        }
+    }
+
+    fn mail(&mut self, configuration: &Configuration) {
+        if configuration.mail_host.is_none() && configuration.registration_require_email {
+            self.refuse("registration.require_email", None, "nobody could register: set mail.host, or remove it");
+        }
+        match (&configuration.mail_user, &configuration.mail_password) {
+            (Some(_), None) => self.refuse("mail.password", None, "mail.user is set, so this has to be set too"),
+            (None, Some(_)) => self.refuse("mail.user", None, "mail.password is set, so this has to be set too"),
+            _ => {}
+        }
+    }
+
+    fn turn(&mut self, configuration: &Configuration) {
+        const KEY: &str = "turn.uris";
+        for uri in &configuration.turn_uris.0 {
+            if !["turn:", "turns:", "stun:", "stuns:"].iter().any(|scheme| uri.starts_with(scheme)) {
+                self.refuse(KEY, Some(format!("{uri:?}")), "addresses start with turn: or turns:");
+            }
+        }
+        let by_secret = configuration.turn_shared_secret.is_some();
+        let by_password = configuration.turn_user.is_some() && configuration.turn_password.is_some();
+        if !configuration.turn_uris.0.is_empty() && !by_secret && !by_password {
+            self.refuse(KEY, None, "nobody could use it: set turn.shared_secret, or turn.user and turn.password");
         }
     }
 

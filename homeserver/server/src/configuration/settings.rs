@@ -3,15 +3,15 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use ruma::{OwnedServerName, RoomVersionId};
+use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
 
 use super::{
     layers::Layers,
     network::Network,
     problem::Problems,
     value::{
-        DatabaseUrl, Durability, Filter, Lifetime, List, LogFormat, Overrides, PasswordHashing, RegistrationMode,
-        Secret, Value, WebAddress,
+        DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, LogFormat, MailSecurity, Overrides,
+        PasswordHashing, RegistrationMode, Secret, Value, WebAddress,
     },
 };
 
@@ -122,6 +122,17 @@ settings! {
     /// who they are at `/_synapse/admin/v1/register`, as with other servers. Without it there is no such endpoint.
     registration_shared_secret: Option<Secret> = "", "registration.shared_secret", example "\"a long random text\"";
 
+    /// Whether guests may register: accounts without a password that can join only rooms that let guests in.
+    registration_guests: bool = "false", "registration.guests", example "true";
+    /// Whether new users have to show an e-mail address. Needs `mail.host`.
+    registration_require_email: bool = "false", "registration.require_email", example "true";
+    /// Where the terms are that new users have to accept. Without it, they accept none.
+    registration_terms_url: Option<WebAddress> = "", "registration.terms_url", example "\"https://example.org/terms\"";
+    /// What the terms are called.
+    registration_terms_name: String = "Terms of use", "registration.terms_name", example "\"Terms of use\"";
+    /// Which version of the terms it is.
+    registration_terms_version: String = "1", "registration.terms_version", example "\"2\"";
+
     /// Where other servers connect, when not at `listen`.
     federation_listen: Option<SocketAddr> = "", "federation.listen", example "\"0.0.0.0:8448\"", flag "federation-listen" "ADDRESS:PORT";
     /// The certificate for `federation.listen`, with its chain, as PEM. Without it `federation.listen` speaks plain HTTP
@@ -148,6 +159,9 @@ settings! {
     /// Whether clients that ask too often are told to wait. Turn it off for tests only.
     rate_limits_enabled: bool = "true", "rate_limits.enabled", example "true", flag "rate-limits" "on|off";
 
+    /// Users who are never told to wait, such as bots of your own.
+    rate_limits_exempt_users: List<OwnedUserId> = "", "rate_limits.exempt_users", example "[\"@bot:example.org\"]";
+
     /// Where clients reach this server, when that is not the address of `server_name`: the answer to
     /// `/.well-known/matrix/client`.
     well_known_client_base_url: Option<WebAddress> = "", "well_known.client_base_url", example "\"https://matrix.example.org\"";
@@ -155,10 +169,65 @@ settings! {
     /// `/.well-known/matrix/server`.
     well_known_server: Option<OwnedServerName> = "", "well_known.server", example "\"matrix.example.org:443\"";
 
+    /// The e-mail address of the administrator, for `/.well-known/matrix/support`. Where none of the three is set, that
+    /// path answers 404.
+    well_known_support_email: Option<String> = "", "well_known.support_email", example "\"admin@example.org\"";
+    /// The user id of the administrator, for the same.
+    well_known_support_matrix_id: Option<OwnedUserId> = "", "well_known.support_matrix_id", example "\"@admin:example.org\"";
+    /// A page for those who need help, for the same.
+    well_known_support_page: Option<WebAddress> = "", "well_known.support_page", example "\"https://example.org/help\"";
+
     /// How much work it is to guess a password from its stored hash. `cheap` is for tests only.
     accounts_password_hashing: PasswordHashing = "strong", "accounts.password_hashing", example "\"strong\"";
     /// How long an access token lives when the client can refresh it. Tokens of other clients live until they log out.
     accounts_access_token_lifetime: Lifetime = "1h", "accounts.access_token_lifetime", example "\"12h\"";
+
+    /// Whether a session, confirmed by the password, can ask for a token that logs in another device: what clients use
+    /// for log-in by QR code and the like.
+    accounts_login_tokens: bool = "true", "accounts.login_tokens", example "false";
+
+    /// The mail server that sends letters: to confirm e-mail addresses and to set forgotten passwords. Without it
+    /// there is no e-mail.
+    mail_host: Option<String> = "", "mail.host", example "\"mail.example.org\"";
+    /// Its port. By default 465 with `tls`, 587 with `starttls`, 25 with `none`.
+    mail_port: Option<u16> = "", "mail.port", example "465";
+    /// How the connection is protected: TLS from the start (`tls`), after STARTTLS (`starttls`), or not at all (`none`),
+    /// which is for a mail server on this machine.
+    mail_security: MailSecurity = "tls", "mail.security", example "\"starttls\"";
+    /// The user name at the mail server.
+    mail_user: Option<String> = "", "mail.user", example "\"nudge\"";
+    /// The password at the mail server.
+    mail_password: Option<Secret> = "", "mail.password", example "\"a long random text\"";
+    /// A file that holds that password, instead of `mail.password`.
+    mail_password_file: Option<PathBuf> = "", "mail.password_file", example "\"/run/secrets/nudge-mail-password\"";
+    /// The sender of the letters. By default `nudge@` and the name of this server.
+    mail_from: Option<String> = "", "mail.from", example "\"Example chat <chat@example.org>\"";
+
+    /// The secret of a service that knows your users: whoever brings a JSON Web Token that is signed with it can log in
+    /// as `org.matrix.login.jwt`, under the name in its `sub`. Accounts that do not exist yet are created.
+    jwt_secret: Option<Secret> = "", "jwt.secret", example "\"a long random text\"";
+    /// A file that holds that secret, instead of `jwt.secret`.
+    jwt_secret_file: Option<PathBuf> = "", "jwt.secret_file", example "\"/run/secrets/nudge-jwt-secret\"";
+    /// The algorithm that the tokens are signed with. No other is accepted.
+    jwt_algorithm: JwtAlgorithm = "HS256", "jwt.algorithm", example "\"HS512\"";
+    /// What the tokens' `iss` must be.
+    jwt_issuer: Option<String> = "", "jwt.issuer", example "\"https://login.example.org\"";
+    /// What the tokens' `aud` must be or hold. Without it, tokens that have an `aud` are refused.
+    jwt_audience: Option<String> = "", "jwt.audience", example "\"nudge\"";
+
+    /// The addresses of a TURN server, which calls go through when the two sides cannot reach each other.
+    turn_uris: List<String> = "", "turn.uris", example "[\"turn:turn.example.org?transport=udp\"]";
+    /// The secret that the TURN server shares with this one (`static-auth-secret` of coturn): each user gets a password
+    /// of their own that is good for `turn.lifetime`.
+    turn_shared_secret: Option<Secret> = "", "turn.shared_secret", example "\"a long random text\"";
+    /// A file that holds that secret, instead of `turn.shared_secret`.
+    turn_shared_secret_file: Option<PathBuf> = "", "turn.shared_secret_file", example "\"/run/secrets/nudge-turn-secret\"";
+    /// A user name for all, instead of the shared secret.
+    turn_user: Option<String> = "", "turn.user", example "\"nudge\"";
+    /// The password for that user name.
+    turn_password: Option<Secret> = "", "turn.password", example "\"a long random text\"";
+    /// How long what clients are given is good for.
+    turn_lifetime: Lifetime = "1d", "turn.lifetime", example "\"12h\"";
 
     /// Reverse proxies whose `X-Forwarded-For` header is believed. Rate limits and the list of a user's devices need it.
     network_trusted_proxies: List<Network> = "", "network.trusted_proxies", example "[\"127.0.0.1\", \"::1\"]";
@@ -183,6 +252,9 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("rate_limits", "Rate limits"),
     ("well_known", "How others find this server"),
     ("accounts", "Accounts"),
+    ("mail", "E-mail"),
+    ("jwt", "Log-in by another service"),
+    ("turn", "Calls"),
     ("network", "Reverse proxies"),
     ("log", "Logs"),
     ("metrics", "Metrics"),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use ruma::{OwnedServerName, RoomVersionId};
+use ruma::{OwnedServerName, OwnedUserId, RoomVersionId};
 use tracing_subscriber::EnvFilter;
 
 use super::network::Network;
@@ -93,6 +93,8 @@ macro_rules! text_values {
 }
 
 text_values! {
+    String, "text", |text| (!text.is_empty()).then(|| text.to_owned());
+    OwnedUserId, "a user id such as `@alice:example.org`", |text| text.try_into().ok();
     OwnedServerName, "a server name such as `example.org` or `example.org:8448`", |text| text.try_into().ok();
     SocketAddr, "an address and port such as `127.0.0.1:8008` or `[::1]:8008`", |text| text.parse().ok();
     PathBuf, "a path", |text| (!text.is_empty()).then(|| text.into());
@@ -101,6 +103,18 @@ text_values! {
     Lifetime, "a time span such as `90s`, `15m`, `12h` or `7d`", |text| text.parse().ok();
     WebAddress, "an address that starts with `https://` or `http://`", |text| text.parse().ok();
     Filter, "a filter such as `info` or `info,sqlx=warn`", |text| text.parse().ok();
+}
+
+impl Value for u16 {
+    const SHAPE: &'static str = "a number from 1 to 65535";
+
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        let number = match raw {
+            Raw::Toml(toml::Value::Integer(number)) => Self::try_from(*number).ok(),
+            raw => raw.text()?.parse().ok(),
+        };
+        number.filter(|number| *number > 0).ok_or_else(|| format!("write {}", Self::SHAPE))
+    }
 }
 
 impl Value for bool {
@@ -141,6 +155,12 @@ pub(super) trait Listed: Value {
 
 impl Listed for PathBuf {
     const LIST_SHAPE: &'static str = "a list of paths";
+}
+impl Listed for String {
+    const LIST_SHAPE: &'static str = "a list of texts";
+}
+impl Listed for OwnedUserId {
+    const LIST_SHAPE: &'static str = "a list of user ids";
 }
 impl Listed for Network {
     const LIST_SHAPE: &'static str = "a list of networks such as `[\"10.0.0.0/8\", \"::1\"]`";
@@ -346,6 +366,24 @@ choices! {
         Token = "token",
         /// Nobody.
         Closed = "closed",
+    }
+    /// How the connection to the mail server is protected.
+    MailSecurity, "`tls`, `starttls` or `none`" {
+        /// TLS from the start.
+        Tls = "tls",
+        /// TLS after STARTTLS.
+        StartTls = "starttls",
+        /// Not at all.
+        None = "none",
+    }
+    /// How the tokens of another service are signed.
+    JwtAlgorithm, "`HS256`, `HS384` or `HS512`" {
+        /// HMAC with SHA-256.
+        Hs256 = "HS256",
+        /// HMAC with SHA-384.
+        Hs384 = "HS384",
+        /// HMAC with SHA-512.
+        Hs512 = "HS512",
     }
     /// What a power loss may take.
     Durability, "`full` or `relaxed`" {

@@ -1,6 +1,6 @@
 //! Accounts, profiles, registration tokens.
 
-use homeserver_storage::{AccountCreation, NewAccount, NewSession, Profile, RegistrationToken};
+use homeserver_storage::{AccountCreation, NewAccount, NewSession, Profile, RegistrationToken, TokenPurpose};
 use ruma::owned_device_id;
 use tokio::task::JoinSet;
 
@@ -46,7 +46,7 @@ async fn a_user_id_is_taken_for_good() {
         };
         storage.create_session(session).await.unwrap();
         assert!(storage.access_token(&[1; 32]).await.unwrap().is_some());
-        storage.deactivate_account(&alice).await.unwrap();
+        storage.deactivate_account(&alice, false).await.unwrap();
         let stored = storage.account(&alice).await.unwrap().unwrap();
         assert_eq!((stored.deactivated, stored.password_hash), (true, None));
         assert_eq!(storage.access_token(&[1; 32]).await.unwrap(), None, "no session is left");
@@ -122,6 +122,63 @@ async fn tokens_are_spent_only_by_accounts_that_come_about() {
         assert_eq!(with("dave", "two").await, AccountCreation::TokenSpent);
         let expected = RegistrationToken { uses: 2, ..token("two", Some(2), Some(1001)) };
         assert_eq!(storage.registration_tokens().await.unwrap(), [expected]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn locks_and_suspensions_are_seen_at_once_by_tokens_in_use() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        let alice = user("@alice:here");
+        storage.create_account(account("alice"), None).await.unwrap();
+        let session = NewSession {
+            user_id: alice.clone(),
+            device_id: owned_device_id!("PHONE"),
+            display_name: None,
+            access_token_hash: [1; 32],
+            access_token_expires_ts: None,
+            refresh_token_hash: None,
+            now_ts: 1,
+        };
+        storage.create_session(session).await.unwrap();
+        let standing = async || {
+            let token = storage.access_token(&[1; 32]).await.unwrap().unwrap();
+            (token.locked, token.suspended)
+        };
+        assert_eq!(standing().await, (false, false));
+        storage.set_locked(&alice, true).await.unwrap();
+        assert_eq!(standing().await, (true, false));
+        storage.set_suspended(&alice, true).await.unwrap();
+        storage.set_locked(&alice, false).await.unwrap();
+        assert_eq!(standing().await, (false, true));
+        let stored = storage.account(&alice).await.unwrap().unwrap();
+        assert_eq!((stored.locked, stored.suspended, stored.erased), (false, true, false));
+        storage.deactivate_account(&alice, true).await.unwrap();
+        let bob = user("@bob:here");
+        assert_eq!(storage.erased_users(&[alice.clone(), bob]).await.unwrap(), [alice]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s_123_a_login_token_is_spent_once_and_in_time() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        let alice = user("@alice:here");
+        for (number, purpose) in [(1, TokenPurpose::Login), (2, TokenPurpose::Login), (3, TokenPurpose::OpenId)] {
+            storage.create_short_lived_token(purpose, &[number; 32], &alice, 1000, 1).await.unwrap();
+        }
+        let spend =
+            async |number, now_ts| storage.spend_short_lived_token(TokenPurpose::Login, &[number; 32], now_ts).await;
+        assert_eq!(spend(1, 999).await.unwrap(), Some(alice.clone()));
+        assert_eq!(spend(1, 999).await.unwrap(), None, "once");
+        assert_eq!(spend(2, 1000).await.unwrap(), None, "in time");
+        assert_eq!(spend(3, 1).await.unwrap(), None, "for its purpose");
+        let open_id = async |now_ts| storage.short_lived_token(TokenPurpose::OpenId, &[3; 32], now_ts).await;
+        assert_eq!(open_id(999).await.unwrap(), Some(alice.clone()));
+        assert_eq!(open_id(999).await.unwrap(), Some(alice));
+        assert_eq!(open_id(1000).await.unwrap(), None);
     })
     .await;
 }

@@ -19,6 +19,7 @@ mod schema;
 mod server_keys;
 mod stage;
 mod state;
+mod third_party_ids;
 mod timeline;
 mod transactions;
 mod unstorable;

@@ -7,19 +7,22 @@ use std::time::Duration;
 use moka::future::Cache;
 use outbound::CallError;
 use ruma::{OwnedUserId, UserId};
-use storage::Profile;
+use serde_json::Value;
 
-use super::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX};
+use super::{AVATAR_URL_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, PROFILE_BYTES_MAX, UserProfile, check_field_name};
 use crate::{Engine, EngineError, Result, accounts::show_cache_size};
 
 /// Profiles that were asked for lately.
-pub(in crate::accounts) type RemoteProfiles = Cache<OwnedUserId, Profile>;
+pub(in crate::accounts) type RemoteProfiles = Cache<OwnedUserId, UserProfile>;
 
 /// How old an answer may be. Clients ask for the same few profiles again and again while a room is shown.
 const FRESH: Duration = Duration::from_mins(1);
 
-/// Some 1.5 kB each at most.
-const CAPACITY: u64 = 10_000;
+/// In bytes of what they hold.
+const CAPACITY: u64 = 16 * 1024 * 1024;
+
+/// What an entry costs beside what it holds.
+const ENTRY_BYTES: usize = 200;
 
 /// Why there is no profile. The other server's words stay out of it.
 #[derive(Clone, Copy)]
@@ -29,12 +32,14 @@ enum Missing {
 }
 
 pub(in crate::accounts) fn remote_profiles() -> RemoteProfiles {
-    Cache::builder().max_capacity(CAPACITY).time_to_live(FRESH).build()
+    let weight =
+        |_: &OwnedUserId, profile: &UserProfile| u32::try_from(profile.bytes() + ENTRY_BYTES).unwrap_or(u32::MAX);
+    Cache::builder().max_capacity(CAPACITY).weigher(weight).time_to_live(FRESH).build()
 }
 
 impl Engine {
     /// Asks another server. Those who ask for the same user at the same time share one question.
-    pub(super) async fn remote_profile(&self, user_id: &UserId) -> Result<Profile> {
+    pub(super) async fn remote_profile(&self, user_id: &UserId) -> Result<UserProfile> {
         let profiles = &self.inner.accounts.remote_profiles;
         let answer = profiles.try_get_with(user_id.to_owned(), self.query_profile(user_id)).await;
         show_cache_size("remote_profiles", profiles.entry_count());
@@ -44,13 +49,17 @@ impl Engine {
         })
     }
 
-    async fn query_profile(&self, user_id: &UserId) -> Result<Profile, Missing> {
+    async fn query_profile(&self, user_id: &UserId) -> Result<UserProfile, Missing> {
         let answer = self.federation().query_profile(user_id.server_name(), user_id).await;
         let answer = answer.map_err(|error| missing(user_id, &error))?;
-        Ok(Profile {
-            display_name: clean(answer.display_name, DISPLAY_NAME_BYTES_MAX),
-            avatar_url: clean(answer.avatar_url, AVATAR_URL_BYTES_MAX),
-        })
+        let display_name = clean(answer.display_name, DISPLAY_NAME_BYTES_MAX);
+        let avatar_url = clean(answer.avatar_url, AVATAR_URL_BYTES_MAX);
+        let mut profile = UserProfile { display_name, avatar_url, fields: answer.fields };
+        profile.fields.retain(|name, value: &mut Value| check_field_name(name).is_ok() && !value.is_null());
+        if profile.bytes() > PROFILE_BYTES_MAX {
+            profile.fields.clear();
+        }
+        Ok(profile)
     }
 }
 

@@ -1,0 +1,46 @@
+//! Guests in rooms: they join where the room lets guests in, and leave when it stops.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
+
+use ruma::{
+    RoomId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+
+use crate::{Engine, EngineError, Requester, Result};
+
+impl Engine {
+    /// Refuses a guest who may not join. Rooms that only other servers know let no guests in: what they say of guest
+    /// access is not known here.
+    pub(crate) async fn refuse_unwanted_guest(&self, user_id: &UserId, room_id: &RoomId) -> Result<()> {
+        if !self.is_guest(user_id).await? || self.lets_guests_in(room_id).await? {
+            return Ok(());
+        }
+        Err(EngineError::GuestForbidden("Guests are not let into this room".to_owned()))
+    }
+
+    async fn lets_guests_in(&self, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.resident_room(room_id).await? else { return Ok(false) };
+        let event = self.state_pdu(&room, &StateEventType::RoomGuestAccess, "").await?;
+        let value = event.and_then(|event| event.content_str("guest_access"));
+        Ok(value.is_some_and(|value| value == "can_join"))
+    }
+
+    /// Makes our guests leave a room that lets no guests in any more.
+    pub(crate) async fn make_guests_leave(&self, room_id: &RoomId) -> Result<()> {
+        if !self.settings().accounts.guests || self.lets_guests_in(room_id).await? {
+            return Ok(());
+        }
+        let room = self.known_room(room_id).await?;
+        for user_id in room.members(&MembershipState::Join) {
+            if !self.is_guest(&user_id).await? {
+                continue;
+            }
+            let requester = Requester { user_id, device_id: "GUEST".into() };
+            if let Err(error) = self.leave(&requester, room_id, None).await {
+                tracing::warn!(user.id = %requester.user_id, room.id = %room_id, %error, "a guest could not leave");
+            }
+        }
+        Ok(())
+    }
+}
