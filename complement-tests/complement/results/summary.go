@@ -59,7 +59,7 @@ func Page(baseline Baseline, packages []string, version string) (string, error) 
 	all := allTests
 	all.addAll(allSubtests)
 	return strings.NewReplacer(
-		"{version}", version, "{packages}\n", rows.String(),
+		"{version}", version, "{packages}", strings.TrimSuffix(rows.String(), "\n"),
 		"{tests}", cell(allTests), "{subtests}", cell(allSubtests), "{all}", cell(all),
 	).Replace(page), nil
 }

@@ -127,6 +127,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         E::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         E::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
+        E::NotLeft => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         E::BadState(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadState),
         E::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         E::UnsupportedRoomVersion(version) | E::IncompatibleRoomVersion(version) => incompatible(version),

@@ -171,6 +171,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
             let data = WrongRoomKeysVersionErrorData::new(current.clone());
             (StatusCode::FORBIDDEN, ErrorKind::WrongRoomKeysVersion(data))
         }
+        EngineError::NotLeft => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),

@@ -36,6 +36,9 @@ pub enum EngineError {
     /// The backup's version is not the current one, which is this.
     #[error("Wrong backup version")]
     WrongBackupVersion(String),
+    /// Only for those who have left the room.
+    #[error("You must leave the room before you can forget it")]
+    NotLeft,
     /// Larger than allowed.
     #[error("{0}")]
     TooLarge(String),

@@ -80,10 +80,7 @@ impl Engine {
 
     /// Shows the invitation to the user. When we are in the room, the event itself will come by a transaction.
     async fn remember_invite(&self, pdu: &Pdu, target: &UserId, shown: &[Box<RawValue>]) -> Result<()> {
-        let joined = self.storage().membership(target, &pdu.room_id).await?;
-        if joined.is_some_and(|record| record.membership == MembershipState::Ban) {
-            return Err(EngineError::forbidden("The user is banned from the room"));
-        }
+        // A ban that we know of may be over: who is out of a room does not hear of it.
         let change = Change::Membership {
             user_id: target.to_owned(),
             room_id: pdu.room_id.clone(),

@@ -110,7 +110,10 @@ impl Engine {
             servers.push(record.sender.server_name().to_owned());
             servers.extend(servers_shown(&record));
         }
-        servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        if servers.is_empty() {
+            // Who names servers has a reason; the one in the room's id may long have left.
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
         let mut seen = std::collections::HashSet::new();
         servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
         servers.truncate(MAX_SERVERS_ASKED);

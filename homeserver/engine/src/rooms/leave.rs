@@ -73,7 +73,7 @@ impl Engine {
             Some(MembershipState::Leave | MembershipState::Ban) => {
                 Ok(self.storage().forget_room(&requester.user_id, room_id).await?)
             }
-            Some(_) => Err(EngineError::invalid_param("You must leave the room before you can forget it")),
+            Some(_) => Err(EngineError::NotLeft),
         }
     }
 }

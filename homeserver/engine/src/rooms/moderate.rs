@@ -77,6 +77,9 @@ impl Engine {
         let membership = text(&content, "membership").map(MembershipState::from);
         match membership {
             Some(MembershipState::Join) if room.membership(target) == MembershipState::Join => {
+                let mut content = content;
+                // Nobody has to authorise who is there already.
+                content.remove("join_authorised_via_users_server");
                 let intent = member::change(&requester.user_id, target, &MembershipState::Join, content);
                 return self.send_intent(room_id, intent, None).await;
             }

@@ -183,7 +183,8 @@ fn power_levels(
         "ban": 50,
         "kick": 50,
         "redact": 50,
-        "invite": 0,
+        // Where anybody may join, invitations are for reaching people elsewhere, and so for spam.
+        "invite": if room.preset == Preset::PublicChat { 50 } else { 0 },
     }))?;
     content.extend(room.power_level_content_override.clone().unwrap_or_default());
     if creators_stand_above {
