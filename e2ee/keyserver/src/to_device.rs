@@ -21,6 +21,8 @@ const MESSAGE_ID_BYTES_MAX: usize = 255;
 const TYPE_BYTES_MAX: usize = 255;
 /// Random characters of the id of a message for another server.
 const MESSAGE_ID_CHARS: usize = 32;
+/// How long ids of messages are kept: a server that was away for a week will hardly repeat what it sent before.
+const IDS_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Stands for all devices of a user.
 const ALL_DEVICES: &str = "*";
 
@@ -94,6 +96,12 @@ impl KeyServer {
         let ts = self.world.clock.now();
         changes.push(Change::ToDeviceId { sender: origin.to_string(), message_id, ts });
         self.commit(changes).await
+    }
+
+    /// Forgets the ids of messages that nobody will send again.
+    pub async fn forget_old_message_ids(&self) -> Result<()> {
+        let before_ts = self.world.clock.now_ms().saturating_sub(IDS_KEPT_MS);
+        Ok(self.storage.prune_to_device_ids(before_ts).await?)
     }
 
     /// One message for each device that there is.

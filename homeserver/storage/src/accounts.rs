@@ -160,8 +160,8 @@ impl Storage {
         transaction.commit().await
     }
 
-    /// Deactivates an account: its password, its addresses and all of its sessions are gone. With `erase` its profile
-    /// goes too, and what its user sent is shown only to those who have seen it.
+    /// Deactivates an account: its password, its addresses, its keys and all of its sessions are gone. With `erase` its
+    /// profile goes too, and what its user sent is shown only to those who have seen it.
     pub async fn deactivate_account(&self, user_id: &UserId, erase: bool) -> Result<()> {
         const DEACTIVATE: &str = "UPDATE accounts SET deactivated = TRUE, password_hash = NULL, erased = erased OR $1
             WHERE user_id = $2";
@@ -180,6 +180,7 @@ impl Storage {
             })?;
         }
         let revoked = remove_all_devices(&mut transaction, user_id, None).await?;
+        forget_keys(&mut transaction, user_id).await?;
         transaction.commit().await?;
         self.shared.tokens.forget(&revoked);
         Ok(())
@@ -232,6 +233,22 @@ async fn tokens_of(transaction: &mut Transaction, user_id: &UserId) -> Result<Ve
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query_scalar(SQL).bind(user_id.as_str()).fetch_all(connection).await
     })?)
+}
+
+/// Deletes the cross-signing keys of a user, the signatures made with them, and the backups of room keys.
+async fn forget_keys(transaction: &mut Transaction, user_id: &UserId) -> Result<()> {
+    const OF_USER: [&str; 4] = [
+        "DELETE FROM cross_signing_keys WHERE user_id = $1",
+        "DELETE FROM key_signatures WHERE signer = $1 OR target_user_id = $1",
+        "DELETE FROM backed_up_keys WHERE user_id = $1",
+        "DELETE FROM key_backups WHERE user_id = $1",
+    ];
+    for sql in OF_USER {
+        db!(transaction.connection(), |connection| {
+            sqlx::query(sql).bind(user_id.as_str()).execute(connection).await.map(drop)
+        })?;
+    }
+    Ok(())
 }
 
 /// Spends one use of a registration token; `false` when it has none left, is expired or unknown.

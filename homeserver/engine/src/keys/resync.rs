@@ -17,14 +17,23 @@ const ROUND_USERS: usize = 100;
 const USERS_AT_ONCE: usize = 8;
 /// How often it is looked whether some are due again.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
+/// In how many rounds ids of old messages are forgotten: about once an hour.
+const ROUNDS_PER_PRUNING: u32 = 360;
 
 impl Engine {
     /// Starts the one task that asks. It does not keep the engine alive, and ends with it.
     pub(crate) fn start_asking_for_devices(&self) {
         let (engine, missing) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.keys.missing));
         tokio::spawn(async move {
+            let mut rounds = 0_u32;
             while let Some(inner) = engine.upgrade() {
                 let engine = Self { inner };
+                if rounds.is_multiple_of(ROUNDS_PER_PRUNING)
+                    && let Err(error) = engine.key_server().forget_old_message_ids().await
+                {
+                    tracing::warn!(%error, "cannot forget the ids of old messages to devices");
+                }
+                rounds = rounds.wrapping_add(1);
                 match engine.ask_for_devices().await {
                     Ok(ROUND_USERS) => continue,
                     Ok(_) => {}

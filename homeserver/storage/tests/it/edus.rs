@@ -1,0 +1,112 @@
+//! What other servers are to be sent that is of no room, and messages to devices here.
+
+use homeserver_storage::{OutboundItem, Storage, Submission};
+use rules::Change;
+use ruma::{
+    MilliSecondsSinceUnixEpoch, device_id, owned_device_id, owned_server_name, owned_user_id, server_name, uint,
+    user_id,
+};
+
+use crate::stage::on_each_database;
+
+async fn commit(storage: &Storage, changes: Vec<Change>) -> i64 {
+    storage.commit(Submission { room: None, changes }).await.unwrap().position
+}
+
+fn list_change(device_id: &str) -> Change {
+    Change::DeviceList {
+        user_id: owned_user_id!("@alice:a"),
+        device_id: Some(device_id.into()),
+        viewer: None,
+        servers: vec![owned_server_name!("b")],
+    }
+}
+
+fn edu(content: &str) -> Change {
+    Change::Edu {
+        servers: vec![owned_server_name!("b"), owned_server_name!("c")],
+        edu_type: "m.test".to_owned(),
+        content: serde_json::from_str(content).unwrap(),
+    }
+}
+
+/// What b is to be sent: positions of updates with those before them, and contents of EDUs.
+async fn outbound(storage: &Storage, cursor: i64, max: usize) -> (Vec<String>, bool) {
+    let outbound = storage.outbound_since(server_name!("b"), cursor, None, 50, max).await.unwrap();
+    let items = outbound.items.iter().map(|item| match item {
+        OutboundItem::DeviceList(position, update) => format!("{position} after {}", update.previous),
+        OutboundItem::Edu(position, edu) => format!("{position} {}", edu.content),
+        OutboundItem::Event(position, _) | OutboundItem::Receipt(position, _) => format!("{position}?"),
+    });
+    (items.collect(), outbound.is_complete)
+}
+
+#[tokio::test]
+async fn s_086_changes_of_a_device_are_one_update_each_upon_the_one_before() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        for device in ["D1", "D2", "D1", "D1", "D2"] {
+            commit(storage, vec![list_change(device)]).await;
+        }
+        commit(storage, vec![edu("{\"n\":1}")]).await;
+        assert_eq!(storage.destinations_behind().await.unwrap(), ["b", "c"]);
+        let all = ["4 after 0", "5 after 4", "6 {\"n\":1}"].map(str::to_owned).to_vec();
+        assert_eq!(outbound(storage, 0, 9).await, (all.clone(), true));
+        assert_eq!(outbound(storage, 0, 2).await, (all[..2].to_vec(), false));
+        let mut destination = storage.destination(server_name!("b")).await.unwrap();
+        destination.cursor = 5;
+        storage.save_destination(&destination).await.unwrap();
+        let stage = stage.reopen().await;
+        let storage = &stage.storage;
+        assert_eq!(outbound(storage, 5, 9).await, (all[2..].to_vec(), true));
+        commit(storage, vec![list_change("D1")]).await;
+        assert_eq!(outbound(storage, 6, 9).await.0, ["7 after 5"]);
+        assert_eq!(storage.device_list_position(user_id!("@alice:a")).await.unwrap(), 7);
+        for server in ["b", "c"] {
+            let mut destination = storage.destination(server.try_into().unwrap()).await.unwrap();
+            destination.cursor = 7;
+            storage.save_destination(&destination).await.unwrap();
+        }
+        assert!(storage.destinations_behind().await.unwrap().is_empty());
+        let left = stage.query("SELECT content FROM outbound_edus").await;
+        assert!(left.is_empty(), "{left:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn r_18_messages_to_devices_stay_until_they_are_acknowledged() {
+    on_each_database(async |stage| {
+        let message = |n: u64| Change::ToDevice {
+            user_id: owned_user_id!("@alice:a"),
+            device_id: owned_device_id!("D1"),
+            sender: owned_user_id!("@bob:b"),
+            event_type: "m.test".to_owned(),
+            content: serde_json::value::to_raw_value(&n).unwrap(),
+        };
+        let id = Change::ToDeviceId {
+            sender: "b".to_owned(),
+            message_id: "m1".to_owned(),
+            ts: MilliSecondsSinceUnixEpoch(uint!(5)),
+        };
+        commit(&stage.storage, vec![message(1), message(2), id]).await;
+        commit(&stage.storage, vec![message(3)]).await;
+        let stage = stage.reopen().await;
+        let storage = &stage.storage;
+        let (alice, device) = (user_id!("@alice:a"), device_id!("D1"));
+        let waiting = async |after: i64, until: i64, limit: usize| {
+            let messages = storage.to_device(alice, device, after, until, limit).await.unwrap();
+            messages.iter().map(|message| message.content.get().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(waiting(0, 9, 9).await, ["1", "2", "3"]);
+        assert_eq!(waiting(0, 9, 2).await, ["1", "2"]);
+        assert_eq!(waiting(0, 2, 9).await, ["1", "2"]);
+        storage.acknowledge_to_device(alice, device, 2).await.unwrap();
+        assert_eq!(waiting(0, 9, 9).await, ["3"]);
+        assert!(storage.is_to_device_id_known("b", "m1").await.unwrap());
+        assert!(!storage.is_to_device_id_known("c", "m1").await.unwrap());
+        storage.prune_to_device_ids(6).await.unwrap();
+        assert!(!storage.is_to_device_id_known("b", "m1").await.unwrap());
+    })
+    .await;
+}
