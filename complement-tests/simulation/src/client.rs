@@ -70,6 +70,7 @@ impl Client {
             full_state: false,
             timeout_ms: 0,
             use_state_after: self.uses_state_after,
+            ..SyncQuery::default()
         };
         let response = engine.sync(requester, query).await?;
         self.take(engine, requester, response, dice).await

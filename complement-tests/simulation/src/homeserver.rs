@@ -104,6 +104,7 @@ async fn start(
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
         accounts: engine::AccountSettings::default(),
+        server_notices_user: None,
     };
     let engine = Engine::start(settings, storage, federation, sender, world.clone());
     network.connect(name, inbound::router(engine.clone(), inbound::Options::default()));

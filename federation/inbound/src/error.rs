@@ -132,6 +132,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         E::UnsupportedRoomVersion(version) | E::IncompatibleRoomVersion(version) => incompatible(version),
         E::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin),
+        E::InviteBlocked => (StatusCode::FORBIDDEN, ErrorKind::InviteBlocked),
         E::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
         E::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         E::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),

@@ -1,4 +1,8 @@
-//! `/_matrix/client/v3/admin/whois/...` and `/_matrix/client/v1/admin/...`
+//! `/_matrix/client/v3/admin/whois/...`, `/_matrix/client/v1/admin/...`, and what administrators ask for at the paths
+//! `/_synapse/admin/v1/...`, which their tools know.
+
+pub(crate) mod event_reports;
+pub(crate) mod send_server_notice;
 
 use std::collections::BTreeMap;
 

@@ -21,6 +21,10 @@ use crate::{
 pub(crate) struct Arguments<T, Asker = Requester> {
     /// What is asked.
     pub(crate) request: T,
+    /// The query as it came, for what ruma's type does not hold of it.
+    pub(crate) query: String,
+    /// The body as it came, likewise.
+    pub(crate) body: Bytes,
     /// Who asks.
     pub(crate) requester: Asker,
     /// Whether a guest asks.
@@ -137,7 +141,8 @@ impl<T: IncomingRequest, Asker> Arguments<T, Asker> {
     pub(crate) fn parse(received: Received<Asker>) -> Result<Self> {
         let Received { head, path, body, requester, guest, suspended, address, attempt } = received;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let query = head.uri.query().unwrap_or_default().to_owned();
         let request = T::try_from_http_request(http::Request::from_parts(head, &*body), &path)?;
-        Ok(Self { request, requester, guest, suspended, address, attempt })
+        Ok(Self { request, query, body, requester, guest, suspended, address, attempt })
     }
 }

@@ -12,6 +12,10 @@ use serde::de::IgnoredAny;
 
 use crate::{Result, error::ApiError};
 
+/// The parameter that makes an event wait.
+/// <https://github.com/matrix-org/matrix-spec-proposals/pull/4140>
+pub(crate) const DELAY: &str = "org.matrix.msc4140.delay";
+
 /// Reads the body. Methods that have none answer `{}` whatever was sent.
 pub(crate) async fn read(head: &Parts, body: Body, max_bytes: usize) -> Result<Bytes> {
     if matches!(head.method, Method::GET | Method::HEAD) {
@@ -22,13 +26,18 @@ pub(crate) async fn read(head: &Parts, body: Body, max_bytes: usize) -> Result<B
         Some(source) if source.is::<LengthLimitError>() => ApiError::BodyTooLarge { max_bytes },
         _ => ApiError::NotJson("The body broke off".to_owned()),
     })?;
-    if bytes.is_empty() && head.method != Method::PUT {
+    if bytes.is_empty() && (head.method != Method::PUT || is_delayed(head)) {
         // Clients do send empty bodies to POST and DELETE endpoints whose fields are all optional. What is PUT is
-        // stored, and nothing is not something to store.
+        // stored, and nothing is not something to store; but for what was asked for before, with the same transaction
+        // id, and is only asked about again.
         return Ok(Bytes::from_static(b"{}"));
     }
     check_object(&bytes)?;
     Ok(bytes)
+}
+
+fn is_delayed(head: &Parts) -> bool {
+    head.uri.query().is_some_and(|query| query.contains(DELAY))
 }
 
 /// What can be refused before the first byte is read.

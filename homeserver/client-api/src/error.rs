@@ -171,7 +171,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
             let data = WrongRoomKeysVersionErrorData::new(current.clone());
             (StatusCode::FORBIDDEN, ErrorKind::WrongRoomKeysVersion(data))
         }
-        EngineError::NotLeft => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
+        EngineError::NotLeft | EngineError::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
@@ -199,6 +199,9 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         }
         EngineError::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin),
         EngineError::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
+        EngineError::DuplicateAnnotation => (StatusCode::BAD_REQUEST, ErrorKind::DuplicateAnnotation),
+        EngineError::InviteBlocked => (StatusCode::FORBIDDEN, ErrorKind::InviteBlocked),
+        EngineError::CannotLeaveServerNoticeRoom => (StatusCode::FORBIDDEN, ErrorKind::CannotLeaveServerNoticeRoom),
         EngineError::BadAlias(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
         EngineError::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
         EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),

@@ -15,8 +15,11 @@ pub(crate) mod messages;
 pub(crate) mod read_markers;
 pub(crate) mod receipt;
 pub(crate) mod redact;
+pub(crate) mod relations;
+pub(crate) mod report;
 pub(crate) mod send;
 pub(crate) mod state;
+pub(crate) mod threads;
 pub(crate) mod typing;
 pub(crate) mod unban;
 

@@ -8,8 +8,8 @@ mod table;
 use axum::{Router, http::Method};
 use ruma::api::client::{
     account, admin, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership,
-    message, profile, push, read_marker, receipt, redact, room, session, state, sync, thirdparty, to_device, typing,
-    uiaa, voip,
+    message, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, state, sync,
+    tag, thirdparty, threads, to_device, typing, uiaa, voip,
 };
 
 pub(crate) use self::table::Endpoint;
@@ -25,6 +25,8 @@ pub struct Route {
     pub paths: Vec<&'static str>,
     /// Whether it asks for an access token.
     pub authentication: Authentication,
+    /// Whether a user in its path is another one than the one who asks.
+    pub of_others: bool,
     /// Where the specification describes it, a URL.
     pub section: String,
 }
@@ -48,6 +50,12 @@ const STATE_WITHOUT_KEY: &[&str] = &[
     "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
 ];
 
+/// The chapters of what the specification does not have, but extends.
+const CLIENT_CONFIG: &str = "client-config";
+const SENDING: &str = "sending-events-to-a-room";
+const REPORTING: &str = "reporting-content";
+const NOTICES: &str = "server-notices";
+
 /// What this door serves.
 pub fn route_table() -> Vec<Route> {
     table().routes
@@ -62,7 +70,7 @@ fn table() -> Table {
     let table = Table::default();
     let table = administration(third_parties(confirmations(accounts(discovery(table)))));
     let table = backups(encryption(directories(profiles_and_data(table))));
-    reading(changing(memberships(table)))
+    operation(delayed(complaints(tags(relating(reading(changing(memberships(table))))))))
 }
 
 fn discovery(table: Table) -> Table {
@@ -404,11 +412,11 @@ fn memberships(table: Table) -> Table {
 fn changing(table: Table) -> Table {
     use crate::rooms;
     table
-        .asked::<message::send_message_event::v3::Request, _>(
+        .asked_for::<message::send_message_event::v3::Request, _, _>(
             at("put_matrixclientv3roomsroomidsendeventtypetxnid").rated(Class::Message),
             rooms::send::send,
         )
-        .asked::<state::send_state_event::v3::Request, _>(
+        .asked_for::<state::send_state_event::v3::Request, _, _>(
             at("put_matrixclientv3roomsroomidstateeventtypestatekey").rated(Class::Message).also_at(STATE_WITHOUT_KEY),
             rooms::state::put,
         )
@@ -461,6 +469,76 @@ fn reading(table: Table) -> Table {
         )
 }
 
+fn relating(table: Table) -> Table {
+    use crate::{rooms, search as searching};
+    table
+        .asked::<relations::get_relating_events::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidrelationseventid"),
+            rooms::relations::relations,
+        )
+        .asked::<relations::get_relating_events_with_rel_type::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidrelationseventidreltype"),
+            rooms::relations::relations_of_kind,
+        )
+        .asked::<relations::get_relating_events_with_rel_type_and_event_type::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidrelationseventidreltypeeventtype"),
+            rooms::relations::relations_of_kind_and_type,
+        )
+        .asked::<threads::get_threads::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidthreads"),
+            rooms::threads::threads,
+        )
+        .asked_for::<search::search_events::v3::Request, _, _>(at("post_matrixclientv3search"), searching::search)
+}
+
+fn tags(table: Table) -> Table {
+    use crate::user;
+    table
+        .asked::<tag::get_tags::v3::Request, _>(at("get_matrixclientv3useruseridroomsroomidtags"), user::tags::get)
+        .asked::<tag::create_tag::v3::Request, _>(at("put_matrixclientv3useruseridroomsroomidtagstag"), user::tags::put)
+        .asked::<tag::delete_tag::v3::Request, _>(
+            at("delete_matrixclientv3useruseridroomsroomidtagstag"),
+            user::tags::delete,
+        )
+        .asked::<user::account_data::Deletion, _>(at(CLIENT_CONFIG), user::account_data::delete)
+        .asked::<user::account_data::DeletionOfRoom, _>(at(CLIENT_CONFIG), user::account_data::delete_of_room)
+}
+
+fn complaints(table: Table) -> Table {
+    use crate::{rooms, users};
+    table
+        .asked::<room::report_content::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidreporteventid"),
+            rooms::report::event,
+        )
+        .asked::<room::report_room::v3::Request, _>(at("post_matrixclientv3roomsroomidreport"), rooms::report::room)
+        .asked::<reporting::report_user::v3::Request, _>(
+            at("post_matrixclientv3usersuseridreport").of_others(),
+            users::report::user,
+        )
+}
+
+fn delayed(table: Table) -> Table {
+    use crate::delayed_events as waiting;
+    table
+        .asked_for::<waiting::List, _, _>(at(SENDING), waiting::list)
+        .asked_for::<waiting::One, _, _>(at(SENDING), waiting::one)
+        .open::<waiting::Update, _>(at(SENDING), waiting::update)
+        .open::<waiting::UpdateByBody, _>(at(SENDING), waiting::update_by_body)
+}
+
+fn operation(table: Table) -> Table {
+    use crate::admin;
+    table
+        .asked_for::<admin::event_reports::List, _, _>(at(REPORTING), admin::event_reports::list)
+        .asked_for::<admin::event_reports::One, _, _>(at(REPORTING), admin::event_reports::one)
+        .asked_for::<admin::send_server_notice::Once, _, _>(at(NOTICES), admin::send_server_notice::send)
+        .asked_for::<admin::send_server_notice::ByTransaction, _, _>(
+            at(NOTICES),
+            admin::send_server_notice::send_by_transaction,
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -502,6 +580,8 @@ mod tests {
             "GET /_matrix/client/v3/profile/{user_id}/{field}",
             "GET /_matrix/client/v3/directory/room/{room_alias}",
             "GET /_matrix/client/v3/directory/list/room/{room_id}",
+            "POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}/{action}",
+            "POST /_matrix/client/unstable/org.matrix.msc4140/delayed_events/{delay_id}",
         ];
         assert_eq!(open, expected);
     }

@@ -2,7 +2,7 @@
 
 mod complete;
 
-use engine::SyncQuery;
+use engine::{RelationFilter, SyncQuery};
 use ruma::{
     UserId,
     api::client::{
@@ -11,13 +11,17 @@ use ruma::{
     },
 };
 
+use serde::Deserialize;
+
 use self::complete::Complete;
-use crate::{Arguments, Door, Result, error::ApiError};
+use crate::{Arguments, Door, Result, error::ApiError, query};
 
 pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Complete> {
-    let Arguments { request, requester, .. } = asked;
+    let Arguments { request, requester, query, .. } = asked;
+    let (filter, relations) = filter(&door, &requester.user_id, request.filter, &query).await?;
     let query = SyncQuery {
-        filter: filter(&door, &requester.user_id, request.filter).await?,
+        filter,
+        relations,
         since: request.since,
         full_state: request.full_state,
         timeout_ms: request.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
@@ -26,17 +30,40 @@ pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Comple
     Ok(Complete(door.engine.sync(&requester, query).await?))
 }
 
-async fn filter(door: &Door, user_id: &UserId, filter: Option<Filter>) -> Result<FilterDefinition> {
+/// The part of a filter that ruma does not read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Further {
+    room: FurtherOfRoom,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FurtherOfRoom {
+    timeline: RelationFilter,
+}
+
+async fn filter(
+    door: &Door,
+    user_id: &UserId,
+    filter: Option<Filter>,
+    query: &str,
+) -> Result<(FilterDefinition, RelationFilter)> {
     match filter {
-        None => Ok(FilterDefinition::default()),
-        Some(Filter::FilterDefinition(filter)) => Ok(filter),
+        None => Ok(Default::default()),
+        Some(Filter::FilterDefinition(filter)) => {
+            let further: Further = query::json(query, "filter")?;
+            Ok((filter, further.room.timeline))
+        }
         // What does not read as a filter is taken for the id of one.
         Some(Filter::FilterId(text)) if text.trim_start().starts_with('{') => {
             Err(ApiError::invalid_param("The filter is not a valid filter"))
         }
         Some(Filter::FilterId(filter_id)) => {
             let filter = door.engine.filter(user_id, &filter_id).await?;
-            serde_json::from_str(&filter).map_err(ApiError::internal)
+            // Filters that were stored before this part was read may hold anything there.
+            let further: Further = serde_json::from_str(&filter).unwrap_or_default();
+            Ok((serde_json::from_str(&filter).map_err(ApiError::internal)?, further.room.timeline))
         }
         Some(_) => Err(ApiError::invalid_param("Unknown form of filter")),
     }

@@ -113,6 +113,7 @@ impl House {
             full_state: false,
             timeout_ms: 0,
             use_state_after: false,
+            ..SyncQuery::default()
         };
         self.runtime.block_on(self.engine.sync(who, query)).expect("a sync works").next_batch
     }
@@ -141,6 +142,7 @@ async fn start(url: String) -> Engine {
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
         accounts: homeserver_engine::AccountSettings::default(),
+        server_notices_user: None,
     };
     let sender = Sender::new(federation.clone(), SenderOptions::default());
     Engine::start(settings, storage, federation, sender, world)

@@ -10,6 +10,7 @@ mod erasure;
 mod filters;
 mod guests;
 mod hashing;
+mod invitations;
 mod jwt;
 mod login;
 mod login_token;
@@ -23,6 +24,7 @@ mod refresh;
 mod register;
 mod register_by_operator;
 mod session;
+mod tags;
 mod third_party_ids;
 mod turn_server;
 mod username;
@@ -30,6 +32,11 @@ mod username;
 use ruma::{OwnedDeviceId, OwnedUserId};
 use tracing::Instrument;
 
+pub(crate) use self::{
+    account_data::is_deleted,
+    invitations::{InvitationRules, Verdict},
+    tags::TAGS,
+};
 pub use self::{
     authenticate::Authenticated,
     mail::MailError,

@@ -10,7 +10,10 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use storage::StoredEvent;
 
-use crate::{Engine, EngineError, Requester, Result, rooms::SeenEvent};
+use crate::{
+    Engine, EngineError, Requester, Result,
+    rooms::{Bundling, SeenEvent},
+};
 
 /// One event as ready-made JSON.
 #[derive(Clone, Debug)]
@@ -25,6 +28,16 @@ impl ClientEvent {
     /// The JSON.
     pub fn get(&self) -> &str {
         self.0.get()
+    }
+
+    /// The JSON, to be put into other JSON.
+    pub(crate) fn into_json(self) -> Box<RawValue> {
+        self.0
+    }
+
+    /// An event that is ready-made already.
+    pub(crate) fn from_json(json: Box<RawValue>) -> Self {
+        Self(json)
     }
 }
 
@@ -61,6 +74,8 @@ struct Unsigned {
     redacted_because: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
+    #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
+    relations: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -81,8 +96,35 @@ pub(crate) fn stripped(pdu: &Pdu) -> Option<Box<RawValue>> {
 }
 
 impl Engine {
-    /// Events of a room's timeline for a device. `with_room_id` is off inside of `/sync`, where the room is around.
+    /// Events of a room's timeline for a device, with what relates to them. `with_room_id` is off inside of `/sync`,
+    /// where the room is around.
     pub(crate) async fn client_events(
+        &self,
+        requester: &Requester,
+        events: &[SeenEvent],
+        with_room_id: bool,
+    ) -> Result<Vec<ClientEvent>> {
+        self.bundled_events(Bundling { requester, with_room_id, with_threads: true }, events).await
+    }
+
+    /// The same, with the bundles that are asked for.
+    pub(crate) async fn bundled_events(
+        &self,
+        bundling: Bundling<'_>,
+        events: &[SeenEvent],
+    ) -> Result<Vec<ClientEvent>> {
+        let mut bundles = self.bundles(bundling, events).await?;
+        let mut served = Vec::with_capacity(events.len());
+        for seen in &self.without_erased(bundling.requester, events).await? {
+            let mut unsigned = self.seen_unsigned(bundling.requester, seen).await?;
+            unsigned.relations = bundles.remove(&seen.event.pdu.event_id);
+            served.push(Self::render(&seen.event.pdu, unsigned, bundling.with_room_id)?);
+        }
+        Ok(served)
+    }
+
+    /// The same, without what relates to them.
+    pub(crate) async fn plain_events(
         &self,
         requester: &Requester,
         events: &[SeenEvent],
@@ -90,13 +132,18 @@ impl Engine {
     ) -> Result<Vec<ClientEvent>> {
         let mut served = Vec::with_capacity(events.len());
         for seen in &self.without_erased(requester, events).await? {
-            let mut unsigned = self.unsigned(&seen.event).await?;
-            self.add_replaced(&seen.event, &mut unsigned).await?;
-            unsigned.membership = Some(seen.membership.to_string());
-            unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
+            let unsigned = self.seen_unsigned(requester, seen).await?;
             served.push(Self::render(&seen.event.pdu, unsigned, with_room_id)?);
         }
         Ok(served)
+    }
+
+    async fn seen_unsigned(&self, requester: &Requester, seen: &SeenEvent) -> Result<Unsigned> {
+        let mut unsigned = self.unsigned(&seen.event).await?;
+        self.add_replaced(&seen.event, &mut unsigned).await?;
+        unsigned.membership = Some(seen.membership.to_string());
+        unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
+        Ok(unsigned)
     }
 
     /// State events, without what depends on who asks, nor what they replaced: that would cost a query for each member.

@@ -105,6 +105,18 @@ pub enum EngineError {
     /// The alias does not point where it is said to.
     #[error("{0}")]
     BadAlias(String),
+    /// The user has said so of the event already.
+    #[error("You have reacted to the event in this way already")]
+    DuplicateAnnotation,
+    /// What is asked for cannot be, for a reason that has no code of its own.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The user does not want to be invited.
+    #[error("The user does not accept this invitation")]
+    InviteBlocked,
+    /// The server speaks to the user in that room.
+    #[error("You cannot leave the room in which the server speaks to you")]
+    CannotLeaveServerNoticeRoom,
     /// The other server could not be reached, or answered with what makes no sense.
     #[error("{0}")]
     CannotFederate(String),

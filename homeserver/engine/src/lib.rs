@@ -10,8 +10,10 @@ mod error;
 mod federation;
 mod keys;
 mod locks;
+mod notices;
 mod room_keys;
 mod rooms;
+mod search;
 mod settings;
 mod sync;
 mod to_device;
@@ -34,12 +36,16 @@ pub use self::{
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     keys::{ClaimReply, KeysReply},
-    rooms::{Context, CreateRoomCommand, InitialState, MessagesPage, MessagesQuery, ROOM_VERSIONS, SendCommand},
+    rooms::{
+        Context, CreateRoomCommand, DelayAction, DelayCommand, EventFilter, InitialState, MessagesPage, MessagesQuery,
+        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
+    },
+    search::SearchCommand,
     settings::{
         AccountSettings, Hidden, JwtAlgorithm, JwtSettings, MailSecurity, MailSettings, PasswordHashing, Registration,
         Settings, TurnAccess, TurnSettings,
     },
-    sync::SyncQuery,
+    sync::{RelationFilter, SyncQuery},
 };
 
 /// The running server, but for its doors. Cheap to clone.
@@ -60,6 +66,8 @@ struct Inner {
     sync: sync::Sync,
     /// One transaction at a time from each server, one event from outside at a time for each room.
     ingest: locks::Locks,
+    /// One at a time for what is read, changed and written again.
+    account_data: locks::Locks,
 }
 
 impl Engine {
@@ -71,6 +79,7 @@ impl Engine {
             rooms: rooms::Rooms::new(),
             sync: sync::Sync::new(storage.head()),
             ingest: locks::Locks::default(),
+            account_data: locks::Locks::default(),
             settings,
             storage,
             federation,
@@ -80,6 +89,8 @@ impl Engine {
         let engine = Self { inner: Arc::new(inner) };
         engine.start_fan_out();
         engine.start_asking_for_devices();
+        engine.start_sealing();
+        engine.start_delayed();
         engine
     }
 

@@ -1,8 +1,10 @@
 //! Rooms: their current state in memory, one lock each, and the verbs that read and change them.
 
 mod aliases;
+mod bundles;
 mod changes;
 mod create;
+mod delayed;
 mod directory;
 mod events;
 mod guests;
@@ -16,11 +18,14 @@ mod moderate;
 mod profile;
 mod receipts;
 mod redact;
+mod relations;
 mod remote;
+mod report;
 mod restricted;
 mod send;
 mod snapshot;
 mod state;
+mod threads;
 mod typing;
 mod view;
 
@@ -34,6 +39,7 @@ use tokio::sync::OwnedMutexGuard;
 use crate::{Requester, locks::Locks};
 
 pub(crate) use self::{
+    bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
     remote::commit_error,
     typing::Typing,
@@ -41,10 +47,14 @@ pub(crate) use self::{
 };
 pub use self::{
     create::{CreateRoomCommand, InitialState},
-    events::Context,
+    delayed::{DelayAction, DelayCommand},
+    events::{Context, EventFilter},
     messages::{MessagesPage, MessagesQuery},
+    relations::{RelationsPage, RelationsQuery},
     remote::ROOM_VERSIONS,
+    report::Reported,
     send::SendCommand,
+    threads::ThreadsPage,
 };
 
 /// How many rooms' current states are kept in memory. A room of two costs some kilobytes, one of ten thousand some
@@ -61,6 +71,7 @@ pub(crate) struct Rooms {
     locks: Locks,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
+    delayed: delayed::Delayed,
 }
 
 /// Which request of which device made an event.
@@ -80,6 +91,7 @@ impl Rooms {
                 .time_to_live(RECENT_SENDS_LIFETIME)
                 .build(),
             typing: Typing::new(),
+            delayed: delayed::Delayed::default(),
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Settings {
     pub federation_device_names: bool,
     /// What accounts can do beyond passwords.
     pub accounts: AccountSettings,
+    /// The localpart of the user who speaks for the server to its users; `None`: nobody does.
+    pub server_notices_user: Option<String>,
 }
 
 /// What accounts can do beyond passwords. By default all that needs another service, or opens a door, is off.

@@ -9,9 +9,11 @@ mod active;
 mod changes;
 mod devices;
 mod ephemeral;
+mod event_fields;
 mod fan_out;
 mod filter;
 mod recent;
+mod relation_filter;
 mod state;
 mod stays;
 mod summary;
@@ -30,9 +32,10 @@ use ruma::{
 use tokio::{sync::watch, time::Instant};
 
 use self::active::{ActiveUsers, Listener};
+pub use self::relation_filter::RelationFilter;
 pub(crate) use self::{
     active::News,
-    filter::{allows, lazy_loads},
+    filter::{allows, covers_room, lazy_loads},
     state::senders,
     timeline::{Eyes, Scanned},
     token::{SyncToken, TimelineToken},
@@ -53,6 +56,8 @@ pub struct SyncQuery {
     pub since: Option<String>,
     /// What the client wants to see.
     pub filter: FilterDefinition,
+    /// The part of the timeline's filter that is about relations.
+    pub relations: RelationFilter,
     /// Whether the client wants the whole state of its rooms.
     pub full_state: bool,
     /// How long to wait for something to happen, in milliseconds.
@@ -90,7 +95,7 @@ impl Sync {
         self.users.wake_room(room_id, News { position: 0, typing });
     }
 
-    fn stopping(&self) -> watch::Receiver<bool> {
+    pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
 

@@ -3,11 +3,14 @@
 pub mod build;
 pub mod key;
 pub mod read;
+pub mod relation;
+pub mod search;
 
 pub use self::{
     build::{BuildError, Draft, build},
     key::{KeyError, ServerKey},
     read::{ReadError, event_id, read_json, read_pdu},
+    relation::Relation,
 };
 
 /// The size that no event exceeds, in bytes of canonical JSON with signatures.

@@ -155,6 +155,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             jwt: jwt(configuration),
             turn: turn(configuration),
         },
+        server_notices_user: configuration.server_notices_user.as_ref().map(|localpart| localpart.0.clone()),
     }
 }
 

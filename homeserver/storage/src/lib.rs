@@ -11,6 +11,7 @@ mod aliases;
 mod cache;
 mod commit;
 mod database;
+mod delayed_events;
 mod destinations;
 mod device_keys;
 mod device_lists;
@@ -29,8 +30,12 @@ mod one_time_keys;
 mod profile_fields;
 mod receipts;
 mod registration_tokens;
+mod relations;
+mod reports;
 mod rooms;
+mod search;
 mod server_keys;
+mod server_notices;
 mod short_lived_tokens;
 mod state;
 mod state_history;
@@ -44,6 +49,7 @@ pub use self::{
     accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
     database::{Durability, Options, Storage},
+    delayed_events::DelayedEvent,
     destinations::{Destination, DeviceListUpdate, Outbound, OutboundEdu, OutboundItem},
     device_keys::{CrossSigningKeyRecord, DeviceKeysRecord, KeySignatureRecord},
     device_lists::{MemberChange, RemoteDeviceList},
@@ -58,7 +64,10 @@ pub use self::{
     profile_fields::ProfileField,
     receipts::ReceiptRecord,
     registration_tokens::RegistrationToken,
+    relations::{RelatedEvent, RelationCount, RelationsRange, ThreadsRange},
+    reports::{NewReport, Report},
     rooms::RoomRecord,
+    search::{SearchHit, SearchQuery},
     server_keys::ServerKeyRecord,
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,

@@ -223,6 +223,7 @@ impl Stage {
             full_state: true,
             timeout_ms: 0,
             use_state_after: false,
+            ..SyncQuery::default()
         };
         let response = self.engine.sync(user, query).await.unwrap();
         use ruma::api::OutgoingResponseExt as _;
@@ -274,6 +275,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
         accounts: engine::AccountSettings::default(),
+        server_notices_user: None,
     };
     Engine::start(settings, storage, federation, sender, world)
 }

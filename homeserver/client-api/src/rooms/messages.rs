@@ -7,9 +7,10 @@ use ruma::api::{
 };
 
 use super::raw;
-use crate::{Arguments, Door, Result};
+use crate::{Arguments, Door, Result, query};
 
 pub(crate) async fn messages(door: Door, asked: Arguments<Request>) -> Result<Response> {
+    let relations = query::json(&asked.query, "filter")?;
     let request = asked.request;
     let query = MessagesQuery {
         room_id: request.room_id,
@@ -19,7 +20,7 @@ pub(crate) async fn messages(door: Door, asked: Arguments<Request>) -> Result<Re
         limit: usize::try_from(request.limit).unwrap_or(usize::MAX),
         filter: request.filter,
     };
-    let page = door.engine.messages(&asked.requester, query).await?;
+    let page = door.engine.related_messages(&asked.requester, query, relations).await?;
     let mut response = Response::new();
     response.start = page.start;
     response.end = page.end;

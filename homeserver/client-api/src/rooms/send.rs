@@ -1,17 +1,22 @@
 //! `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
 
-use engine::SendCommand;
-use ruma::api::client::message::send_message_event::v3::{Request, Response};
+use engine::{DelayCommand, SendCommand};
+use ruma::api::client::message::send_message_event::v3::Request;
 
-use crate::{Arguments, Door, Result};
+use crate::{
+    Arguments, Door, Result,
+    delayed_events::{self, Sent},
+    json_reply::JsonReply,
+};
 
-pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<Response> {
-    let request = asked.request;
-    let command = SendCommand {
-        room_id: request.room_id,
-        event_type: request.event_type.into(),
-        content: request.body.into_json(),
-        transaction_id: Some(request.txn_id.to_string()),
-    };
-    Ok(Response::new(door.engine.send(&asked.requester, command).await?))
+pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<JsonReply<Sent>> {
+    let Arguments { request, requester, query, .. } = asked;
+    let (room_id, event_type) = (request.room_id, request.event_type.into());
+    let (content, transaction_id) = (request.body.into_json(), Some(request.txn_id.to_string()));
+    if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
+        let command = DelayCommand { room_id, event_type, state_key: None, content, delay_ms, transaction_id };
+        return delayed_events::delay(&door, &requester, command).await;
+    }
+    let command = SendCommand { room_id, event_type, content, transaction_id };
+    Ok(JsonReply(Sent::EventId(door.engine.send(&requester, command).await?)))
 }

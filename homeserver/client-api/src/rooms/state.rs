@@ -1,5 +1,6 @@
 //! `/_matrix/client/v3/rooms/{roomId}/state` and `/state/{eventType}/{stateKey}`
 
+use engine::DelayCommand;
 use ruma::{
     api::client::state::{
         get_state_event_for_key::v3::{self as get_state_event, StateEventFormat},
@@ -12,7 +13,12 @@ use ruma::{
 use serde_json::value::RawValue;
 
 use super::raw;
-use crate::{Arguments, Door, Result, error::ApiError};
+use crate::{
+    Arguments, Door, Result,
+    delayed_events::{self, Sent},
+    error::ApiError,
+    json_reply::JsonReply,
+};
 
 pub(crate) async fn list(
     door: Door,
@@ -37,13 +43,24 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) 
     Ok(get_state_event::Response::new(shown))
 }
 
-pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<send_state_event::Response> {
-    let Arguments { request, requester, .. } = asked;
+pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<JsonReply<Sent>> {
+    let Arguments { request, requester, query, .. } = asked;
+    if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
+        let command = DelayCommand {
+            room_id: request.room_id,
+            event_type: request.event_type.to_string().into(),
+            state_key: Some(request.state_key.clone()),
+            content: request.body.into_json(),
+            delay_ms,
+            transaction_id: None,
+        };
+        return delayed_events::delay(&door, &requester, command).await;
+    }
     let event_id = door
         .engine
         .set_state(&requester, &request.room_id, request.event_type, &request.state_key, request.body.json())
         .await?;
-    Ok(send_state_event::Response::new(event_id))
+    Ok(JsonReply(Sent::EventId(event_id)))
 }
 
 fn content(event: &Raw<AnyStateEvent>) -> Result<Box<RawValue>> {

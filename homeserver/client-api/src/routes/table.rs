@@ -34,6 +34,7 @@ pub(crate) struct Endpoint {
     pub(crate) interactive: bool,
     pub(crate) about_anybody: bool,
     pub(crate) mend: Option<Mend>,
+    pub(crate) of_others: bool,
 }
 
 /// An endpoint of ordinary cost. `section` is the anchor in the specification.
@@ -46,6 +47,7 @@ pub(super) const fn at(section: &'static str) -> Endpoint {
         interactive: false,
         about_anybody: false,
         mend: None,
+        of_others: false,
     }
 }
 
@@ -71,6 +73,13 @@ impl Endpoint {
     /// Corrects the body before it is read.
     pub(super) const fn mended(mut self, mend: Mend) -> Self {
         self.mend = Some(mend);
+        self
+    }
+
+    /// The user in the path is another one, not the one who asks.
+    pub(super) const fn of_others(mut self) -> Self {
+        self.about_anybody = true;
+        self.of_others = true;
         self
     }
 
@@ -195,6 +204,7 @@ impl Table {
             method: T::METHOD,
             paths: paths.clone(),
             authentication,
+            of_others: endpoint.of_others,
             section: format!("https://spec.matrix.org/v1.19/client-server-api/#{}", endpoint.section),
         });
         paths

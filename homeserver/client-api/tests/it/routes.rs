@@ -30,6 +30,11 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("field", "displayname".to_owned()),
         ("auth_type", "m.login.dummy".to_owned()),
         ("protocol", "irc".to_owned()),
+        ("rel_type", "m.thread".to_owned()),
+        ("tag", "m.favourite".to_owned()),
+        ("delay_id", "d".to_owned()),
+        ("action", "cancel".to_owned()),
+        ("report_id", "1".to_owned()),
     ])
 }
 
@@ -72,7 +77,7 @@ async fn s_108_nothing_in_the_name_of_another_user() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);
     let mut walked = 0;
-    for route in with_token() {
+    for route in with_token().filter(|route| !route.of_others) {
         for path in route.paths.iter().filter(|path| path.contains("{user_id}")) {
             let path = fill(path, &values(&alice));
             let body = json!({ "displayname": "Mallory", "avatar_url": "mxc://example.org/m", "typing": false, "locked": true, "suspended": true });

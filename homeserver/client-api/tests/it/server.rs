@@ -26,7 +26,7 @@ use rules::{
 };
 use ruma::{RoomVersionId, ServerName, owned_server_name};
 use serde_json::{Value, json};
-use storage::{Durability, Storage};
+use storage::{Durability, NewAccount, Storage};
 use tower::ServiceExt;
 
 /// The password of all users of these tests.
@@ -118,6 +118,7 @@ impl TestServer {
             password_hashing: setup.password_hashing,
             federation_device_names: false,
             accounts: setup.accounts,
+            server_notices_user: Some("notices".to_owned()),
         };
         let engine = Engine::start(settings, storage, federation, sender, world);
         let options = Options {
@@ -170,6 +171,16 @@ impl TestServer {
     pub(crate) async fn register(&self, name: &str) -> Session {
         let body = json!({ "username": name, "password": PASSWORD, "auth": { "type": "m.login.dummy" } });
         user(&self.post("/_matrix/client/v3/register", body).await.ok())
+    }
+
+    /// Makes an administrator, and logs a device in.
+    pub(crate) async fn administrator(&self) -> Session {
+        let user_id: ruma::OwnedUserId = "@admin:example.org".try_into().unwrap();
+        let account =
+            NewAccount { user_id: user_id.clone(), password_hash: None, created_ts: 0, guest: false, admin: true };
+        self.engine.storage().create_account(account, None).await.unwrap();
+        self.engine.change_password(&user_id, PASSWORD, None).await.unwrap();
+        self.log_in("@admin:example.org").await
     }
 
     /// Logs another device of a user in.

@@ -28,7 +28,8 @@ impl Engine {
         event_type: &str,
     ) -> Result<Box<RawValue>> {
         let record = self.storage().account_data(user_id, room_id, event_type).await?;
-        record.map(|record| record.content).ok_or_else(|| EngineError::not_found("Data not found"))
+        let content = record.map(|record| record.content).filter(|content| !is_deleted(content));
+        content.ok_or_else(|| EngineError::not_found("Data not found"))
     }
 
     /// Replaces one piece of the asker's account data. That of a room is only for those who have to do with the room.
@@ -58,6 +59,13 @@ impl Engine {
             Err(error) => Err(EngineError::internal(error)),
         }
     }
+}
+
+/// Whether account data counts as not there any more: an empty object is what remains of it, for other devices to hear
+/// that it is gone. <https://github.com/matrix-org/matrix-spec-proposals/pull/3391>
+pub(crate) fn is_deleted(content: &RawValue) -> bool {
+    let mut characters = content.get().chars().filter(|character| !character.is_ascii_whitespace());
+    (characters.next(), characters.next(), characters.next()) == (Some('{'), Some('}'), None)
 }
 
 fn check(event_type: &str, content: &RawValue) -> Result<()> {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use storage::Submission;
 
-use crate::{Engine, EngineError, Result, rooms::commit_error};
+use crate::{Engine, EngineError, Result, accounts::Verdict, rooms::commit_error};
 
 /// How many events of stripped state are kept of what an inviting server shows.
 const MAX_STRIPPED_EVENTS: usize = 50;
@@ -48,6 +48,9 @@ impl Engine {
             return Err(unfit(format!("its id is {}", pdu.event_id)));
         }
         let target = self.invited_user(origin, &pdu).await?;
+        if self.invitation_rules(&target).await?.verdict(&pdu.sender) == Verdict::Block {
+            return Err(EngineError::InviteBlocked);
+        }
         check_create(room_id, &rules, invite_room_state)?;
         let signed = self.countersigned(&pdu, &rules)?;
         if self.resident_room(room_id).await?.is_none() {

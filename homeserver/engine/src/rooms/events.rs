@@ -4,17 +4,33 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use rules::Pdu;
 use ruma::{EventId, OwnedUserId, RoomId, api::client::filter::RoomEventFilter, events::StateEventType};
 use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::{RoomView, SeenEvent};
 use crate::{
-    ClientEvent, Engine, EngineError, Requester, Result,
+    ClientEvent, Engine, EngineError, RelationFilter, Requester, Result,
     sync::{Eyes, Scanned, TimelineToken, allows, lazy_loads, senders},
 };
 
 /// How many events around one are shown at most, as many as by synchronising.
 const CONTEXT_EVENTS_MAX: usize = 100;
+
+/// Which events are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// By what they are.
+    pub events: RoomEventFilter,
+    /// By what they relate to.
+    pub relations: RelationFilter,
+}
+
+impl From<RoomEventFilter> for EventFilter {
+    fn from(events: RoomEventFilter) -> Self {
+        Self { events, relations: RelationFilter::default() }
+    }
+}
 
 /// An event and what surrounds it.
 #[derive(Clone, Debug)]
@@ -59,20 +75,28 @@ impl Engine {
         room_id: &RoomId,
         event_id: &EventId,
         limit: usize,
-        filter: RoomEventFilter,
+        filter: impl Into<EventFilter> + Send,
     ) -> Result<Context> {
+        let filter = filter.into();
         let (view, event) = self.event_in_view(requester, room_id, event_id).await?;
         let order = event.order.ok_or_else(not_found)?;
         let seen = view.see(event).ok_or_else(not_found)?;
         let limit = limit.min(CONTEXT_EVENTS_MAX);
         let half = limit / 2;
-        let before = self.surrounding(&view, &filter, Direction::Backward, order, half).await?;
-        let after = self.surrounding(&view, &filter, Direction::Forward, order, limit - half).await?;
+        let ignored = self.ignored_users(&requester.user_id).await?;
+        let wanted = |pdu: &Pdu| {
+            let is_ignored = pdu.state_key.is_none() && ignored.contains(&pdu.sender);
+            !is_ignored && allows(&filter.events, pdu) && filter.relations.allows(pdu)
+        };
+        let mut before = self.surrounding(&view, &wanted, Direction::Backward, order, half).await?;
+        let mut after = self.surrounding(&view, &wanted, Direction::Forward, order, limit - half).await?;
+        before.events = self.retain_related(&filter.relations, before.events).await?;
+        after.events = self.retain_related(&filter.relations, after.events).await?;
         let last = after.events.last().and_then(|seen| seen.event.order).unwrap_or(order);
         let mut members = senders(&before.events);
         members.extend(senders(&after.events));
         members.insert(seen.event.pdu.sender.clone());
-        let state = self.context_state(&view, &filter, last, members).await?;
+        let state = self.context_state(&view, &filter.events, last, members).await?;
         let served = self.client_events(requester, &[seen], true).await?;
         Ok(Context {
             start: before.reached.unwrap_or(TimelineToken(order - 1)).to_string(),
@@ -85,7 +109,7 @@ impl Engine {
     }
 
     /// An event of that room, and what decides whether it may be seen.
-    async fn event_in_view(
+    pub(crate) async fn event_in_view(
         &self,
         requester: &Requester,
         room_id: &RoomId,
@@ -103,7 +127,7 @@ impl Engine {
     async fn surrounding(
         &self,
         view: &RoomView,
-        filter: &RoomEventFilter,
+        wanted: &(dyn Fn(&Pdu) -> bool + Sync),
         direction: Direction,
         order: i64,
         limit: usize,
@@ -113,7 +137,7 @@ impl Engine {
             Direction::Backward => (None, Some(order - 1)),
         };
         let range = TimelineRange { after, until, direction, limit };
-        self.scan_timeline(&view.room.room_id, range, Eyes::View(view), &|pdu| allows(filter, pdu)).await
+        self.scan_timeline(&view.room.room_id, range, Eyes::View(view), wanted).await
     }
 
     /// The state at an order; with lazy loading, of the members only those given.

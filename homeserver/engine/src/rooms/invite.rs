@@ -12,7 +12,9 @@ use rules::{
 use ruma::{CanonicalJsonValue, RoomId, UserId};
 
 use super::moderate::check_reason;
-use crate::{Engine, EngineError, Requester, Result, federation::Provenance, rooms::remote::map_call_error};
+use crate::{
+    Engine, EngineError, Requester, Result, accounts::Verdict, federation::Provenance, rooms::remote::map_call_error,
+};
 
 impl Engine {
     /// Invites a user into a room. For a user of another server, that server is asked to sign first.
@@ -37,6 +39,12 @@ impl Engine {
         check_reason(reason.as_deref())?;
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
+        if self.is_local(target) && !self.is_notices_user(&requester.user_id) {
+            let verdict = self.invitation_rules(target).await?.verdict(&requester.user_id);
+            if verdict == Verdict::Block {
+                return Err(EngineError::InviteBlocked);
+            }
+        }
         let mut content = if self.is_local(target) {
             self.member_content(target, reason.as_deref()).await?
         } else {

@@ -23,6 +23,9 @@ impl Engine {
         if record.membership == MembershipState::Leave {
             return Ok(());
         }
+        if record.membership == MembershipState::Invite {
+            self.check_not_notice_room(user_id, room_id).await?;
+        }
         if self.resident_room(room_id).await?.is_some() {
             return self.act(requester, room_id, Action::Leave, user_id, reason).await.map(drop);
         }

@@ -10,7 +10,7 @@ use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::{RoomView, SeenEvent};
 use crate::{
-    ClientEvent, Engine, Requester, Result,
+    ClientEvent, Engine, RelationFilter, Requester, Result,
     sync::{Eyes, Scanned, TimelineToken, allows, lazy_loads, senders},
 };
 
@@ -53,6 +53,7 @@ pub struct MessagesPage {
 struct Page<'a> {
     room_id: &'a RoomId,
     filter: &'a RoomEventFilter,
+    relations: RelationFilter,
     ignored: HashSet<OwnedUserId>,
     /// What is left to be read, and how many events are missing.
     range: TimelineRange,
@@ -64,12 +65,23 @@ struct Page<'a> {
 impl Engine {
     /// A page of what the asker may see of a room's timeline.
     pub async fn messages(&self, requester: &Requester, query: MessagesQuery) -> Result<MessagesPage> {
+        self.related_messages(requester, query, RelationFilter::default()).await
+    }
+
+    /// The same, only of events that relate to others, and others to them, as is wanted.
+    pub async fn related_messages(
+        &self,
+        requester: &Requester,
+        query: MessagesQuery,
+        relations: RelationFilter,
+    ) -> Result<MessagesPage> {
         let from = query.from.as_deref().map(TimelineToken::parse).transpose()?;
         let to = query.to.as_deref().map(TimelineToken::parse).transpose()?;
         let mut view = self.reading_view(requester, &query.room_id).await?;
         let mut page = Page {
             room_id: &query.room_id,
             filter: &query.filter,
+            relations,
             ignored: self.ignored_users(&requester.user_id).await?,
             range: self.page_range(&view, from, to, &query),
             events: Vec::new(),
@@ -127,6 +139,7 @@ impl Engine {
         let wanted = |pdu: &Pdu| page.wants(pdu);
         let scanned = self.scan_timeline(page.room_id, page.range, Eyes::View(view), &wanted).await?;
         let Scanned { events, reached, exhausted } = scanned;
+        let events = self.retain_related(&page.relations, events).await?;
         page.range.limit -= events.len();
         page.events.extend(events);
         if let Some(reached) = reached {
@@ -167,7 +180,7 @@ impl Page<'_> {
 
     fn wants(&self, pdu: &Pdu) -> bool {
         let is_ignored = pdu.state_key.is_none() && self.ignored.contains(&pdu.sender);
-        !is_ignored && allows(self.filter, pdu)
+        !is_ignored && allows(self.filter, pdu) && self.relations.allows(pdu)
     }
 }
 

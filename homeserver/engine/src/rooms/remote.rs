@@ -145,6 +145,9 @@ pub(crate) fn more_telling(one: EngineError, other: EngineError) -> EngineError 
 /// What a client is told when another server did not do what was asked: never that server's own words or status.
 pub(crate) fn map_call_error(server: &ServerName, error: &CallError) -> EngineError {
     match error {
+        CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_INVITE_BLOCKED") => {
+            EngineError::InviteBlocked
+        }
         CallError::Refused { status: 403, .. } => EngineError::forbidden(format!("{server} does not allow it")),
         CallError::Refused { status: 404, .. } => EngineError::not_found(format!("{server} knows no such thing")),
         CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_UNABLE_TO_AUTHORISE_JOIN") => {

@@ -135,6 +135,7 @@ impl Engine {
         for _ in 0..MAX_ATTEMPTS {
             let room =
                 self.resident_room(room_id).await?.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
+            self.check_relation(room_id, &intent).await?;
             let (pdu, mut decision) = self.decide_send(&room, intent.clone()).await?;
             decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu)));
             match self.commit_decision(&room, decision).await {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use storage::{AccountDataRecord, Direction, MembershipRecord, TimelineRange};
 
 use super::{recent::Parts, state::Base, stays::Stays, token::SyncToken};
-use crate::{Engine, Result};
+use crate::{Engine, Result, accounts::is_deleted};
 
 /// The account data that lists whom a user does not want to hear of.
 /// <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
@@ -225,8 +225,11 @@ impl Engine {
                 |record: &AccountDataRecord| record.room_id.as_ref().is_some_and(|id| unknown.contains(id));
             records.extend(old.into_iter().filter(of_unknown));
         }
+        // Who was told nothing need not hear of what is gone.
+        records.retain(|record| !is_deleted(&record.content));
         if since < now {
-            records.extend(self.storage().account_data_since(user_id, since, now).await?);
+            let new = self.storage().account_data_since(user_id, since, now).await?;
+            records.extend(new.into_iter().filter(|record| since > 0 || !is_deleted(&record.content)));
         }
         let mut by_room: HashMap<Option<OwnedRoomId>, Vec<AccountDataRecord>> = HashMap::new();
         for record in records {

@@ -1,7 +1,6 @@
 //! Which rooms and events a client's filter lets through.
 //!
-//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#filtering>. `event_fields` is not applied: a server may
-//! send more fields than were asked for. `event_format` is always that of clients.
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#filtering>. `event_format` is always that of clients.
 
 use rules::Pdu;
 use ruma::{

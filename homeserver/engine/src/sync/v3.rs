@@ -23,6 +23,7 @@ use storage::StoredEvent;
 use super::{
     SyncQuery,
     changes::{RoomChanges, Selection},
+    event_fields::EventFields,
     filter::{allows, covers_room, selects_room},
     state::Base,
     token::SyncToken,
@@ -42,6 +43,8 @@ struct Asked<'a> {
     since: Option<Position>,
     /// Whose events the user does not want to see.
     ignored: HashSet<OwnedUserId>,
+    /// Which fields of events the client wants, if not all.
+    fields: Option<EventFields>,
 }
 
 /// What an answer tells of one room. Who left and was invited again is told of both.
@@ -76,6 +79,7 @@ impl Engine {
             now: changes.now.position,
             since: since.map(|since| since.position),
             ignored: changes.ignored,
+            fields: EventFields::of(query.filter.event_fields.as_deref()),
         };
         let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
         let mut rooms = rooms.buffered(ROOMS_AT_ONCE);
@@ -109,7 +113,7 @@ impl Engine {
     /// State events, under the name that the client asked for.
     async fn v3_state(&self, asked: &Asked<'_>, events: &[std::sync::Arc<StoredEvent>]) -> Result<State> {
         let events = self.client_state(events, false).await?;
-        let events: Vec<_> = events.into_iter().map(crate::ClientEvent::into_raw).collect();
+        let events: Vec<_> = asked.cut(events)?.into_iter().map(crate::ClientEvent::into_raw).collect();
         Ok(if asked.query.use_state_after { State::After(events.into()) } else { State::Before(events.into()) })
     }
 }
@@ -124,7 +128,15 @@ impl Asked<'_> {
     fn wants(&self, room_id: &RoomId, pdu: &Pdu) -> bool {
         let filter = &self.query.filter.room.timeline;
         let is_ignored = pdu.state_key.is_none() && self.ignored.contains(&pdu.sender);
-        !is_ignored && covers_room(filter, room_id) && allows(filter, pdu)
+        !is_ignored && covers_room(filter, room_id) && allows(filter, pdu) && self.query.relations.allows(pdu)
+    }
+
+    /// Events with the fields that the client wants.
+    fn cut(&self, events: Vec<crate::ClientEvent>) -> Result<Vec<crate::ClientEvent>> {
+        match &self.fields {
+            None => Ok(events),
+            Some(fields) => events.iter().map(|event| fields.apply(event)).collect(),
+        }
     }
 }
 

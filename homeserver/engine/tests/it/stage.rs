@@ -123,6 +123,7 @@ impl Stage {
             password_hashing: PasswordHashing::Cheap,
             federation_device_names: true,
             accounts: engine::AccountSettings::default(),
+            server_notices_user: None,
         };
         Self { engine: Engine::start(settings, storage, federation, sender, world), clock }
     }
@@ -235,6 +236,7 @@ pub(crate) fn query(since: Option<&str>, filter: &Value) -> SyncQuery {
         full_state: false,
         timeout_ms: 0,
         use_state_after: false,
+        ..SyncQuery::default()
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     network::Network,
     problem::Problems,
     value::{
-        DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, LogFormat, MailSecurity, Overrides,
+        DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, Localpart, LogFormat, MailSecurity, Overrides,
         PasswordHashing, RegistrationMode, Secret, Value, WebAddress,
     },
 };
@@ -228,6 +228,9 @@ settings! {
     turn_password: Option<Secret> = "", "turn.password", example "\"a long random text\"";
     /// How long what clients are given is good for.
     turn_lifetime: Lifetime = "1d", "turn.lifetime", example "\"12h\"";
+    /// The localpart of the user who speaks for this server when an administrator sends its users a notice, such as
+    /// `notices`. The account is made when it is needed. Without it no notices can be sent.
+    server_notices_user: Option<Localpart> = "", "server_notices.user", example "\"notices\"";
 
     /// Reverse proxies whose `X-Forwarded-For` header is believed. Rate limits and the list of a user's devices need it.
     network_trusted_proxies: List<Network> = "", "network.trusted_proxies", example "[\"127.0.0.1\", \"::1\"]";
@@ -255,6 +258,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("mail", "E-mail"),
     ("jwt", "Log-in by another service"),
     ("turn", "Calls"),
+    ("server_notices", "Notices of the server to its users"),
     ("network", "Reverse proxies"),
     ("log", "Logs"),
     ("metrics", "Metrics"),

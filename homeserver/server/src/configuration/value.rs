@@ -92,9 +92,21 @@ macro_rules! text_values {
     )+ };
 }
 
+/// The part of a user id before the colon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Localpart(pub String);
+
+impl Localpart {
+    fn read(text: &str) -> Option<Self> {
+        let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._=-/+".contains(&byte);
+        (!text.is_empty() && text.len() <= 100 && text.bytes().all(is_fit)).then(|| Self(text.to_owned()))
+    }
+}
+
 text_values! {
     String, "text", |text| (!text.is_empty()).then(|| text.to_owned());
     OwnedUserId, "a user id such as `@alice:example.org`", |text| text.try_into().ok();
+    Localpart, "the part of a user id before the colon, such as `notices`", Localpart::read;
     OwnedServerName, "a server name such as `example.org` or `example.org:8448`", |text| text.try_into().ok();
     SocketAddr, "an address and port such as `127.0.0.1:8008` or `[::1]:8008`", |text| text.parse().ok();
     PathBuf, "a path", |text| (!text.is_empty()).then(|| text.into());

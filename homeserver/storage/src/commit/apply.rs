@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rules::change::{Change, NewEvent, Placement, Position, Standing, StateEntry};
+use rules::{
+    change::{Change, NewEvent, Placement, Position, Standing, StateEntry},
+    event::search,
+};
 use ruma::{
     OwnedEventId,
     events::{receipt::ReceiptType, room::member::MembershipState},
@@ -20,6 +23,7 @@ use crate::{
     },
     dialect::{is_storable, without_nul},
     insert::{Value, row},
+    search::field_code,
     state::BEGINNING,
 };
 
@@ -155,6 +159,10 @@ impl<'a> Applying<'a> {
             self.arrived(new, nid, order.is_some() && code == ACCEPTED);
         }
         self.remember(new, order);
+        if let Some(order) = order.filter(|_| code == ACCEPTED) {
+            self.relation(new, order);
+            self.search_text(new, nid);
+        }
         if let Some(position) = order.filter(|order| *order > 0) {
             self.live_event(new, position);
         }
@@ -285,6 +293,28 @@ impl<'a> Applying<'a> {
                 self.batch.writes.missing.insert((room_nid, prev.clone(), nid), new.pdu.depth as i64);
             }
         }
+    }
+
+    /// What the event of a timeline relates to.
+    fn relation(&mut self, new: &NewEvent, order: i64) {
+        let Some(relation) = new.pdu.relation() else { return };
+        if !is_storable(relation.event_id.as_str()) || !is_storable(&relation.rel_type) {
+            return;
+        }
+        let pdu = &new.pdu;
+        let room_nid = self.batch.name(pdu.room_id.as_str());
+        let (type_nid, sender_nid) =
+            (self.batch.name(&pdu.event_type.to_string()), self.batch.name(pdu.sender.as_str()));
+        let (target_id, event_id) = (relation.event_id.as_str(), pdu.event_id.as_str());
+        let key = relation.key.map(|key| without_nul(&key));
+        let row = row![room_nid, target_id, order, event_id, relation.rel_type, type_nid, sender_nid, key];
+        self.batch.writes.relations.push(row);
+    }
+
+    fn search_text(&mut self, new: &NewEvent, nid: i64) {
+        let Some((field, text)) = search::text(&new.pdu) else { return };
+        let (room_nid, ts) = (self.batch.name(new.pdu.room_id.as_str()), i64::from(new.pdu.origin_server_ts.0));
+        self.batch.writes.search_texts.push(row![nid, room_nid, field_code(field), ts, text]);
     }
 
     fn state(&mut self, room_id: &str, entries: &[StateEntry]) {

@@ -33,6 +33,13 @@ static MISSING: Insert =
     Insert::new("backward_extremities (room_nid, missing_event_id, event_nid, depth)", 4, "ON CONFLICT DO NOTHING");
 static AWAITED_REDACTIONS: Insert =
     Insert::new("awaited_redactions (event_id, redacted_by)", 2, "ON CONFLICT DO NOTHING");
+static RELATIONS: Insert = Insert::new(
+    "relations (room_nid, target_id, timeline_order, event_id, rel_type, type_nid, sender_nid, annotation_key)",
+    8,
+    "ON CONFLICT DO NOTHING",
+);
+static SEARCH_TEXTS: Insert =
+    Insert::new("search_texts (event_nid, room_nid, field, ts, text)", 5, "ON CONFLICT DO NOTHING");
 static ROOMS: Insert = Insert::new(
     "rooms (room_nid, version, revision, position, forward_extremities)",
     5,
@@ -199,6 +206,8 @@ pub(super) struct Writes {
     pub(super) account_data: BTreeMap<(i64, i64, String), Vec<Value>>,
     pub(super) redactions: Vec<RedactionRow>,
     pub(super) awaited_redactions: Vec<Vec<Value>>,
+    pub(super) relations: Vec<Vec<Value>>,
+    pub(super) search_texts: Vec<Vec<Value>>,
     pub(super) transactions: Vec<Vec<Value>>,
     pub(super) log: Vec<LogRow>,
     pub(super) keys: KeyWrites,
@@ -249,6 +258,8 @@ impl Writes {
         let missing = missing.map(|((room_nid, missing, nid), depth)| row![room_nid, missing.as_str(), nid, depth]);
         MISSING.run(transaction, missing.collect()).await?;
         AWAITED_REDACTIONS.run(transaction, std::mem::take(&mut self.awaited_redactions)).await?;
+        RELATIONS.run(transaction, std::mem::take(&mut self.relations)).await?;
+        SEARCH_TEXTS.run(transaction, std::mem::take(&mut self.search_texts)).await?;
         for redaction in &self.redactions {
             redaction.write(transaction).await?;
         }
@@ -299,13 +310,20 @@ impl RedactionRow {
     async fn write(&self, transaction: &mut Transaction) -> Result<()> {
         const SQL: &str = "UPDATE events SET json = $2, redacted_by = COALESCE(redacted_by, $3) WHERE event_id = $1";
         const COME: &str = "DELETE FROM awaited_redactions WHERE event_id = $1";
+        const UNRELATED: &str = "DELETE FROM relations
+            WHERE room_nid = (SELECT room_nid FROM events WHERE event_id = $1)
+            AND timeline_order = (SELECT timeline_order FROM events WHERE event_id = $1)";
+        const UNSEARCHED: &str =
+            "DELETE FROM search_texts WHERE event_nid = (SELECT event_nid FROM events WHERE event_id = $1)";
         db!(transaction.connection(), |connection| {
             let query = sqlx::query(SQL).bind(self.event_id.as_str()).bind(&*self.json);
             query.bind(self.redacted_by.as_str()).execute(connection).await.map(drop)
         })?;
-        db!(transaction.connection(), |connection| {
-            sqlx::query(COME).bind(self.event_id.as_str()).execute(connection).await.map(drop)
-        })?;
+        for done in [COME, UNRELATED, UNSEARCHED] {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(done).bind(self.event_id.as_str()).execute(connection).await.map(drop)
+            })?;
+        }
         Ok(())
     }
 }

@@ -21,6 +21,7 @@ mod schema;
 mod server_keys;
 mod stage;
 mod state;
+mod talk;
 mod third_party_ids;
 mod timeline;
 mod transactions;

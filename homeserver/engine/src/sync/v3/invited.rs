@@ -12,7 +12,11 @@ use serde_json::value::RawValue;
 use storage::MembershipRecord;
 
 use super::Asked;
-use crate::{Engine, Result, client_event::stripped};
+use crate::{
+    Engine, Result,
+    accounts::{InvitationRules, Verdict},
+    client_event::stripped,
+};
 
 #[derive(Deserialize)]
 struct Key<'a> {
@@ -24,11 +28,20 @@ struct Key<'a> {
 
 impl Engine {
     pub(super) async fn v3_invited(&self, asked: &Asked<'_>, record: &MembershipRecord) -> Result<Option<InvitedRoom>> {
-        if asked.ignored.contains(&record.sender) {
+        if asked.ignored.contains(&record.sender) || self.hides_invitation(record).await? {
             return Ok(None);
         }
         let events = self.stripped_state_of(record).await?;
         Ok(Some(InviteState::from(events).into()))
+    }
+
+    /// Whether the user does not want to see an invitation, which may have come before they said so.
+    pub(crate) async fn hides_invitation(&self, record: &MembershipRecord) -> Result<bool> {
+        if self.is_notices_user(&record.sender) {
+            return Ok(false);
+        }
+        let rules: InvitationRules = self.invitation_rules(&record.user_id).await?;
+        Ok(rules.verdict(&record.sender) != Verdict::Allow)
     }
 
     pub(super) async fn v3_knocked(&self, record: &MembershipRecord) -> Result<KnockedRoom> {

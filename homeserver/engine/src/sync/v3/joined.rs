@@ -69,7 +69,9 @@ impl Engine {
         let room_id = &changes.record.room_id;
         let span = Span { room_id, user_id: &asked.requester.user_id, after: changes.told, until, joined_since };
         let limit = timeline_limit(&asked.query.filter.room.timeline);
-        self.window(span, limit, &|pdu| asked.wants(room_id, pdu)).await
+        let mut window = self.window(span, limit, &|pdu| asked.wants(room_id, pdu)).await?;
+        window.events = self.retain_related(&asked.query.relations, window.events).await?;
+        Ok(window)
     }
 
     pub(super) async fn v3_timeline(&self, asked: &Asked<'_>, window: Window, must_show: bool) -> Result<Timeline> {
@@ -79,7 +81,7 @@ impl Engine {
         }
         timeline.limited = window.limited;
         let events = self.client_events(asked.requester, &window.events, false).await?;
-        timeline.events = events.into_iter().map(crate::ClientEvent::into_raw).collect();
+        timeline.events = asked.cut(events)?.into_iter().map(crate::ClientEvent::into_raw).collect();
         Ok(timeline)
     }
 

@@ -1,0 +1,3 @@
+//! `/_matrix/client/v3/users/{userId}/...`: what one user does about another.
+
+pub(crate) mod report;
