@@ -158,7 +158,7 @@ impl Client {
 
 impl Stay {
     /// Whether it was none: all that was told is that an invitation came to nothing, or that the user was banned.
-    fn is_notice(&self) -> bool {
+    pub(crate) fn is_notice(&self) -> bool {
         self.over_at_once && self.events.len() <= 1
     }
 }

@@ -7,7 +7,10 @@ use ruma::{OwnedEventId, OwnedUserId, events::room::member::MembershipState};
 use storage::StoredEvent;
 
 use super::{Findings, Paged, RoomFacts, visibility::Verdict};
-use crate::{client::SeenRoom, universe::Universe};
+use crate::{
+    client::{SeenRoom, Stay},
+    universe::Universe,
+};
 
 /// Whom and what a finding is about.
 struct Subject<'a> {
@@ -25,7 +28,7 @@ pub(super) fn check(universe: &Universe, room: usize, facts: &[RoomFacts], findi
         subject.check_presence(seen, findings);
         for stay in &seen.stays {
             universe.trace.count("stays of users in rooms");
-            subject.check_told("sync", &stay.events, stay.until, findings);
+            subject.check_told("sync", &subject.placed(stay), stay.until, findings);
         }
         let live: Vec<OwnedEventId> = seen.told().filter(|event_id| subject.is_live(event_id)).cloned().collect();
         subject.check_once(&live, findings);
@@ -67,6 +70,12 @@ impl Subject<'_> {
         let spans = self.facts.memberships[self.user_id].iter();
         let joined = spans.filter(|span| span.membership == Some(MembershipState::Join));
         joined.map(|span| span.until.unwrap_or(i64::MAX)).max()
+    }
+
+    /// What was told of a stay. That an invitation was taken back is told by an event that need not have a place.
+    fn placed(&self, stay: &Stay) -> Vec<OwnedEventId> {
+        let is_placed = |event_id: &&OwnedEventId| !stay.is_notice() || self.facts.orders.contains_key(*event_id);
+        stay.events.iter().filter(is_placed).cloned().collect()
     }
 
     /// The events that the client had no chance to be told.
