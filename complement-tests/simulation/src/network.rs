@@ -14,6 +14,7 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use outbound::{CallLimits, Transport, TransportError};
+use rules::Pdu;
 use ruma::{EventId, OwnedServerName, ServerName};
 use serde::Deserialize;
 use tower::ServiceExt as _;
@@ -59,6 +60,26 @@ struct Wires {
     asked: BTreeMap<String, u64>,
     /// What servers said that they did not take of a transaction: which server, and which event.
     refused: BTreeSet<(OwnedServerName, String)>,
+    /// The content hashes of the events that servers were handed in transactions: from whom, to whom, and which.
+    handed: BTreeSet<(OwnedServerName, OwnedServerName, String)>,
+}
+
+/// As much of a transaction as tells which events are in it.
+#[derive(Deserialize)]
+struct Transaction {
+    #[serde(default)]
+    pdus: Vec<HashedPdu>,
+}
+
+/// As much of an event as tells it from all others.
+#[derive(Deserialize)]
+struct HashedPdu {
+    hashes: Hashes,
+}
+
+#[derive(Deserialize)]
+struct Hashes {
+    sha256: String,
 }
 
 /// As much of the answer to a transaction as tells what was not taken.
@@ -140,8 +161,12 @@ impl Network {
             self.tell(origin, destination, &text, "arrives twice");
             call(door.clone(), request.clone()).await;
         }
+        let body = request.body().clone();
         let answer = call(door, request).await;
         self.note_refusals(destination, &answer);
+        if answer.status().is_success() && text.contains("/federation/v1/send/") {
+            self.note_handed(origin, destination, &body);
+        }
         if fate.answer_lost {
             self.tell(origin, destination, &text, "is done, the answer is lost");
             return Err(TransportError::Unreachable("the answer is lost".to_owned()));
@@ -153,6 +178,18 @@ impl Network {
     /// Whether a server has said that it did not take an event.
     pub(crate) fn has_refused(&self, server: &ServerName, event_id: &EventId) -> bool {
         self.wires().refused.contains(&(server.to_owned(), event_id.to_string()))
+    }
+
+    /// Whether one server has handed another an event in a transaction.
+    pub(crate) fn has_handed(&self, origin: &ServerName, destination: &ServerName, pdu: &Pdu) -> bool {
+        let Ok(HashedPdu { hashes }) = serde_json::from_str(&pdu.json) else { return false };
+        self.wires().handed.contains(&(origin.to_owned(), destination.to_owned(), hashes.sha256))
+    }
+
+    fn note_handed(&self, origin: &ServerName, destination: &ServerName, body: &[u8]) {
+        let Ok(Transaction { pdus }) = serde_json::from_slice(body) else { return };
+        let handed = pdus.into_iter().map(|pdu| (origin.to_owned(), destination.to_owned(), pdu.hashes.sha256));
+        self.wires().handed.extend(handed);
     }
 
     fn note_refusals(&self, destination: &ServerName, answer: &Response<Bytes>) {

@@ -1,7 +1,10 @@
 //! What was acknowledged has arrived, and nothing is left to be sent.
 
 use rules::change::Standing;
-use ruma::events::{receipt::ReceiptType, room::member::MembershipState};
+use ruma::{
+    EventId,
+    events::{receipt::ReceiptType, room::member::MembershipState},
+};
 
 use super::{Findings, RoomFacts, agreement::together_since};
 use crate::{Failure, universe::Universe};
@@ -27,6 +30,7 @@ pub(super) async fn check_promises(
             ));
         }
         let Some(order) = own.orders.get(event_id) else { continue };
+        check_handed(universe, room, own, event_id, *order, findings).await?;
         for other in facts.iter().filter(|other| other.server != own.server) {
             if together_since(universe, own, other).is_none_or(|since| since >= *order) {
                 continue;
@@ -47,6 +51,30 @@ pub(super) async fn check_promises(
                     universe.servers[other.server].name(),
                 ));
             }
+        }
+    }
+    Ok(())
+}
+
+/// What a server made was handed by itself to each server that was in the room then, as itself saw it: others get what
+/// they lack from each other, too, which must not hide that a queue has lost it.
+async fn check_handed(
+    universe: &Universe,
+    room: usize,
+    own: &RoomFacts,
+    event_id: &EventId,
+    order: i64,
+    findings: &mut Findings,
+) -> Result<(), Failure> {
+    let server = &universe.servers[own.server];
+    let (room_id, storage) = (&universe.rooms[room], server.storage());
+    let before = storage.room_servers_at(room_id, order - 1).await?;
+    let after = storage.room_servers_at(room_id, order).await?;
+    let Some(event) = storage.event(event_id).await? else { return Ok(()) };
+    for other in after.iter().filter(|other| before.contains(other) && *other != server.name()) {
+        universe.trace.count("acknowledged events that had to be handed over");
+        if !universe.network.has_handed(server.name(), other, &event.pdu) {
+            findings.add(format!("room {}: {} never handed {event_id} to {other}", room + 1, server.name()));
         }
     }
     Ok(())

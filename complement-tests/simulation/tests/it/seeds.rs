@@ -10,7 +10,7 @@ const SEEDS: u64 = 200;
 const THREADS: usize = 2;
 
 /// What happens in so many universes at least once, or they do not test what they are meant to.
-const MUST_HAPPEN: [&str; 24] = [
+const MUST_HAPPEN: [&str; 25] = [
     "CreateRoom",
     "Invite",
     "Join",
@@ -34,6 +34,7 @@ const MUST_HAPPEN: [&str; 24] = [
     "Cut",
     "pairs of servers that agree on a room",
     "acknowledged events that had to arrive",
+    "acknowledged events that had to be handed over",
     "receipts that had to arrive",
 ];
 
