@@ -79,7 +79,8 @@ pub(crate) async fn receive_either(
     Ok(Received { head, path, body, requester: None, guest, suspended, address, attempt })
 }
 
-/// Receives a request that needs an access token. A user's id in its path must be the requester's own.
+/// Receives a request that needs an access token. A user's id in its path must be the requester's own,
+/// unless the endpoint says otherwise.
 pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<Requester>> {
     let (mut head, body) = request.into_parts();
     let address = address(&head);

@@ -112,6 +112,7 @@ impl IntoResponse for ApiError {
         match self {
             Self::Challenge(challenge) => write(UiaaResponse::AuthResponse(uiaa_info(*challenge))),
             Self::LimitExceeded { retry_after_ms } => limit_exceeded(retry_after_ms),
+            Self::Engine(EngineError::UnknownPos) => unknown_pos(),
             error => {
                 let (status, kind, text) = error.standard();
                 write(standard(status, kind, text))
@@ -171,7 +172,10 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
             let data = WrongRoomKeysVersionErrorData::new(current.clone());
             (StatusCode::FORBIDDEN, ErrorKind::WrongRoomKeysVersion(data))
         }
-        EngineError::NotLeft | EngineError::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
+        // `UnknownPos` is written as a whole: see `unknown_pos`.
+        EngineError::NotLeft | EngineError::BadRequest(_) | EngineError::UnknownPos => {
+            (StatusCode::BAD_REQUEST, ErrorKind::Unknown)
+        }
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
@@ -247,6 +251,12 @@ fn limit_exceeded(retry_after_ms: u64) -> Response {
     let mut response = write(standard(StatusCode::TOO_MANY_REQUESTS, kind, "Too many requests".to_owned()));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000)));
     response
+}
+
+/// An errcode of a proposal (MSC4186), which ruma has no name for.
+fn unknown_pos() -> Response {
+    let body = serde_json::json!({ "errcode": "M_UNKNOWN_POS", "error": EngineError::UnknownPos.to_string() });
+    write(Error::new(StatusCode::BAD_REQUEST, ErrorBody::Json(body)))
 }
 
 fn uiaa_info(challenge: Challenge) -> UiaaInfo {

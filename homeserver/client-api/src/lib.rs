@@ -30,6 +30,7 @@ mod login;
 mod logout;
 mod own_request;
 mod pages;
+mod presence;
 mod profile;
 mod pushrules;
 mod query;

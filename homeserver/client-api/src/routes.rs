@@ -8,7 +8,7 @@ mod table;
 use axum::{Router, http::Method};
 use ruma::api::client::{
     account, admin, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership,
-    message, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, state, sync,
+    message, presence, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, state,
     tag, thirdparty, threads, to_device, typing, uiaa, voip,
 };
 
@@ -233,7 +233,7 @@ fn administration(table: Table) -> Table {
 }
 
 fn profiles_and_data(table: Table) -> Table {
-    use crate::{profile as profiles, pushrules, user};
+    use crate::{presence as presences, profile as profiles, pushrules, user};
     table
         .open::<profile::get_profile::v3::Request, _>(at("get_matrixclientv3profileuserid"), profiles::get)
         .open::<profile::get_profile_field::v3::Request, _>(
@@ -248,6 +248,11 @@ fn profiles_and_data(table: Table) -> Table {
             at("delete_matrixclientv3profileuseridkeyname").rated(Class::Profile),
             profiles::delete_field,
         )
+        .asked::<presence::get_presence::v3::Request, _>(
+            at("get_matrixclientv3presenceuseridstatus").about_anybody(),
+            presences::get,
+        )
+        .asked::<presence::set_presence::v3::Request, _>(at("put_matrixclientv3presenceuseridstatus"), presences::put)
         .asked::<config::get_global_account_data::v3::Request, _>(
             at("get_matrixclientv3useruseridaccount_datatype"),
             user::account_data::get,
@@ -441,7 +446,7 @@ fn changing(table: Table) -> Table {
 fn reading(table: Table) -> Table {
     use crate::{rooms, sync as syncing};
     table
-        .asked_for::<sync::sync_events::v3::Request, _, _>(at("get_matrixclientv3sync"), syncing::sync)
+        .asked::<syncing::Request, _>(at("get_matrixclientv3sync"), syncing::sync)
         .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
         .asked::<state::get_state_event_for_key::v3::Request, _>(
             at("get_matrixclientv3roomsroomidstateeventtypestatekey").also_at(STATE_WITHOUT_KEY),

@@ -1,23 +1,22 @@
 //! `GET /_matrix/client/v3/sync`
 
 mod complete;
+mod request;
 
 use engine::{RelationFilter, SyncQuery};
 use ruma::{
     UserId,
-    api::client::{
-        filter::FilterDefinition,
-        sync::sync_events::v3::{Filter, Request},
-    },
+    api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
 };
 
 use serde::Deserialize;
 
 use self::complete::Complete;
+pub(crate) use self::request::Request;
 use crate::{Arguments, Door, Result, error::ApiError, query};
 
 pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Complete> {
-    let Arguments { request, requester, query, .. } = asked;
+    let Arguments { request: Request { standard: request, uses_proposed_names }, requester, query, .. } = asked;
     let (filter, relations) = filter(&door, &requester.user_id, request.filter, &query).await?;
     let query = SyncQuery {
         filter,
@@ -26,8 +25,10 @@ pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Comple
         full_state: request.full_state,
         timeout_ms: request.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         use_state_after: request.use_state_after,
+        set_presence: Some(request.set_presence),
     };
-    Ok(Complete(door.engine.sync(&requester, query).await?))
+    let response = door.engine.sync(&requester, query).await?;
+    Ok(Complete { response, uses_proposed_names })
 }
 
 /// The part of a filter that ruma does not read.

@@ -12,19 +12,23 @@ const VERSIONS: [&str; 13] =
     ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
 
 /// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 5] = [
+const FEATURES: [&str; 6] = [
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
     "org.matrix.msc3874",
     "org.matrix.msc4140",
     "org.matrix.msc4155",
+    "org.matrix.msc4222",
 ];
+/// The presence state `busy`.
+const BUSY_PRESENCE: &str = "org.matrix.msc3026.busy_presence";
 
 pub(crate) async fn versions(
-    _: Door,
+    door: Door,
     _: Open<get_supported_versions::Request>,
 ) -> Result<get_supported_versions::Response> {
     let mut response = get_supported_versions::Response::new(VERSIONS.map(str::to_owned).to_vec());
     response.unstable_features = FEATURES.map(|feature| (feature.to_owned(), true)).into();
+    response.unstable_features.insert(BUSY_PRESENCE.to_owned(), door.engine.settings().presence);
     Ok(response)
 }

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::{BoxFuture, join_all};
 use homeserver_engine::{
-    CreateRoomCommand, Engine, PasswordHashing, Registration, Requester, SendCommand, Settings, SyncQuery,
+    CreateRoomCommand, Engine, List, PasswordHashing, Registration, Requester, RoomDetails, SendCommand, Settings,
+    SlidingQuery, SyncQuery,
 };
 use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
 use rules::{
@@ -117,6 +118,13 @@ impl House {
         };
         self.runtime.block_on(self.engine.sync(who, query)).expect("a sync works").next_batch
     }
+
+    fn slide(&self, who: &Requester, pos: Option<String>) -> String {
+        let details = RoomDetails { required_state: Vec::new(), timeline_limit: 1 };
+        let list = List { ranges: vec![(0, 19)], details, ..List::default() };
+        let query = SlidingQuery { pos, lists: [("all".to_owned(), list)].into(), ..SlidingQuery::default() };
+        self.runtime.block_on(self.engine.sliding_sync(who, query)).expect("a sync works").pos
+    }
 }
 
 async fn start(url: String) -> Engine {
@@ -141,6 +149,7 @@ async fn start(url: String) -> Engine {
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
+        presence: true,
         accounts: homeserver_engine::AccountSettings::default(),
         server_notices_user: None,
     };
@@ -222,9 +231,31 @@ fn syncs(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// The same for an account in 20 rooms and for one in 2,000, in both kinds of sync: it may make no difference.
+fn accounts_in_many_rooms(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("account in many rooms");
+    for rooms in [20, 2_000] {
+        let house = House::new();
+        for _ in 0..rooms {
+            house.room(1);
+        }
+        let reader = user(0);
+        let since = house.sync(&reader, None);
+        group.bench_function(format!("nothing new, {rooms} rooms"), |bencher| {
+            bencher.iter(|| house.sync(&reader, Some(since.clone())));
+        });
+        let pos = house.slide(&reader, None);
+        group.bench_function(format!("nothing new, sliding, {rooms} rooms"), |bencher| {
+            let mut pos = pos.clone();
+            bencher.iter(|| pos = house.slide(&reader, Some(pos.clone())));
+        });
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(5));
-    targets = messages, syncs
+    targets = messages, syncs, accounts_in_many_rooms
 }
 criterion_main!(benches);

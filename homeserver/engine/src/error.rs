@@ -123,6 +123,9 @@ pub enum EngineError {
     /// The sender is not a user of this server.
     #[error("{0} is not a user of this server")]
     ForeignUser(OwnedUserId),
+    /// The connection of a sliding sync is not known, or no longer.
+    #[error("Unknown position; start anew")]
+    UnknownPos,
     /// The server is overloaded or stopping.
     #[error("The server is busy; try again")]
     Busy,

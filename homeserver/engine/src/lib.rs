@@ -11,6 +11,7 @@ mod federation;
 mod keys;
 mod locks;
 mod notices;
+mod presence;
 mod room_keys;
 mod rooms;
 mod search;
@@ -36,6 +37,7 @@ pub use self::{
     error::{EngineError, Result},
     federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     keys::{ClaimReply, KeysReply},
+    presence::Presence,
     rooms::{
         Context, CreateRoomCommand, DelayAction, DelayCommand, EventFilter, InitialState, MessagesPage, MessagesQuery,
         ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
@@ -45,7 +47,10 @@ pub use self::{
         AccountSettings, Hidden, JwtAlgorithm, JwtSettings, MailSecurity, MailSettings, PasswordHashing, Registration,
         Settings, TurnAccess, TurnSettings,
     },
-    sync::{RelationFilter, SyncQuery},
+    sync::{
+        AccountDataExtension, Extensions, Hero, List, ListCount, ListFilters, RelationFilter, RoomDetails,
+        RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, SyncQuery,
+    },
 };
 
 /// The running server, but for its doors. Cheap to clone.
@@ -64,6 +69,7 @@ struct Inner {
     keys: keys::Keys,
     rooms: rooms::Rooms,
     sync: sync::Sync,
+    presence: presence::PresenceKeeper,
     /// One transaction at a time from each server, one event from outside at a time for each room.
     ingest: locks::Locks,
     /// One at a time for what is read, changed and written again.
@@ -78,6 +84,7 @@ impl Engine {
             keys: keys::Keys::new(KeyServer::new(storage.clone(), world.clone(), settings.server_name.clone())),
             rooms: rooms::Rooms::new(),
             sync: sync::Sync::new(storage.head()),
+            presence: presence::PresenceKeeper::default(),
             ingest: locks::Locks::default(),
             account_data: locks::Locks::default(),
             settings,

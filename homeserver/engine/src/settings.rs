@@ -17,6 +17,8 @@ pub struct Settings {
     pub password_hashing: PasswordHashing,
     /// Whether other servers are told the names of our users' devices.
     pub federation_device_names: bool,
+    /// Whether users see who of those they share rooms with is there.
+    pub presence: bool,
     /// What accounts can do beyond passwords.
     pub accounts: AccountSettings,
     /// The localpart of the user who speaks for the server to its users; `None`: nobody does.

@@ -12,13 +12,16 @@ mod ephemeral;
 mod event_fields;
 mod fan_out;
 mod filter;
+mod lazy;
 mod recent;
 mod relation_filter;
+mod sliding;
 mod state;
 mod stays;
 mod summary;
 mod timeline;
 mod token;
+mod unread;
 mod v3;
 
 use std::time::Duration;
@@ -28,17 +31,26 @@ use ruma::{
     UserId,
     api::client::{filter::FilterDefinition, sync::sync_events::v3::Response},
     events::room::member::MembershipState,
+    presence::PresenceState,
 };
 use tokio::{sync::watch, time::Instant};
 
-use self::active::{ActiveUsers, Listener};
 pub use self::relation_filter::RelationFilter;
+pub use self::sliding::{
+    AccountDataExtension, Extensions, Hero, List, ListCount, ListFilters, RoomDetails, RoomExtension, RoomsExtension,
+    SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom,
+};
 pub(crate) use self::{
     active::News,
     filter::{allows, covers_room, lazy_loads},
     state::senders,
     timeline::{Eyes, Scanned},
     token::{SyncToken, TimelineToken},
+};
+use self::{
+    active::{ActiveUsers, Listener},
+    lazy::LazyMembers,
+    sliding::Connections,
 };
 use crate::{Engine, EngineError, Requester, Result, locks::Locks};
 
@@ -64,6 +76,8 @@ pub struct SyncQuery {
     pub timeout_ms: u64,
     /// Whether the client wants the state at the end of the timelines rather than at their start.
     pub use_state_after: bool,
+    /// What this sync makes the device's presence; `None` to leave it alone.
+    pub set_presence: Option<PresenceState>,
 }
 
 /// What the engine keeps in memory for those who follow the log.
@@ -71,6 +85,8 @@ pub(crate) struct Sync {
     seen: watch::Sender<Position>,
     stopping: watch::Sender<bool>,
     users: ActiveUsers,
+    lazy_members: LazyMembers,
+    connections: Connections,
     /// One at a time for each user and room: receipts only move forward.
     pub(crate) receipts: Locks,
 }
@@ -81,6 +97,8 @@ impl Sync {
             seen: watch::Sender::new(head),
             stopping: watch::Sender::new(false),
             users: ActiveUsers::default(),
+            lazy_members: LazyMembers::new(),
+            connections: Connections::new(),
             receipts: Locks::default(),
         }
     }
@@ -92,7 +110,17 @@ impl Sync {
 
     /// Tells the users in a room that who is typing changed.
     pub(crate) fn typing_changed(&self, room_id: &ruma::RoomId, typing: u64) {
-        self.users.wake_room(room_id, News { position: 0, typing });
+        self.users.wake_room(room_id, News { typing, ..News::default() });
+    }
+
+    /// Tells the users in some rooms that the presence of one changed.
+    pub(crate) fn presence_changed<'a>(&self, about: &UserId, rooms: impl Iterator<Item = &'a ruma::RoomId>) {
+        self.users.wake_for_presence(about, rooms);
+    }
+
+    /// Tells a user of others whom the user sees from now on.
+    pub(crate) fn presence_of_others(&self, user_id: &UserId, others: &[ruma::OwnedUserId]) {
+        self.users.wake_for_presences(user_id, others);
     }
 
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
@@ -123,6 +151,7 @@ impl Engine {
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let since = query.since.as_deref().map(SyncToken::parse).transpose()?;
         let mut listener = self.listen(&requester.user_id).await?;
+        let _attendance = self.attend(requester, query.set_presence.as_ref());
         let since = match since {
             Some(token) if self.is_future(token).await => None,
             since => since,
@@ -148,9 +177,10 @@ impl Engine {
     ) -> Result<Response> {
         let mut stopping = self.inner.sync.stopping();
         loop {
-            let now = SyncToken::new(self.inner.sync.seen(), self.inner.rooms.typing.count());
+            let now = self.now(listener);
             // Looked up after `now`: what is before `now` has been heard.
-            if listener.may_have_news(since) || since.typing > now.typing || since.to_device < since.position {
+            let is_of_before_restart = since.typing > now.typing || since.presence > now.presence;
+            if listener.may_have_news(since) || is_of_before_restart || since.to_device < since.position {
                 let _turn = listener.turn().await?;
                 let response = self.v3_response(requester, query, Some(since)).await?;
                 since = SyncToken::parse(&response.next_batch)?;
@@ -170,9 +200,17 @@ impl Engine {
         self.v3_nothing(requester, since).await
     }
 
+    fn now(&self, listener: &Listener) -> SyncToken {
+        SyncToken {
+            presence: listener.presence(),
+            ..SyncToken::new(self.inner.sync.seen(), self.inner.rooms.typing.count())
+        }
+    }
+
     /// Starts to listen for a user, whose rooms are looked up the first time.
     async fn listen(&self, user_id: &UserId) -> Result<Listener> {
-        let listener = self.inner.sync.users.listen(user_id)?;
+        // The time is a count that is higher than all that were given out before.
+        let listener = self.inner.sync.users.listen(user_id, self.world().clock.now_ms())?;
         let load = async {
             let memberships = self.storage().memberships(user_id).await?;
             let joined = memberships.into_iter().filter(|record| record.membership == MembershipState::Join);
@@ -193,7 +231,10 @@ impl Engine {
 
 impl SyncToken {
     fn max_of(self, other: Self) -> Self {
-        Self::new(self.position.max(other.position), self.typing.max(other.typing))
+        Self {
+            presence: self.presence.max(other.presence),
+            ..Self::new(self.position.max(other.position), self.typing.max(other.typing))
+        }
     }
 }
 

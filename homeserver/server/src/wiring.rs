@@ -148,6 +148,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             PasswordHashing::Cheap => engine::PasswordHashing::Cheap,
         },
         federation_device_names: configuration.federation_device_names,
+        presence: configuration.presence_enabled,
         accounts: engine::AccountSettings {
             guests: configuration.registration_guests,
             login_tokens: configuration.accounts_login_tokens,

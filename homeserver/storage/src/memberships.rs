@@ -58,6 +58,16 @@ impl Storage {
         row.map(record).transpose()
     }
 
+    /// The rooms that a user, of whatever server, is joined to as far as this server knows.
+    pub async fn joined_rooms(&self, user_id: &UserId) -> Result<Vec<OwnedRoomId>> {
+        const SQL: &str = "SELECT r.name FROM room_state s JOIN names r ON r.name_nid = s.room_nid
+            WHERE s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND s.until IS NULL AND s.membership = 'join'";
+        let user = encode(user_id.as_str());
+        let rooms: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).fetch_all(pool).await)?;
+        rooms.into_iter().map(|room_id| parsed(&decode(room_id), "room_state", "room_nid")).collect()
+    }
+
     /// Marks a room as forgotten by a user, until their membership changes again.
     pub async fn forget_room(&self, user_id: &UserId, room_id: &RoomId) -> Result<()> {
         const SQL: &str = "UPDATE memberships SET forgotten = TRUE

@@ -2,7 +2,7 @@
 
 use rules::change::{Position, StateEntry};
 use ruma::{
-    OwnedUserId, RoomId,
+    OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
     events::{StateEventType, room::member::MembershipState},
 };
 
@@ -77,6 +77,28 @@ impl Storage {
         let rows: Vec<Row> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).bind(since).bind(until).fetch_all(pool).await)?;
         rows.into_iter().map(entry).collect()
+    }
+
+    /// The values, in some rooms, of a type of state with an empty state key. Rooms without one are left out.
+    pub async fn current_state_of(
+        &self,
+        room_ids: &[OwnedRoomId],
+        event_type: &StateEventType,
+    ) -> Result<Vec<(OwnedRoomId, OwnedEventId)>> {
+        const SQL: &str = "SELECT r.name, s.event_id FROM names r JOIN room_state s ON s.room_nid = r.name_nid
+            WHERE r.name IN (SELECT value FROM json_each($1))
+            AND s.type_nid = (SELECT name_nid FROM names WHERE name = $2)
+            AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = '')
+            AND s.until IS NULL AND s.event_id IS NOT NULL";
+        let names: Vec<_> = room_ids.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let (names, type_text) = (list(names.iter().map(|name| &**name)), event_type.to_string());
+        let type_name = encode(&type_text);
+        let rows: Vec<(String, String)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(names).bind(&*type_name).fetch_all(pool).await)?;
+        let value = |(room_id, event_id): (String, String)| {
+            Ok((parsed(&decode(room_id), "names", "name")?, parsed(&event_id, "room_state", "event_id")?))
+        };
+        rows.into_iter().map(value).collect()
     }
 
     /// The users that now have one of the given memberships.

@@ -1,13 +1,13 @@
 //! A room's timeline: one linear order, live events by position, backfilled ones below zero.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use ruma::RoomId;
+use ruma::{OwnedRoomId, RoomId, events::TimelineEventType};
 
 use crate::{
     Result, Storage, StoredEvent,
-    dialect::{db, parsed},
-    names::encode,
+    dialect::{db, list, parsed},
+    names::{decode, encode},
 };
 
 /// Which way to read.
@@ -53,6 +53,28 @@ impl Storage {
         })?;
         let event_ids: Result<Vec<_>> = event_ids.iter().map(|id| parsed(id, "events", "event_id")).collect();
         self.events(&event_ids?).await
+    }
+
+    /// The order, in the timeline of each of some rooms, of the last event that has one of these types. Rooms without one
+    /// are left out.
+    pub async fn last_of_types(
+        &self,
+        room_ids: &[OwnedRoomId],
+        event_types: &[TimelineEventType],
+    ) -> Result<HashMap<OwnedRoomId, i64>> {
+        const SQL: &str = "SELECT r.name, (SELECT e.timeline_order FROM events e
+                WHERE e.room_nid = r.name_nid AND e.timeline_order IS NOT NULL AND e.standing = 0
+                AND e.type_nid IN (SELECT t.name_nid FROM names t WHERE t.name IN (SELECT value FROM json_each($2)))
+                ORDER BY e.timeline_order DESC LIMIT 1)
+            FROM names r WHERE r.name IN (SELECT value FROM json_each($1))";
+        let names: Vec<_> = room_ids.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let names = list(names.iter().map(|name| &**name));
+        let types: Vec<String> = event_types.iter().map(ToString::to_string).collect();
+        let types = list(types.iter().map(String::as_str));
+        let rows: Vec<(String, Option<i64>)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(names).bind(types).fetch_all(pool).await)?;
+        let found = rows.into_iter().filter_map(|(room_id, order)| Some((room_id, order?)));
+        found.map(|(room_id, order)| Ok((parsed(&decode(room_id), "names", "name")?, order))).collect()
     }
 
     /// The least order in a room's timeline.

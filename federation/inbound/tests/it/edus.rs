@@ -145,3 +145,57 @@ async fn s_071_endless_typing_is_clamped() {
     let ephemeral = sync["rooms"]["join"][room.id.as_str()]["ephemeral"]["events"].to_string();
     assert!(!ephemeral.contains("@rita:remote"), "{ephemeral}");
 }
+
+fn presence(user_id: &str, state: &str) -> Value {
+    json!({"edu_type": "m.presence", "content": {"push": [
+        {"user_id": "junk"},
+        {"user_id": user_id, "presence": state, "last_active_ago": 5, "currently_active": true, "status_msg": "hello"},
+    ]}})
+}
+
+async fn shown(stage: &Stage, user: &engine::Requester, user_id: &str) -> Option<String> {
+    let presence = stage.engine.presence(user, user_id.try_into().unwrap()).await.ok()?;
+    Some(format!("{} {}", presence.state, presence.status_msg.unwrap_or_default()))
+}
+
+#[tokio::test]
+async fn s_070_presence_is_heard_of_those_who_share_a_room() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    // Nobody here shares a room with her.
+    send(&stage, &[presence(rita.as_str(), "online")]).await;
+    let room = stage.joined_room(&alice).await;
+    assert_eq!(shown(&stage, &alice, rita.as_str()).await.as_deref(), Some("offline "));
+    send(&stage, &[presence(rita.as_str(), "online"), presence(alice.user_id.as_str(), "busy")]).await;
+    assert_eq!(shown(&stage, &alice, rita.as_str()).await.as_deref(), Some("online hello"));
+    assert_eq!(shown(&stage, &alice, alice.user_id.as_str()).await.as_deref(), Some("offline "));
+    let synced = stage.sync(&alice).await;
+    assert_eq!(synced["presence"]["events"][0]["sender"], json!(rita.as_str()), "{synced}");
+    // Her server is banned from the only room.
+    let acl = json!({"allow": ["*"], "deny": [stage.remote.name().as_str()]});
+    let acl = room.send_state(&stage.remote, &rita, "m.room.server_acl", "", acl);
+    stage.receive(&[&acl]).await;
+    send(&stage, &[presence(rita.as_str(), "unavailable")]).await;
+    assert_eq!(shown(&stage, &alice, rita.as_str()).await.as_deref(), Some("online hello"));
+}
+
+#[tokio::test]
+async fn presence_is_told_to_other_servers_in_one_message() {
+    let stage = Stage::new().await;
+    let (alice, bob) = (stage.user("alice").await, stage.user("bob").await);
+    let room = stage.joined_room(&alice).await;
+    stage.join(&bob, &room.id).await.unwrap();
+    for user in [&alice, &bob] {
+        stage.engine.set_presence(user, &"online".into(), Some("here".to_owned())).unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    stage.flush(stage.remote.name()).await;
+    let transactions = stage.remote.transactions();
+    let edus = transactions.iter().flat_map(|body| body["edus"].as_array().cloned().unwrap_or_default());
+    let edus: Vec<Value> = edus.filter(|edu| edu["edu_type"] == "m.presence").collect();
+    assert_eq!(edus.len(), 1, "{edus:?}");
+    let push = edus[0]["content"]["push"].as_array().unwrap();
+    assert_eq!(push.len(), 2, "{push:?}");
+    assert!(push.iter().all(|update| update["presence"] == "online" && update["status_msg"] == "here"), "{push:?}");
+}

@@ -37,7 +37,7 @@ pub(crate) struct Endpoint {
     pub(crate) of_others: bool,
 }
 
-/// An endpoint of ordinary cost. `section` is the anchor in the specification.
+/// An endpoint of ordinary cost. `section` is the anchor in the specification, or the URL of a proposal.
 pub(super) const fn at(section: &'static str) -> Endpoint {
     Endpoint {
         section,
@@ -200,12 +200,16 @@ impl Table {
 
     fn add<T: Metadata>(&mut self, endpoint: Endpoint, authentication: Authentication) -> Vec<&'static str> {
         let paths: Vec<_> = T::PATH_BUILDER.all_paths().chain(endpoint.other_paths.iter().copied()).collect();
+        let section = match endpoint.section {
+            proposal if proposal.starts_with("https:") => proposal.to_owned(),
+            section => format!("https://spec.matrix.org/v1.19/client-server-api/#{section}"),
+        };
         self.routes.push(Route {
             method: T::METHOD,
             paths: paths.clone(),
             authentication,
             of_others: endpoint.of_others,
-            section: format!("https://spec.matrix.org/v1.19/client-server-api/#{}", endpoint.section),
+            section,
         });
         paths
     }

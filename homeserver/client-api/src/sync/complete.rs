@@ -25,7 +25,11 @@ use ruma::{
 use serde::Serialize;
 
 /// An answer to `/sync` that leaves out no list of a room.
-pub(crate) struct Complete(pub(crate) Response);
+pub(crate) struct Complete {
+    pub(crate) response: Response,
+    /// Whether `state_after` goes by the name that it had in its proposal (MSC4222).
+    pub(crate) uses_proposed_names: bool,
+}
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -99,13 +103,21 @@ struct List<'a, T> {
 enum WholeState<'a> {
     State(List<'a, ruma::events::AnySyncStateEvent>),
     StateAfter(List<'a, ruma::events::AnySyncStateEvent>),
+    #[serde(rename = "org.matrix.msc4222.state_after")]
+    ProposedStateAfter(List<'a, ruma::events::AnySyncStateEvent>),
 }
 
 impl OutgoingResponse for Complete {
     type Body = BytesBody;
 
     fn try_into_http_response_inner(self) -> Result<http::Response<BytesBody>, IntoHttpError> {
-        let body = serde_json::to_vec(&Answer::from(&self.0))?;
+        let mut answer = Answer::from(&self.response);
+        if self.uses_proposed_names {
+            let joined = answer.rooms.join.values_mut().map(|room| &mut room.state);
+            let left = answer.rooms.leave.values_mut().map(|room| &mut room.state);
+            joined.chain(left).for_each(WholeState::use_proposed_name);
+        }
+        let body = serde_json::to_vec(&answer)?;
         let mut response = http::Response::new(BytesBody(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         Ok(response)
@@ -172,6 +184,14 @@ impl<'a> From<&'a KnockedRoom> for Knocked<'a> {
 impl<'a> From<&'a Timeline> for Stretch<'a, AnySyncTimelineEvent> {
     fn from(timeline: &'a Timeline) -> Self {
         Self { events: &timeline.events, limited: timeline.limited, prev_batch: timeline.prev_batch.as_deref() }
+    }
+}
+
+impl WholeState<'_> {
+    fn use_proposed_name(&mut self) {
+        if let Self::StateAfter(list) = self {
+            *self = Self::ProposedStateAfter(List { events: list.events });
+        }
     }
 }
 

@@ -18,6 +18,7 @@ async fn what_the_server_says_of_itself() {
     let versions = server.get("/_matrix/client/versions").await.ok();
     assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.12")));
     assert_eq!(versions["unstable_features"]["org.matrix.msc4140"], true);
+    assert_eq!(versions["unstable_features"]["org.matrix.msc4222"], true);
     let alice = server.register("alice").await;
     let capabilities = server.get_as(&alice, "/_matrix/client/v3/capabilities").await.ok();
     let versions = &capabilities["capabilities"]["m.room_versions"];

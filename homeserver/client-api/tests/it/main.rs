@@ -13,6 +13,7 @@ mod keys;
 mod login;
 mod mail;
 mod parameters;
+mod presence;
 mod profile;
 mod rates;
 mod register;

@@ -39,6 +39,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) password_hashing: PasswordHashing,
     pub(crate) directory: Option<&'a Path>,
     pub(crate) well_known: Option<&'a str>,
+    pub(crate) presence: bool,
     pub(crate) accounts: AccountSettings,
     pub(crate) options: Options,
 }
@@ -51,6 +52,7 @@ impl Default for Setup<'_> {
             password_hashing: PasswordHashing::Cheap,
             directory: None,
             well_known: None,
+            presence: true,
             accounts: AccountSettings::default(),
             options: Options::default(),
         }
@@ -117,6 +119,7 @@ impl TestServer {
             access_token_lifetime_ms: 3_600_000,
             password_hashing: setup.password_hashing,
             federation_device_names: false,
+            presence: setup.presence,
             accounts: setup.accounts,
             server_notices_user: Some("notices".to_owned()),
         };

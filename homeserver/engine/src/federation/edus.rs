@@ -32,6 +32,7 @@ impl Engine {
                 "m.direct_to_device" => self.receive_to_device(origin, edu.content).await,
                 "m.device_list_update" => self.receive_device_list_update(origin, edu.content).await,
                 "m.signing_key_update" => self.receive_signing_key_update(origin, edu.content).await,
+                "m.presence" => self.receive_presence(origin, edu.content).await,
                 _ => {}
             }
         }

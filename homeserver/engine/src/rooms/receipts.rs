@@ -54,6 +54,7 @@ impl Engine {
             return Err(EngineError::invalid_param("Unknown type of receipt"));
         }
         let event = self.event_to_mark(requester, room_id, event_id).await?;
+        self.note_activity(requester);
         if let Some(thread_id) = &thread_id {
             self.check_thread(thread_id, &event.pdu).await?;
         }

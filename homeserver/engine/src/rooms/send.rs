@@ -64,6 +64,7 @@ impl Engine {
             content,
             redacts: None,
         };
+        self.note_activity(requester);
         self.send_intent(&command.room_id, intent, request).await
     }
 

@@ -20,6 +20,11 @@ impl Engine {
         Ok(Some(room))
     }
 
+    /// The room as it is now, if memory holds it.
+    pub(crate) fn room_in_memory(&self, room_id: &RoomId) -> Option<Arc<RoomSnapshot>> {
+        self.inner.rooms.snapshots.get(room_id)
+    }
+
     /// The room as it is now, if a user of this server is joined to it.
     pub(crate) async fn resident_room(&self, room_id: &RoomId) -> Result<Option<Arc<RoomSnapshot>>> {
         Ok(self.room(room_id).await?.filter(|room| room.has_server(self.server_name())))

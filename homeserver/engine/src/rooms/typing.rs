@@ -159,6 +159,7 @@ impl Engine {
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, user_id)?;
         self.note_typing(room_id, user_id, timeout_ms);
+        self.note_activity(requester);
         let servers = room.servers().map(ToOwned::to_owned).collect();
         self.tell_servers(servers, room_id, user_id, timeout_ms.is_some())
     }

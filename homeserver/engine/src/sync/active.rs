@@ -4,7 +4,7 @@
 //! user who waits is woken through one channel, whatever happens in however many rooms.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -28,6 +28,8 @@ const BUILDING_PER_USER: usize = 5;
 const IDLE_MAX: Duration = Duration::from_mins(10);
 /// How many users may be active. Each costs some hundred bytes, and as much again for each room.
 const ACTIVE_USERS_MAX: usize = 200_000;
+/// How many changes of others' presence are kept for a user who syncs. Who missed more is told of everybody present.
+const PRESENCES_MAX: usize = 1_000;
 
 /// What happened to a user, as far as waiting goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,11 +38,59 @@ pub(crate) struct News {
     pub(crate) position: Position,
     /// The count of the last change of who is typing in one of the user's rooms.
     pub(crate) typing: u64,
+    /// The user's own count of changes of others' presence.
+    pub(crate) presence: u64,
+}
+
+/// Whose presence changed, for one user who syncs.
+struct PresenceNews {
+    /// From where on this tells everything.
+    since: u64,
+    count: u64,
+    by_count: BTreeMap<u64, OwnedUserId>,
+    counts: HashMap<OwnedUserId, u64>,
+}
+
+impl PresenceNews {
+    fn new(since: u64) -> Self {
+        Self { since, count: since, by_count: BTreeMap::new(), counts: HashMap::new() }
+    }
+
+    fn add(&mut self, user_id: &UserId) {
+        self.count += 1;
+        if let Some(before) = self.counts.insert(user_id.to_owned(), self.count) {
+            self.by_count.remove(&before);
+        }
+        self.by_count.insert(self.count, user_id.to_owned());
+        if self.by_count.len() > PRESENCES_MAX
+            && let Some((count, user_id)) = self.by_count.pop_first()
+        {
+            self.since = count;
+            self.counts.remove(&user_id);
+        }
+    }
+
+    fn after(&self, since: u64) -> ChangedPresences {
+        if since < self.since || since > self.count {
+            return ChangedPresences::Unknown;
+        }
+        ChangedPresences::Of(self.by_count.range(since + 1..).map(|(_, user_id)| user_id.clone()).collect())
+    }
+}
+
+/// Whose presence changed since somebody asked last.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ChangedPresences {
+    /// That is not known: anybody's.
+    Unknown,
+    /// That of these users.
+    Of(Vec<OwnedUserId>),
 }
 
 /// A user who syncs.
 pub(crate) struct ActiveUser {
     news: watch::Sender<News>,
+    presences: Mutex<PresenceNews>,
     building: Semaphore,
     loaded: OnceCell<()>,
     /// From where on `news` tells everything.
@@ -72,12 +122,13 @@ pub(crate) struct Listener {
 }
 
 impl ActiveUsers {
-    /// Starts to listen for a user.
-    pub(crate) fn listen(&self, user_id: &UserId) -> Result<Listener> {
+    /// Starts to listen for a user. A user who is new here has missed all presence up to the count `presence`.
+    pub(crate) fn listen(&self, user_id: &UserId, presence: u64) -> Result<Listener> {
         let mut index = self.lock();
         if !index.users.contains_key(user_id) {
             index.make_room()?;
-            let entry = Entry { user: Arc::new(ActiveUser::new()), rooms: HashSet::new(), last_used: Instant::now() };
+            let user = Arc::new(ActiveUser::new(presence));
+            let entry = Entry { user, rooms: HashSet::new(), last_used: Instant::now() };
             index.users.insert(user_id.to_owned(), entry);
             index.show_count();
         }
@@ -116,8 +167,46 @@ impl ActiveUsers {
     pub(crate) fn wake_user(&self, user_id: &UserId, position: Position) {
         let user = self.lock().users.get(user_id).map(|entry| entry.user.clone());
         if let Some(user) = user {
-            user.hear(News { position, typing: 0 });
+            user.hear(News { position, ..News::default() });
         }
+    }
+
+    /// Wakes those in some rooms, because the presence of a user changed, and that user.
+    pub(crate) fn wake_for_presence<'a>(&self, about: &UserId, rooms: impl Iterator<Item = &'a RoomId>) {
+        let index = self.lock();
+        let mut users: HashMap<&UserId, &Arc<ActiveUser>> = HashMap::new();
+        users.extend(index.users.get(about).map(|entry| (about, &entry.user)));
+        for in_room in rooms.filter_map(|room_id| index.by_room.get(room_id)) {
+            users.extend(in_room.iter().map(|(user_id, user)| (&**user_id, user)));
+        }
+        let users: Vec<Arc<ActiveUser>> = users.into_values().cloned().collect();
+        drop(index);
+        for user in users {
+            user.hear_presence(std::iter::once(about));
+        }
+    }
+
+    /// Wakes a user, because there are others whose presence the user has not been told.
+    pub(crate) fn wake_for_presences(&self, user_id: &UserId, others: &[OwnedUserId]) {
+        let user = self.lock().users.get(user_id).map(|entry| entry.user.clone());
+        if let Some(user) = user.filter(|_| !others.is_empty()) {
+            user.hear_presence(others.iter().map(|other| &**other));
+        }
+    }
+
+    /// Whose presence changed for a user after a count, and up to which count that goes.
+    pub(crate) fn presences(&self, user_id: &UserId, since: u64) -> (ChangedPresences, u64) {
+        let user = self.lock().users.get(user_id).map(|entry| entry.user.clone());
+        user.map_or((ChangedPresences::Unknown, since), |user| {
+            let presences = user.presences();
+            (presences.after(since), presences.count)
+        })
+    }
+
+    /// The rooms that a user who syncs is joined to.
+    pub(crate) fn rooms(&self, user_id: &UserId) -> Vec<OwnedRoomId> {
+        let index = self.lock();
+        index.users.get(user_id).map(|entry| entry.rooms.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Wakes the users in a room.
@@ -190,9 +279,10 @@ impl Index {
 }
 
 impl ActiveUser {
-    fn new() -> Self {
+    fn new(presence: u64) -> Self {
         Self {
             news: watch::Sender::new(News::default()),
+            presences: Mutex::new(PresenceNews::new(presence)),
             building: Semaphore::new(BUILDING_PER_USER),
             loaded: OnceCell::new(),
             complete_since: (AtomicI64::new(Position::MAX), AtomicU64::new(u64::MAX)),
@@ -204,8 +294,23 @@ impl ActiveUser {
             let before = *news;
             news.position = news.position.max(heard.position);
             news.typing = news.typing.max(heard.typing);
+            news.presence = news.presence.max(heard.presence);
             *news != before
         });
+    }
+
+    fn hear_presence<'a>(&self, users: impl Iterator<Item = &'a UserId>) {
+        let mut presences = self.presences();
+        for user_id in users {
+            presences.add(user_id);
+        }
+        let presence = presences.count;
+        drop(presences);
+        self.hear(News { presence, ..News::default() });
+    }
+
+    fn presences(&self) -> MutexGuard<'_, PresenceNews> {
+        self.presences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,8 +333,15 @@ impl Listener {
         let (position, typing) = &self.user.complete_since;
         news.position > token.position
             || news.typing > token.typing
+            || news.presence > token.presence
+            || token.presence < self.user.presences().since
             || token.position < position.load(Ordering::Acquire)
             || token.typing < typing.load(Ordering::Acquire)
+    }
+
+    /// The user's count of changes of others' presence.
+    pub(crate) fn presence(&self) -> u64 {
+        self.user.presences().count
     }
 
     /// Waits for something to happen.
@@ -253,11 +365,11 @@ mod tests {
     use super::*;
 
     fn token(position: Position, typing: u64) -> SyncToken {
-        SyncToken::new(position, typing)
+        SyncToken { presence: 7, ..SyncToken::new(position, typing) }
     }
 
     async fn loaded(users: &ActiveUsers, user_id: &UserId, head: Position) -> Listener {
-        let listener = users.listen(user_id).unwrap();
+        let listener = users.listen(user_id, 7).unwrap();
         listener.load_once(async { Ok(token(head, 0)) }).await.unwrap();
         listener
     }
@@ -269,13 +381,13 @@ mod tests {
         let mut of_alice = loaded(&users, alice, 5).await;
         let mut of_bob = loaded(&users, bob, 5).await;
         users.add_rooms(alice, [room.to_owned()]);
-        users.wake_room(room, News { position: 6, typing: 0 });
+        users.wake_room(room, News { position: 6, ..News::default() });
         assert!(of_alice.may_have_news(token(5, 0)));
         assert!(!of_alice.may_have_news(token(6, 0)));
         assert!(!of_bob.may_have_news(token(5, 0)));
         users.set_joined(bob, room, true);
         users.set_joined(alice, room, false);
-        users.wake_room(room, News { position: 0, typing: 3 });
+        users.wake_room(room, News { typing: 3, ..News::default() });
         assert!(of_bob.may_have_news(token(6, 2)) && !of_alice.may_have_news(token(6, 2)));
         users.wake_user(alice, 9);
         assert!(of_alice.may_have_news(token(8, 0)));
@@ -295,11 +407,34 @@ mod tests {
     #[tokio::test]
     async fn what_happened_before_a_user_was_active_is_not_known() {
         let users = ActiveUsers::default();
-        let mut listener = users.listen(user_id!("@alice:test")).unwrap();
+        let mut listener = users.listen(user_id!("@alice:test"), 7).unwrap();
         assert!(listener.may_have_news(token(100, 100)));
         listener.load_once(async { Ok(token(50, 2)) }).await.unwrap();
         assert!(listener.may_have_news(token(49, 2)) && listener.may_have_news(token(50, 1)));
         assert!(!listener.may_have_news(token(50, 2)));
+    }
+
+    #[tokio::test]
+    async fn presence_is_heard_by_those_who_share_a_room() {
+        let users = ActiveUsers::default();
+        let (alice, bob, room) = (user_id!("@alice:test"), user_id!("@bob:test"), room_id!("!room:test"));
+        let mut of_alice = loaded(&users, alice, 5).await;
+        users.add_rooms(alice, [room.to_owned()]);
+        assert_eq!(users.presences(alice, 7), (ChangedPresences::Of(vec![]), 7));
+        users.wake_for_presence(bob, [room].into_iter());
+        assert!(of_alice.may_have_news(token(5, 0)));
+        users.wake_for_presence(bob, [room].into_iter());
+        assert_eq!(users.presences(alice, 7), (ChangedPresences::Of(vec![bob.to_owned()]), 9));
+        users.wake_for_presence(bob, [room_id!("!other:test")].into_iter());
+        assert_eq!(users.presences(alice, 9), (ChangedPresences::Of(vec![]), 9));
+        // Before a restart, or made up.
+        assert_eq!(users.presences(alice, 6).0, ChangedPresences::Unknown);
+        assert_eq!(users.presences(alice, 10).0, ChangedPresences::Unknown);
+        for number in 0..PRESENCES_MAX {
+            let other = OwnedUserId::try_from(format!("@{number}:test")).unwrap();
+            users.wake_for_presence(&other, [room].into_iter());
+        }
+        assert_eq!(users.presences(alice, 8).0, ChangedPresences::Unknown);
     }
 
     #[tokio::test]

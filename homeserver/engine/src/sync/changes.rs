@@ -12,7 +12,7 @@ use ruma::{
 use serde::Deserialize;
 use storage::{AccountDataRecord, Direction, MembershipRecord, TimelineRange};
 
-use super::{recent::Parts, state::Base, stays::Stays, token::SyncToken};
+use super::{active::ChangedPresences, recent::Parts, state::Base, stays::Stays, token::SyncToken};
 use crate::{Engine, Result, accounts::is_deleted};
 
 /// The account data that lists whom a user does not want to hear of.
@@ -39,6 +39,8 @@ pub(crate) struct Changes {
     pub(crate) account_data: Vec<AccountDataRecord>,
     /// Whom the user does not want to hear of.
     pub(crate) ignored: HashSet<OwnedUserId>,
+    /// Whose presence changed.
+    pub(crate) presences: ChangedPresences,
 }
 
 /// What changed in one room.
@@ -76,12 +78,14 @@ impl Engine {
         since: Option<SyncToken>,
         selection: &Selection<'_>,
     ) -> Result<Changes> {
-        let now = SyncToken::new(self.inner.sync.seen(), self.inner.rooms.typing.count());
+        let position = self.inner.sync.seen();
+        let (presences, presence) = self.inner.sync.users.presences(user_id, since.map_or(0, |since| since.presence));
+        let now = SyncToken { presence, ..SyncToken::new(position, self.inner.rooms.typing.count()) };
         let typing = self.typing_since(since);
         if let Some(since) = since.filter(|_| !selection.unchanged)
             && let Some(recent) = self.recent_changes(user_id, since, now, selection, &typing).await?
         {
-            return Ok(recent);
+            return Ok(Changes { presences, ..recent });
         }
         let records = self.storage().memberships(user_id).await?;
         // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
@@ -92,7 +96,7 @@ impl Engine {
         let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
         let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;
         self.add_typing(typing, &mut rooms);
-        Ok(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await? })
+        Ok(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await?, presences })
     }
 
     /// The same, where only little happened, and no relation of the user to a room changed.
@@ -123,7 +127,9 @@ impl Engine {
             Vec::new()
         };
         self.add_typing(typing.clone(), &mut rooms);
-        Ok(Some(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await? }))
+        let ignored = self.ignored_users(user_id).await?;
+        let presences = ChangedPresences::Of(Vec::new());
+        Ok(Some(Changes { now, rooms, account_data, ignored, presences }))
     }
 
     /// Whom a user does not want to hear of.

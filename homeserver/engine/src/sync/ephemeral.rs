@@ -58,6 +58,24 @@ pub(crate) fn receipts(records: Vec<ReceiptRecord>, user_id: &UserId) -> Result<
     by_thread.into_values().map(|receipts| event("m.receipt", receipts)).collect()
 }
 
+/// The same as one event, for clients that take only one. Where a user has the same event as the latest of the room
+/// and of a thread, that of the room stays: it covers the other.
+pub(crate) fn one_receipt_event(
+    records: Vec<ReceiptRecord>,
+    user_id: &UserId,
+) -> Result<Option<Raw<AnySyncEphemeralRoomEvent>>> {
+    let mut receipts = Receipts::new();
+    let is_shown = |record: &ReceiptRecord| record.receipt_type == ReceiptType::Read || record.user_id == user_id;
+    for record in records.into_iter().filter(is_shown) {
+        let by_user = receipts.entry(record.event_id).or_default().entry(record.receipt_type).or_default();
+        let receipt = Receipt { ts: record.ts, thread_id: record.thread_id };
+        if receipt.thread_id.is_none() || !by_user.contains_key(&record.user_id) {
+            by_user.insert(record.user_id, receipt);
+        }
+    }
+    if receipts.is_empty() { Ok(None) } else { event("m.receipt", receipts).map(Some) }
+}
+
 fn event(event_type: &'static str, content: impl Serialize) -> Result<Raw<AnySyncEphemeralRoomEvent>> {
     to_raw_value(&Ephemeral { event_type, content }).map(Raw::from_json).map_err(EngineError::internal)
 }
@@ -99,6 +117,12 @@ mod tests {
         assert_eq!(threaded.len(), 2);
         assert_eq!(threaded[1]["content"]["$read"]["m.read"]["@a:test"], json!({"ts": 7, "thread_id": "main"}));
         assert!(shown(vec![]).is_empty());
+        // As one event.
+        let both = vec![record("@a:test", ReceiptType::Read, Some("main")), read("@a:test"), read("@b:test")];
+        let one = one_receipt_event(both, user_id!("@me:test")).unwrap().unwrap();
+        let one: Value = serde_json::from_str(one.json().get()).unwrap();
+        assert_eq!(one["content"]["$read"]["m.read"], json!({"@a:test": {"ts": 7}, "@b:test": {"ts": 7}}));
+        assert!(one_receipt_event(vec![], user_id!("@me:test")).unwrap().is_none());
     }
 
     #[test]

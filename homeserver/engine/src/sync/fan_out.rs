@@ -47,25 +47,43 @@ impl Engine {
         match (entry.kind, &entry.room_id, &entry.user_id) {
             (LogKind::Event, Some(room_id), _) => {
                 self.refresh_snapshot(room_id, position);
-                users.wake_room(room_id, News { position, typing: 0 });
+                users.wake_room(room_id, News { position, ..News::default() });
             }
-            (LogKind::Receipt, Some(room_id), _) => users.wake_room(room_id, News { position, typing: 0 }),
+            (LogKind::Receipt, Some(room_id), _) => users.wake_room(room_id, News { position, ..News::default() }),
             (LogKind::Membership, Some(room_id), Some(user_id)) => {
                 let joined = entry.membership == Some(ruma::events::room::member::MembershipState::Join);
                 users.set_joined(user_id, room_id, joined);
                 users.wake_user(user_id, position);
+                if joined {
+                    self.introduce_later(user_id, room_id);
+                }
             }
             (LogKind::AccountData | LogKind::ToDevice, _, Some(user_id)) => users.wake_user(user_id, position),
             (LogKind::DeviceList, _, Some(user_id)) => {
                 users.wake_user(user_id, position);
                 for room_id in self.storage().rooms_with(user_id).await? {
-                    users.wake_room(&room_id, News { position, typing: 0 });
+                    users.wake_room(&room_id, News { position, ..News::default() });
                 }
             }
             (LogKind::Edu, _, _) => {}
             (kind, _, _) => tracing::error!(position, ?kind, "a log entry lacks its room or its user"),
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// Tells those in a room of each other's presence, which may take a while.
+    fn introduce_later(&self, user_id: &ruma::UserId, room_id: &ruma::RoomId) {
+        if !self.settings().presence {
+            return;
+        }
+        let (engine, user_id, room_id) = (self.clone(), user_id.to_owned(), room_id.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = engine.introduce(&user_id, &room_id).await {
+                tracing::warn!(room.id = %room_id, %error, "cannot tell who is present");
+            }
+        });
     }
 }
 

@@ -4,8 +4,8 @@
 
 use rules::Pdu;
 use ruma::{
-    RoomId,
-    api::client::filter::{Filter, RoomEventFilter, RoomFilter, UrlFilter},
+    RoomId, UserId,
+    api::client::filter::{Filter, LazyLoadOptions, RoomEventFilter, RoomFilter, UrlFilter},
 };
 
 /// How many timeline events a room has in one answer when the client does not say.
@@ -43,6 +43,11 @@ pub(crate) fn allows_global_type(filter: &Filter, event_type: &str) -> bool {
     allows_type(filter.types.as_deref(), &filter.not_types, event_type)
 }
 
+/// Whether a filter for what belongs to no room lets events of a sender through.
+pub(crate) fn allows_sender(filter: &Filter, sender: &UserId) -> bool {
+    is_selected(filter.senders.as_deref(), &filter.not_senders, sender)
+}
+
 /// How many timeline events a filter asks for.
 pub(crate) fn timeline_limit(filter: &RoomEventFilter) -> usize {
     let limit = filter.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -52,6 +57,11 @@ pub(crate) fn timeline_limit(filter: &RoomEventFilter) -> usize {
 /// Whether only the member events that matter for the events shown are wanted.
 pub(crate) fn lazy_loads(filter: &RoomEventFilter) -> bool {
     !filter.lazy_load_options.is_disabled()
+}
+
+/// Whether member events are wanted even where the client was told them before.
+pub(crate) fn wants_redundant_members(filter: &RoomEventFilter) -> bool {
+    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { include_redundant_members: true })
 }
 
 fn is_selected<Id: AsRef<str>, Any: AsRef<str> + ?Sized>(included: Option<&[Id]>, excluded: &[Id], id: &Any) -> bool {

@@ -143,7 +143,26 @@ impl Engine {
             exhausted = scanned.exhausted;
             found.extend(scanned.events);
         }
-        Ok(Window::new(found, exhausted, limit, span.until))
+        let mut window = Window::new(found, exhausted, limit, span.until);
+        if let Some(gap) = self.last_gap(&window).await? {
+            window.cut_before(gap);
+        }
+        Ok(window)
+    }
+
+    /// The last event shown that builds on events which this server lacks, because another server did not tell of them
+    /// in time. What is shown must hang together, so nothing before it can be.
+    async fn last_gap(&self, window: &Window) -> Result<Option<i64>> {
+        let shown =
+            || window.events.iter().map(|seen| &seen.event).filter(|event| event.order.is_some_and(|at| at > 0));
+        let Some(event) = shown().next() else { return Ok(None) };
+        // In a room that no other server ever was in, there is nothing to lack.
+        if shown().all(|event| event.pdu.sender.server_name() == self.server_name()) {
+            return Ok(None);
+        }
+        let missing = self.storage().missing_prev_events(&event.pdu.room_id).await?;
+        let lacks = |event: &&Arc<StoredEvent>| missing.iter().any(|(_, known, _)| *known == event.pdu.event_id);
+        Ok(shown().filter(lacks).filter_map(|event| event.order).max())
     }
 }
 
@@ -151,6 +170,13 @@ impl Window {
     /// Nothing happened, up to an order.
     pub(crate) fn empty(until: i64) -> Self {
         Self { events: Vec::new(), limited: false, start: TimelineToken(until) }
+    }
+
+    /// Leaves out what is before an order.
+    fn cut_before(&mut self, order: i64) {
+        self.events.retain(|seen| seen.event.order.is_some_and(|at| at >= order));
+        self.limited = true;
+        self.start = TimelineToken(order - 1);
     }
 
     /// Out of the events found, latest first, of which there may be more than are to be shown.

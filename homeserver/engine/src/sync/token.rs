@@ -8,42 +8,45 @@ use rules::change::Position;
 
 use crate::{EngineError, Result};
 
-/// Where a sync ended: everything up to the position was told, and all typing up to the counter, but of the messages to
-/// the device only those up to `to_device`.
+/// Where a sync ended: everything up to the position was told, and all typing and presence up to their counters, but of
+/// the messages to the device only those up to `to_device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyncToken {
     /// The position in the log.
     pub(crate) position: Position,
     /// The count of changes of who is typing, which lives in memory only.
     pub(crate) typing: u64,
+    /// The user's own count of changes of others' presence, which lives in memory too.
+    pub(crate) presence: u64,
     /// The position up to which messages to the device were told: at most `position`.
     pub(crate) to_device: Position,
 }
 
 impl SyncToken {
-    /// Where everything but typing was told up to a position.
+    /// Where everything but typing and presence was told up to a position.
     pub(crate) fn new(position: Position, typing: u64) -> Self {
-        Self { position, typing, to_device: position }
+        Self { position, typing, presence: 0, to_device: position }
     }
 
-    /// Reads `s{position}_{typing}`, or `s{position}_{typing}_{to_device}` where messages to the device are behind.
+    /// Reads `s{position}_{typing}_{presence}`, with another `_{to_device}` where messages to the device are behind.
+    /// Tokens of before there was presence end with the typing.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let parts = text.strip_prefix('s').and_then(|numbers| numbers.split_once('_'));
-        let token = parts.and_then(|(position, rest)| {
-            let position = natural(position)?;
-            let (typing, to_device) = match rest.split_once('_') {
-                Some((typing, to_device)) => (typing, natural(to_device).filter(|behind| *behind < position)?),
-                None => (rest, position),
-            };
-            Some(Self { position, typing: natural(typing)?, to_device })
-        });
+        let mut parts = text.strip_prefix('s').unwrap_or_default().split('_');
+        let mut read = || {
+            let (position, typing) = (natural(parts.next()?)?, natural(parts.next()?)?);
+            let presence = parts.next().map_or(Some(0), natural)?;
+            let to_device =
+                parts.next().map_or(Some(position), |behind| natural(behind).filter(|behind| *behind < position))?;
+            parts.next().is_none().then_some(Self { position, typing, presence, to_device })
+        };
+        let token = read();
         token.ok_or_else(|| EngineError::invalid_param("Not a token of this server's /sync"))
     }
 }
 
 impl fmt::Display for SyncToken {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "s{}_{}", self.position, self.typing)?;
+        write!(formatter, "s{}_{}_{}", self.position, self.typing, self.presence)?;
         if self.to_device == self.position { Ok(()) } else { write!(formatter, "_{}", self.to_device) }
     }
 }
@@ -89,13 +92,14 @@ mod tests {
     fn tokens_read_as_they_are_written() {
         for token in [
             SyncToken::new(0, 0),
-            SyncToken::new(42, 7),
-            SyncToken { position: 42, typing: 7, to_device: 41 },
-            SyncToken::new(i64::MAX, u64::MAX),
+            SyncToken { presence: 9, ..SyncToken::new(42, 7) },
+            SyncToken { position: 42, typing: 7, presence: 9, to_device: 41 },
+            SyncToken { presence: u64::MAX, ..SyncToken::new(i64::MAX, u64::MAX) },
         ] {
             assert_eq!(SyncToken::parse(&token.to_string()).unwrap(), token);
             assert_eq!(TimelineToken::parse(&token.to_string()).unwrap(), TimelineToken(token.position));
         }
+        assert_eq!(SyncToken::parse("s42_7").unwrap(), SyncToken::new(42, 7));
         for order in [0, 1, -1, 900, -900, i64::MAX, -i64::MAX] {
             let token = TimelineToken(order);
             assert_eq!(TimelineToken::parse(&token.to_string()).unwrap(), token);
@@ -119,10 +123,11 @@ mod tests {
             "s 1_0",
             "s1_0 ",
             "S1_0",
-            "s1_0_1",
+            "s1_0_",
             "s1_0_00",
             "s1_0_-1",
-            "s1_0_0_0",
+            "s1_0_0_1",
+            "s1_0_0_0_0",
             "s9223372036854775808_0",
             "s1_18446744073709551616",
             "1_0",

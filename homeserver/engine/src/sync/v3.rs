@@ -1,13 +1,14 @@
 //! What changed, as the answer to `GET /_matrix/client/v3/sync`.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>. Left empty until their chapters
-//! are built: presence and unread counts.
+//! are built: unread counts.
 
-mod account_data;
+pub(super) mod account_data;
 mod devices;
 mod invited;
 mod joined;
 mod left;
+mod presence;
 
 use std::collections::HashSet;
 
@@ -73,6 +74,7 @@ impl Engine {
         let changes = self.changes(&requester.user_id, since, &selection).await?;
         let mut response = self.v3_devices(requester, since, changes.now).await?;
         response.account_data = account_data::global(&changes.account_data, &query.filter.account_data)?;
+        response.presence = self.v3_presence(requester, &query.filter.presence, &changes)?;
         let asked = Asked {
             requester,
             query,
@@ -146,6 +148,7 @@ pub(super) fn is_empty(response: &Response) -> bool {
         && response.account_data.is_empty()
         && response.to_device.is_empty()
         && response.device_lists.is_empty()
+        && response.presence.is_empty()
 }
 
 /// JSON of ours as the type that a response wants.

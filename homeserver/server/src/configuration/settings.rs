@@ -156,6 +156,10 @@ settings! {
     /// The version of new rooms when the client names none.
     rooms_default_version: RoomVersionId = "12", "rooms.default_version", example "\"12\"";
 
+    /// Whether users see who of those they share rooms with is online, here and on other servers. In rooms of more than
+    /// 1,000 members nobody sees it of somebody whom they share no smaller room with.
+    presence_enabled: bool = "true", "presence.enabled", example "true";
+
     /// Whether clients that ask too often are told to wait. Turn it off for tests only.
     rate_limits_enabled: bool = "true", "rate_limits.enabled", example "true", flag "rate-limits" "on|off";
 
@@ -252,6 +256,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("registration", "Who may create an account"),
     ("federation", "Other servers"),
     ("rooms", "Rooms"),
+    ("presence", "Who is online"),
     ("rate_limits", "Rate limits"),
     ("well_known", "How others find this server"),
     ("accounts", "Accounts"),

@@ -251,3 +251,34 @@ async fn a_value_that_later_history_contradicts_stands_for_its_moment_only() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn rooms_are_found_by_who_is_in_them_and_told_by_their_state() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let alice = user("@alice:here");
+        let joined = async |user_id: &str| stage.storage.joined_rooms(&user(user_id)).await.unwrap();
+        assert_eq!(joined("@alice:here").await, [room()]);
+        assert!(joined("@bob:there").await.is_empty());
+        let bob = member("$bob", "@bob:there", "join", &["$alice_joins"]);
+        stage.commit(vec![live(&bob), set_state(&[&bob])]).await;
+        assert_eq!(joined("@bob:there").await, [room()]);
+        let gone = member("$gone", alice.as_str(), "leave", &["$bob"]);
+        stage.commit(vec![live(&gone), set_state(&[&gone])]).await;
+        assert!(joined("@alice:here").await.is_empty());
+
+        let first = stage.commit(vec![live(&topic("$first")), set_state(&[&topic("$first")])]).await.position;
+        stage.send("$one", "$first").await;
+        let rooms = [room(), "!nothing:here".try_into().unwrap()];
+        let of = async |event_type: &str| stage.storage.current_state_of(&rooms, &event_type.into()).await.unwrap();
+        assert_eq!(of("m.room.topic").await, [(room(), event_id("$first"))]);
+        assert!(of("m.room.name").await.is_empty());
+        let last = async |types: &[&str]| {
+            let types: Vec<_> = types.iter().map(|event_type| (*event_type).into()).collect();
+            stage.storage.last_of_types(&rooms, &types).await.unwrap().get(&room()).copied()
+        };
+        assert_eq!(last(&["m.room.topic", "m.room.create"]).await, Some(first));
+        assert_eq!(last(&["m.room.name"]).await, None);
+    })
+    .await;
+}

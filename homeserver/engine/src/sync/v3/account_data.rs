@@ -28,7 +28,7 @@ impl<'a> From<&'a AccountDataRecord> for Event<'a> {
 }
 
 /// Account data that is of no room.
-pub(super) fn global(records: &[AccountDataRecord], filter: &Filter) -> Result<GlobalAccountData> {
+pub(in crate::sync) fn global(records: &[AccountDataRecord], filter: &Filter) -> Result<GlobalAccountData> {
     let wanted = records.iter().filter(|record| allows_global_type(filter, &record.event_type));
     let mut shown = GlobalAccountData::new();
     shown.events = wanted.map(|record| raw(&Event::from(record))).collect::<Result<_>>()?;
@@ -36,7 +36,7 @@ pub(super) fn global(records: &[AccountDataRecord], filter: &Filter) -> Result<G
 }
 
 /// Account data of one room.
-pub(super) fn of_room(records: &[AccountDataRecord], filter: &RoomEventFilter) -> Result<RoomAccountData> {
+pub(in crate::sync) fn of_room(records: &[AccountDataRecord], filter: &RoomEventFilter) -> Result<RoomAccountData> {
     let is_wanted = |record: &&AccountDataRecord| {
         let covered = record.room_id.as_deref().is_some_and(|room_id| covers_room(filter, room_id));
         covered && allows_room_type(filter, &record.event_type)

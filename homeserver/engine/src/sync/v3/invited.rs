@@ -51,7 +51,10 @@ impl Engine {
     }
 
     /// The stripped state of a room, with the user's own member event.
-    async fn stripped_state_of(&self, record: &MembershipRecord) -> Result<Vec<Raw<AnyStrippedStateEvent>>> {
+    pub(in crate::sync) async fn stripped_state_of(
+        &self,
+        record: &MembershipRecord,
+    ) -> Result<Vec<Raw<AnyStrippedStateEvent>>> {
         let listed = record.stripped_state.as_deref().map(RawValue::get);
         let mut events: Vec<Box<RawValue>> =
             listed.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::{
     sync::{
         changes::RoomChanges,
         ephemeral,
-        filter::{allows_room_type, covers_room, lazy_loads, timeline_limit},
+        filter::{allows_room_type, covers_room, lazy_loads, timeline_limit, wants_redundant_members},
         state::{Base, StateQuery, senders},
         summary,
         timeline::{Span, Window},
@@ -35,7 +35,7 @@ impl Engine {
         window.limited |= changes.base == Base::Nothing && asked.since.is_some();
         let delta = self.v3_changed_state(changes, base, asked.now).await?;
         let summary = self.v3_summary(asked, changes, base, &delta).await?;
-        let members = lazy_loads(&filter.state).then(|| members(asked, &window, base, &summary));
+        let members = lazy_loads(&filter.state).then(|| self.v3_members(asked, changes, &window, base, &summary));
         let state = self
             .state_section(&StateQuery {
                 room_id: &changes.record.room_id,
@@ -48,14 +48,23 @@ impl Engine {
                 members: members.as_ref(),
             })
             .await?;
+        if members.is_some() {
+            let told = state.iter().filter_map(|event| Some(event.pdu.membership()?.0));
+            self.inner.sync.lazy_members.note(asked.requester, &changes.record.room_id, asked.now, told);
+        }
         let mut room = JoinedRoom::new();
         room.summary = summary;
         room.state = self.v3_state(asked, &state).await?;
         room.ephemeral = self.v3_ephemeral(asked, changes).await?;
         room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
         let must_show = base == Base::Nothing;
+        let by_thread = filter.timeline.unread_thread_notifications;
+        let unread = self.unread(&asked.requester.user_id, &changes.record.room_id, by_thread).await?;
         room.timeline = self.v3_timeline(asked, window, must_show).await?;
-        Ok((must_show || !room.is_empty()).then_some(room))
+        let is_news = must_show || !room.is_empty();
+        room.unread_notifications = unread.room;
+        room.unread_thread_notifications = unread.threads;
+        Ok(is_news.then_some(room))
     }
 
     /// The part of the timeline that the client was not told yet, up to an order.
@@ -112,6 +121,33 @@ impl Engine {
         }
     }
 
+    /// Whose member events matter to a client that loads members lazily: those of whoever it sees, and, where it knows
+    /// nothing yet, of the user and of those who give the room its name. Not those that it was told before.
+    fn v3_members(
+        &self,
+        asked: &Asked<'_>,
+        changes: &RoomChanges,
+        window: &Window,
+        base: Base,
+        summary: &RoomSummary,
+    ) -> BTreeSet<OwnedUserId> {
+        let mut members = senders(&window.events);
+        members.extend(summary.heroes.iter().cloned());
+        let room_id = &changes.record.room_id;
+        match base {
+            Base::Nothing => {
+                members.insert(asked.requester.user_id.clone());
+                self.inner.sync.lazy_members.forget(asked.requester, room_id);
+            }
+            Base::Known(since) => {
+                if !wants_redundant_members(&asked.query.filter.room.state) {
+                    self.inner.sync.lazy_members.leave_out(asked.requester, room_id, since, &mut members);
+                }
+            }
+        }
+        members
+    }
+
     async fn v3_ephemeral(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Ephemeral> {
         let filter = &asked.query.filter.room.ephemeral;
         let room_id = &changes.record.room_id;
@@ -133,15 +169,4 @@ impl Engine {
         }
         Ok(shown)
     }
-}
-
-/// Whose member events matter to a client that loads members lazily: those of whoever it sees, and, where it knows
-/// nothing yet, of the user and of those who give the room its name.
-fn members(asked: &Asked<'_>, window: &Window, base: Base, summary: &RoomSummary) -> BTreeSet<OwnedUserId> {
-    let mut members = senders(&window.events);
-    members.extend(summary.heroes.iter().cloned());
-    if base == Base::Nothing {
-        members.insert(asked.requester.user_id.clone());
-    }
-    members
 }

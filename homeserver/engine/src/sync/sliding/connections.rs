@@ -1,0 +1,191 @@
+//! What each connection of a device was told, in memory. After a restart, or when a device has too many, clients hear
+//! that their `pos` is unknown and start anew, as they would with any server.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use rpds::HashTrieMapSync;
+use rules::change::Position;
+use ruma::{OwnedRoomId, OwnedUserId};
+
+use super::{index::RoomIndex, request::RequiredState, response::ListCount};
+use crate::{Requester, sync::token::SyncToken};
+
+/// How many devices are remembered, and how long those that do not ask.
+const DEVICES_MAX: u64 = 100_000;
+const DEVICES_IDLE: Duration = Duration::from_hours(24 * 7);
+/// How many connections one device has: clients have two or three.
+const CONNECTIONS_PER_DEVICE_MAX: usize = 8;
+
+/// All connections.
+pub(crate) struct Connections(Cache<Requester, Arc<Mutex<OfDevice>>>);
+
+#[derive(Default)]
+struct OfDevice {
+    by_id: HashMap<String, Connection>,
+    /// Counts uses, to find the connection that was used least lately.
+    uses: u64,
+}
+
+struct Connection {
+    /// Tells connections with the same id apart that were started one after the other.
+    nonce: String,
+    used: u64,
+    last_number: u64,
+    /// The state of which the client asked last, and the one that it was answered with.
+    states: BTreeMap<u64, Arc<Told>>,
+    index: Option<Arc<RoomIndex>>,
+}
+
+/// What a client was told.
+#[derive(Clone, Default)]
+pub(super) struct Told {
+    /// Up to where; `None` at the start.
+    pub(super) token: Option<SyncToken>,
+    /// Of which rooms what.
+    pub(super) rooms: HashTrieMapSync<OwnedRoomId, RoomTold>,
+    /// What it asked for.
+    pub(super) fingerprint: u64,
+    /// How long the lists were.
+    pub(super) counts: BTreeMap<String, ListCount>,
+    /// Whether it was told the account data that is of no room.
+    pub(super) has_global_account_data: bool,
+}
+
+/// What a client was told of a room.
+#[derive(Clone)]
+pub(super) struct RoomTold {
+    /// Up to where, if not up to where everything else was.
+    pub(super) up_to: Option<Position>,
+    pub(super) timeline_limit: usize,
+    pub(super) required: Arc<RequiredState>,
+    /// The members that were told because they are loaded lazily.
+    pub(super) members: Arc<HashSet<OwnedUserId>>,
+    /// Whether it was told the account data of the room, and its receipts.
+    pub(super) has_account_data: bool,
+    pub(super) has_receipts: bool,
+}
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        Self(Cache::builder().max_capacity(DEVICES_MAX).time_to_idle(DEVICES_IDLE).build())
+    }
+
+    /// What the client was told up to `pos`, and the rooms as they were looked up last. Nothing if that is not known.
+    pub(super) fn resume(
+        &self,
+        requester: &Requester,
+        conn_id: &str,
+        pos: &str,
+    ) -> Option<(Arc<Told>, Option<Arc<RoomIndex>>)> {
+        let device = self.0.get(requester)?;
+        let mut device = lock(&device);
+        let (nonce, number) = pos.split_once('_')?;
+        let number: u64 = number.parse().ok()?;
+        device.uses += 1;
+        let uses = device.uses;
+        let connection = device.by_id.get_mut(conn_id).filter(|connection| connection.nonce == nonce)?;
+        let told = connection.states.get(&number)?.clone();
+        connection.used = uses;
+        // Whoever asks for this one has got it, and needs none of those before.
+        connection.states.retain(|kept, _| *kept >= number);
+        Some((told, connection.index.clone()))
+    }
+
+    /// Keeps what a client is told, and names it. `after` is the `pos` that the client came with; without one the
+    /// connection starts anew, under the name `nonce`.
+    pub(super) fn keep(
+        &self,
+        requester: &Requester,
+        conn_id: &str,
+        after: Option<&str>,
+        nonce: impl FnOnce() -> String,
+        told: Arc<Told>,
+        index: Option<Arc<RoomIndex>>,
+    ) -> String {
+        let device = self.0.get_with(requester.clone(), Arc::default);
+        let mut device = lock(&device);
+        device.uses += 1;
+        let used = device.uses;
+        let continued = after.and_then(|pos| pos.split_once('_'));
+        let is_continued = continued
+            .is_some_and(|(nonce, _)| device.by_id.get(conn_id).is_some_and(|connection| connection.nonce == nonce));
+        if !is_continued {
+            device.make_room(conn_id);
+            let states = BTreeMap::new();
+            let connection = Connection { nonce: nonce(), used, last_number: 0, states, index: None };
+            device.by_id.insert(conn_id.to_owned(), connection);
+        }
+        let Some(connection) = device.by_id.get_mut(conn_id) else { return String::new() };
+        connection.used = used;
+        connection.last_number += 1;
+        let asked = continued.and_then(|(_, number)| number.parse::<u64>().ok());
+        connection.states.retain(|number, _| Some(*number) == asked);
+        connection.states.insert(connection.last_number, told);
+        connection.index = index;
+        format!("{}_{}", connection.nonce, connection.last_number)
+    }
+}
+
+impl OfDevice {
+    fn make_room(&mut self, conn_id: &str) {
+        if self.by_id.len() >= CONNECTIONS_PER_DEVICE_MAX && !self.by_id.contains_key(conn_id) {
+            let oldest = self.by_id.iter().min_by_key(|(_, connection)| connection.used);
+            if let Some(oldest) = oldest.map(|(conn_id, _)| conn_id.clone()) {
+                self.by_id.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn lock(device: &Mutex<OfDevice>) -> MutexGuard<'_, OfDevice> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{owned_device_id, owned_user_id};
+
+    use super::*;
+
+    fn told(position: Position) -> Arc<Told> {
+        Arc::new(Told { token: Some(SyncToken::new(position, 0)), ..Told::default() })
+    }
+
+    #[test]
+    fn s_130_two_states_of_few_connections_are_kept() {
+        let connections = Connections::new();
+        let requester = Requester { user_id: owned_user_id!("@me:test"), device_id: owned_device_id!("PHONE") };
+        let at = |conn_id: &str, pos: &str| {
+            connections.resume(&requester, conn_id, pos).and_then(|(told, _)| Some(told.token?.position))
+        };
+        let keep = |conn_id: &str, after: Option<&str>, nonce: &str, position| {
+            connections.keep(&requester, conn_id, after, || nonce.to_owned(), told(position), None)
+        };
+        let first = keep("list", None, "a", 1);
+        let second = keep("list", Some(&first), "x", 2);
+        // The second answer was lost.
+        assert_eq!(at("list", &first), Some(1));
+        let third = keep("list", Some(&first), "x", 3);
+        assert_eq!((at("list", &second), at("list", &first), at("list", &third)), (None, Some(1), Some(3)));
+        // It has arrived.
+        assert_eq!(at("list", &first), None);
+        assert_eq!(at("other", &third), None);
+        let anew = keep("list", None, "b", 4);
+        assert_eq!((at("list", &third), at("list", &anew)), (None, Some(4)));
+        for junk in ["", "_", "a_1", "b_", "b_-1", "b_1_1", "b_99999999999999999999"] {
+            assert_eq!(at("list", junk), None, "{junk}");
+        }
+        for number in 0..CONNECTIONS_PER_DEVICE_MAX {
+            keep(&number.to_string(), None, "c", 5);
+        }
+        assert_eq!(at("list", &anew), None);
+        assert_eq!(at("0", "c_1"), Some(5));
+        let other = Requester { device_id: owned_device_id!("DESK"), ..requester.clone() };
+        assert!(connections.resume(&other, "0", "c_1").is_none());
+    }
+}

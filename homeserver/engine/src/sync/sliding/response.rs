@@ -1,0 +1,149 @@
+//! What sliding sync answers.
+
+use std::collections::BTreeMap;
+
+use ruma::{
+    OwnedRoomId, OwnedUserId,
+    api::client::sync::sync_events::UnreadNotificationsCount,
+    events::{
+        AnyGlobalAccountDataEvent, AnyRoomAccountDataEvent, AnyStrippedStateEvent, AnySyncEphemeralRoomEvent,
+        AnySyncStateEvent, AnySyncTimelineEvent,
+    },
+    serde::Raw,
+};
+use serde::Serialize;
+
+/// What sliding sync answers.
+#[derive(Debug, Default, Serialize)]
+pub struct SlidingResponse {
+    /// Where the answer ends.
+    pub pos: String,
+    /// As it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub txn_id: Option<String>,
+    /// How many rooms are in each list.
+    pub lists: BTreeMap<String, ListCount>,
+    /// The rooms in which something happened, or that the client was not told of before.
+    pub rooms: BTreeMap<OwnedRoomId, SlidingRoom>,
+    /// What happened besides.
+    pub extensions: SlidingExtensions,
+}
+
+/// How many rooms are in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ListCount {
+    /// All of them, not only those in the window.
+    pub count: u64,
+}
+
+/// What is told of a room.
+#[derive(Debug, Default, Serialize)]
+pub struct SlidingRoom {
+    /// When somebody said something last; larger is later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bump_stamp: Option<u64>,
+    /// The name, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The URL of the avatar; JSON's `null` when it was taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<serde_json::Value>,
+    /// Who stands for the room when it has no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heroes: Option<Vec<Hero>>,
+    /// Whether this replaces all that the client was told before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial: Option<bool>,
+    /// Whether the user marked it as a direct chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_dm: Option<bool>,
+    /// For invitations and knocks: the stripped state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invite_state: Option<Vec<Raw<AnyStrippedStateEvent>>>,
+    /// The state that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub required_state: Vec<Raw<AnySyncStateEvent>>,
+    /// The latest events, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timeline: Vec<Raw<AnySyncTimelineEvent>>,
+    /// Whether the timeline begins earlier than what the client was told before, because it asks for more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unstable_expanded_timeline: bool,
+    /// From where to read on backwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prev_batch: Option<String>,
+    /// Whether events before the timeline are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limited: Option<bool>,
+    /// How many users are joined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joined_count: Option<u64>,
+    /// How many users are invited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub invited_count: Option<u64>,
+    /// How much is unread.
+    #[serde(flatten)]
+    pub unread: UnreadNotificationsCount,
+    /// How many of the timeline's events, from its end, are new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_live: Option<u64>,
+}
+
+/// Somebody who stands for a room without a name.
+#[derive(Debug, Serialize)]
+pub struct Hero {
+    /// The user.
+    pub user_id: OwnedUserId,
+    /// The name in that room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub displayname: Option<String>,
+    /// The avatar in that room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avatar_url: Option<String>,
+}
+
+/// What happened besides rooms.
+#[derive(Debug, Default, Serialize)]
+pub struct SlidingExtensions {
+    /// Account data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_data: Option<AccountDataExtension>,
+    /// Read receipts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<RoomsExtension>,
+    /// Who is typing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typing: Option<RoomsExtension>,
+}
+
+/// Account data.
+#[derive(Debug, Default, Serialize)]
+pub struct AccountDataExtension {
+    /// Of no room.
+    pub global: Vec<Raw<AnyGlobalAccountDataEvent>>,
+    /// Of rooms.
+    pub rooms: BTreeMap<OwnedRoomId, Vec<Raw<AnyRoomAccountDataEvent>>>,
+}
+
+/// One ephemeral event for each room.
+#[derive(Debug, Default, Serialize)]
+pub struct RoomsExtension {
+    /// By room.
+    pub rooms: BTreeMap<OwnedRoomId, Raw<AnySyncEphemeralRoomEvent>>,
+}
+
+impl SlidingResponse {
+    /// Whether it is worth being sent before its time.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.extensions.is_empty()
+    }
+}
+
+impl SlidingExtensions {
+    pub(super) fn is_empty(&self) -> bool {
+        let has_account_data =
+            self.account_data.as_ref().is_some_and(|data| !data.global.is_empty() || !data.rooms.is_empty());
+        let has_rooms = |extension: &Option<RoomsExtension>| extension.as_ref().is_some_and(|it| !it.rooms.is_empty());
+        !has_account_data && !has_rooms(&self.receipts) && !has_rooms(&self.typing)
+    }
+}
