@@ -106,6 +106,7 @@ async fn start(
         presence: true,
         accounts: engine::AccountSettings::default(),
         server_notices_user: None,
+        lists_rooms_to_servers: true,
     };
     let engine = Engine::start(settings, storage, federation, sender, world.clone());
     network.connect(name, inbound::router(engine.clone(), inbound::Options::default()));

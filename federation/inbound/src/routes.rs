@@ -8,8 +8,8 @@ use axum::{
 use http::Method;
 
 use crate::{
-    Door, backfill, error::DoorError, event, event_auth, invite, join, keys, knock, leave, missing_events, openid,
-    query, send, state, user, version, well_known,
+    Door, backfill, error::DoorError, event, event_auth, hierarchy, invite, join, keys, knock, leave, missing_events,
+    openid, public_rooms, query, send, state, timestamp, user, version, well_known,
 };
 
 /// Who may ask.
@@ -112,6 +112,12 @@ fn event_rows(access: Access) -> Vec<Row> {
             "post_matrixfederationv1get_missing_eventsroomid",
             missing_events::post,
         ),
+        get(
+            "/_matrix/federation/v1/timestamp_to_event/{room_id}",
+            access,
+            "get_matrixfederationv1timestamp_to_eventroomid",
+            timestamp::get,
+        ),
         get("/_matrix/federation/v1/event/{event_id}", access, "get_matrixfederationv1eventeventid", event::get),
         get("/_matrix/federation/v1/state/{room_id}", access, "get_matrixfederationv1stateroomid", state::get),
         get(
@@ -190,6 +196,14 @@ fn membership_rows(access: Access) -> Vec<Row> {
 
 fn query_rows(access: Access) -> Vec<Row> {
     vec![
+        get(
+            "/_matrix/federation/v1/hierarchy/{room_id}",
+            access,
+            "get_matrixfederationv1hierarchyroomid",
+            hierarchy::get,
+        ),
+        get("/_matrix/federation/v1/publicRooms", access, "get_matrixfederationv1publicrooms", public_rooms::get),
+        post("/_matrix/federation/v1/publicRooms", access, "post_matrixfederationv1publicrooms", public_rooms::post),
         get("/_matrix/federation/v1/query/directory", access, "get_matrixfederationv1querydirectory", query::directory),
         get("/_matrix/federation/v1/query/profile", access, "get_matrixfederationv1queryprofile", query::profile),
     ]

@@ -11,7 +11,9 @@ mod knock;
 mod leave;
 mod membership;
 mod path;
+mod public_rooms;
 mod query;
+mod space;
 mod state;
 mod transaction;
 
@@ -25,7 +27,9 @@ pub(crate) use self::transaction::TransactionAnswer;
 pub use self::{
     join::SendJoinAnswer,
     membership::Template,
+    public_rooms::{PublicRoomsAnswer, PublicRoomsAsked},
     query::{DirectoryAnswer, ProfileAnswer},
+    space::HierarchyAnswer,
     state::{StateAnswer, StateIdsAnswer},
 };
 use crate::{KeyRing, Transport};

@@ -15,8 +15,8 @@ pub mod x_matrix;
 
 pub use self::{
     calls::{
-        CallError, DirectoryAnswer, Federation, FederationOptions, ProfileAnswer, SendJoinAnswer, StateAnswer,
-        StateIdsAnswer, Template,
+        CallError, DirectoryAnswer, Federation, FederationOptions, HierarchyAnswer, ProfileAnswer, PublicRoomsAnswer,
+        PublicRoomsAsked, SendJoinAnswer, StateAnswer, StateIdsAnswer, Template,
     },
     egress::{Egress, EgressError, EgressOptions, Network},
     http_transport::HttpTransport,

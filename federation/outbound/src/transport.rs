@@ -66,6 +66,11 @@ impl CallLimits {
     /// A profile, or the servers of an alias; a client waits for it.
     pub const QUERY: Self = Self::new(256 * 1024, 15);
 
+    /// A space with its rooms: thousands of stripped events for the largest. A client waits for it.
+    pub const HIERARCHY: Self = Self::new(4 * MIB, 15);
+    /// Some hundred descriptions of rooms; a client waits for it.
+    pub const PUBLIC_ROOMS: Self = Self::new(4 * MIB, 20);
+
     const fn new(body_max_bytes: usize, deadline_seconds: u64) -> Self {
         Self { body_max_bytes, deadline: Duration::from_secs(deadline_seconds) }
     }

@@ -7,9 +7,7 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, admin, alias, backup, config, context, device, directory, discovery, filter, keys, knock, membership,
-    message, presence, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, state,
-    tag, thirdparty, threads, to_device, typing, uiaa, voip,
+    account, admin, alias, appservice, backup, config, context, device, directory, discovery, filter, keys, knock, membership, message, presence, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, space, state, sync, tag, thirdparty, threads, to_device, typing, uiaa, user_directory, voip,
 };
 
 pub(crate) use self::table::Endpoint;
@@ -55,6 +53,11 @@ const CLIENT_CONFIG: &str = "client-config";
 const SENDING: &str = "sending-events-to-a-room";
 const REPORTING: &str = "reporting-content";
 const NOTICES: &str = "server-notices";
+/// Where clients ask that were made when summaries were a proposal (MSC3266), and called it by another name.
+const SUMMARY_BEFORE_IT_WAS_STABLE: &[&str] = &["/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}"];
+
+/// ruma knows no type for it, so this path it does not list.
+const INITIAL_SYNC_OF_OLD: &[&str] = &["/_matrix/client/r0/rooms/{room_id}/initialSync"];
 
 /// What this door serves.
 pub fn route_table() -> Vec<Route> {
@@ -352,7 +355,7 @@ fn backups(table: Table) -> Table {
 }
 
 fn directories(table: Table) -> Table {
-    use crate::{directory as directories, rooms};
+    use crate::{directory as directories, mutual_rooms, public_rooms, room_summary, rooms, user_directory as users};
     table
         .open::<alias::get_alias::v3::Request, _>(
             at("get_matrixclientv3directoryroomroomalias"),
@@ -374,6 +377,35 @@ fn directories(table: Table) -> Table {
         .asked::<directory::set_room_visibility::v3::Request, _>(
             at("put_matrixclientv3directorylistroomroomid"),
             directories::list::put,
+        )
+        .asked::<appservice::set_room_visibility::v3::Request, _>(
+            at("put_matrixclientv3directorylistappservicenetworkidroomid"),
+            directories::list::put_of_network,
+        )
+        .asked::<directory::get_public_rooms::v3::Request, _>(at("get_matrixclientv3publicrooms"), public_rooms::get)
+        .asked::<directory::get_public_rooms_filtered::v3::Request, _>(
+            at("post_matrixclientv3publicrooms"),
+            public_rooms::post,
+        )
+        .asked::<room::get_summary::v1::Request, _>(
+            at("get_matrixclientv1room_summaryroomidoralias").also_at(SUMMARY_BEFORE_IT_WAS_STABLE),
+            room_summary::room_summary,
+        )
+        .asked::<user_directory::search_users::v3::Request, _>(
+            at("post_matrixclientv3user_directorysearch"),
+            users::search,
+        )
+        .asked::<membership::get_mutual_rooms::v1::Request, _>(
+            at("get_matrixclientv1mutual_rooms"),
+            mutual_rooms::mutual_rooms,
+        )
+        .asked::<membership::get_mutual_rooms::unstable::Request, _>(
+            at("get_matrixclientv1mutual_rooms"),
+            mutual_rooms::proposed,
+        )
+        .asked::<space::get_hierarchy::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidhierarchy"),
+            rooms::hierarchy::hierarchy,
         )
 }
 
@@ -404,6 +436,10 @@ fn memberships(table: Table) -> Table {
         .asked::<membership::kick_user::v3::Request, _>(at("post_matrixclientv3roomsroomidkick"), rooms::kick::kick)
         .asked::<membership::ban_user::v3::Request, _>(at("post_matrixclientv3roomsroomidban"), rooms::ban::ban)
         .asked::<membership::unban_user::v3::Request, _>(at("post_matrixclientv3roomsroomidunban"), rooms::unban::unban)
+        .asked::<room::upgrade_room::v3::Request, _>(
+            at("post_matrixclientv3roomsroomidupgrade").rated(Class::CreateRoom),
+            rooms::upgrade::upgrade,
+        )
         .asked::<membership::forget_room::v3::Request, _>(
             at("post_matrixclientv3roomsroomidforget"),
             rooms::forget::forget,
@@ -463,6 +499,14 @@ fn reading(table: Table) -> Table {
         .asked::<message::get_message_events::v3::Request, _>(
             at("get_matrixclientv3roomsroomidmessages").rated(Class::Costly),
             rooms::messages::messages,
+        )
+        .asked::<room::get_event_by_timestamp::v1::Request, _>(
+            at("get_matrixclientv1roomsroomidtimestamp_to_event"),
+            rooms::timestamp_to_event::timestamp_to_event,
+        )
+        .asked::<rooms::initial_sync::Request, _>(
+            at("get_matrixclientv3roomsroomidinitialsync").also_at(INITIAL_SYNC_OF_OLD),
+            rooms::initial_sync::initial_sync,
         )
         .asked::<room::get_room_event::v3::Request, _>(
             at("get_matrixclientv3roomsroomideventeventid"),

@@ -152,6 +152,7 @@ async fn start(url: String) -> Engine {
         presence: true,
         accounts: homeserver_engine::AccountSettings::default(),
         server_notices_user: None,
+        lists_rooms_to_servers: true,
     };
     let sender = Sender::new(federation.clone(), SenderOptions::default());
     Engine::start(settings, storage, federation, sender, world)

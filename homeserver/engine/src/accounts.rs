@@ -7,6 +7,7 @@ mod authenticate;
 mod deactivate;
 mod devices;
 mod erasure;
+mod directory;
 mod filters;
 mod guests;
 mod hashing;
@@ -41,6 +42,7 @@ pub use self::{
     authenticate::Authenticated,
     mail::MailError,
     profile::UserProfile,
+    directory::{FoundUsers, MutualRooms},
     register::{RegisterCommand, Registered},
     register_by_operator::OperatorRegistration,
     session::{NewDevice, Session},

@@ -25,6 +25,11 @@ impl ClientEvent {
         Raw::from_json(self.0)
     }
 
+    /// As it is.
+    pub fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
     /// The JSON.
     pub fn get(&self) -> &str {
         self.0.get()

@@ -10,6 +10,7 @@ mod device_keys;
 mod edus;
 mod enter;
 mod extremities;
+mod hierarchy;
 mod history;
 mod invite;
 mod join;
@@ -28,6 +29,7 @@ mod verify;
 
 pub(crate) use self::{append::Provenance, invite::stripped_with, rescind::servers_shown};
 pub use self::{
+    hierarchy::HierarchyReply,
     join::{JoinTemplate, SendJoinReply},
     state::{StateIdsReply, StateReply},
     transaction::{PduOutcome, PduOutcomes},

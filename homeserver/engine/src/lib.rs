@@ -30,17 +30,17 @@ use storage::Storage;
 
 pub use self::{
     accounts::{
-        AddressPurpose, Authenticated, LetterRequest, MailError, NewDevice, OperatorRegistration, RegisterCommand,
+        AddressPurpose, Authenticated, FoundUsers, LetterRequest, MailError, MutualRooms, NewDevice, OperatorRegistration, RegisterCommand,
         Registered, Requester, Session, TurnCredentials, UserProfile, ValidatedAddress,
     },
     client_event::ClientEvent,
     error::{EngineError, Result},
-    federation::{JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
+    federation::{HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     keys::{ClaimReply, KeysReply},
     presence::Presence,
     rooms::{
-        Context, CreateRoomCommand, DelayAction, DelayCommand, EventFilter, InitialState, MessagesPage, MessagesQuery,
-        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
+        Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery,
+        PublicRoomsPage, PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
     },
     search::SearchCommand,
     settings::{

@@ -2,12 +2,15 @@
 
 mod aliases;
 mod bundles;
+mod carry_over;
 mod changes;
 mod create;
 mod delayed;
 mod directory;
 mod events;
 mod guests;
+mod hierarchy;
+mod initial_sync;
 mod invite;
 mod join;
 mod knock;
@@ -16,6 +19,7 @@ mod members;
 mod messages;
 mod moderate;
 mod profile;
+mod public;
 mod receipts;
 mod redact;
 mod relations;
@@ -24,16 +28,20 @@ mod report;
 mod restricted;
 mod send;
 mod snapshot;
+mod space;
 mod state;
 mod threads;
+mod summary;
+mod timestamp;
 mod typing;
+mod upgrade;
 mod view;
 
 use std::sync::Arc;
 
 use moka::sync::Cache;
 use rules::RoomSnapshot;
-use ruma::{OwnedEventId, OwnedRoomId, RoomId};
+use ruma::{OwnedEventId, OwnedRoomId, RoomId, room::RoomSummary};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{Requester, locks::Locks};
@@ -42,6 +50,8 @@ pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
     remote::commit_error,
+    space::MAX_CHILDREN,
+    summary::Viewer,
     typing::Typing,
     view::{RoomView, SeenEvent},
 };
@@ -51,10 +61,16 @@ pub use self::{
     events::{Context, EventFilter},
     messages::{MessagesPage, MessagesQuery},
     relations::{RelationsPage, RelationsQuery},
+    events::Context,
+    hierarchy::{HierarchyPage, HierarchyQuery, HierarchyRoom},
+    initial_sync::InitialRoom,
+    messages::{MessagesPage, MessagesQuery},
+    public::{PublicRoomsPage, PublicRoomsQuery},
     remote::ROOM_VERSIONS,
     report::Reported,
     send::SendCommand,
     threads::ThreadsPage,
+    timestamp::EventAtTime,
 };
 
 /// How many rooms' current states are kept in memory. A room of two costs some kilobytes, one of ten thousand some
@@ -65,8 +81,21 @@ const SNAPSHOT_CACHE_IDLE: std::time::Duration = std::time::Duration::from_mins(
 const RECENT_SENDS_CAPACITY: u64 = 20_000;
 const RECENT_SENDS_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
 
+/// How many rooms' descriptions are kept: as many as the directory lists. Each has some hundred bytes.
+const SUMMARY_CACHE_CAPACITY: u64 = 10_000;
+/// How many answers of other servers about spaces are kept, and for how long: they may be as large as a megabyte.
+const REMOTE_SPACE_CACHE_CAPACITY: u64 = 200;
+const REMOTE_SPACE_CACHE_LIFETIME: std::time::Duration = std::time::Duration::from_mins(5);
+/// How many walks through spaces are kept for their next page, and for how long.
+const WALK_CACHE_CAPACITY: u64 = 500;
+const WALK_CACHE_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
+
 /// What the engine keeps in memory about rooms.
 pub(crate) struct Rooms {
+    summaries: Cache<OwnedRoomId, (i64, Arc<RoomSummary>)>,
+    /// By room, and whether only what is suggested was asked for.
+    remote_spaces: Cache<(OwnedRoomId, bool), Arc<space::RemoteSpace>>,
+    walks: Cache<String, Arc<hierarchy::Walk>>,
     snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
     locks: Locks,
     recent_sends: Cache<OwnedEventId, RecentSend>,
@@ -92,12 +121,27 @@ impl Rooms {
                 .build(),
             typing: Typing::new(),
             delayed: delayed::Delayed::default(),
+            summaries: Cache::new(SUMMARY_CACHE_CAPACITY),
+            remote_spaces: Cache::builder()
+                .max_capacity(REMOTE_SPACE_CACHE_CAPACITY)
+                .time_to_live(REMOTE_SPACE_CACHE_LIFETIME)
+                .build(),
+            walks: Cache::builder().max_capacity(WALK_CACHE_CAPACITY).time_to_live(WALK_CACHE_LIFETIME).build(),
         }
     }
 
     /// Waits until nobody else in this process changes the room.
     pub(crate) async fn lock(&self, room_id: &RoomId) -> OwnedMutexGuard<()> {
         self.locks.lock(room_id.as_str()).await
+    }
+
+    /// The description of a room, if it is as new as the revision.
+    fn summary(&self, room_id: &RoomId, revision: i64) -> Option<Arc<RoomSummary>> {
+        self.summaries.get(room_id).filter(|(of, _)| *of == revision).map(|(_, summary)| summary)
+    }
+
+    fn remember_summary(&self, revision: i64, summary: Arc<RoomSummary>) {
+        self.summaries.insert(summary.room_id.clone(), (revision, summary));
     }
 
     pub(crate) fn remember_send(&self, event_id: OwnedEventId, send: RecentSend) {

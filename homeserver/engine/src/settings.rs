@@ -120,6 +120,8 @@ impl std::fmt::Debug for Hidden {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("(secret)")
     }
+    /// Whether other servers may read the directory of public rooms.
+    pub lists_rooms_to_servers: bool,
 }
 
 /// Who may register an account.

@@ -9,6 +9,7 @@ pub mod redact;
 pub mod resolve;
 pub mod send;
 pub mod template;
+pub mod upgrade;
 pub mod visibility;
 
 use std::collections::HashMap;

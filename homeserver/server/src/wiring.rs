@@ -227,6 +227,7 @@ pub(crate) fn client_options(
             matrix_id: configuration.well_known_support_matrix_id.clone(),
             page: configuration.well_known_support_page.as_ref().map(|page| page.0.clone()),
         },
+        lists_rooms_to_servers: configuration.rooms_directory_for_servers,
     }
 }
 

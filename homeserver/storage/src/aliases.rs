@@ -49,6 +49,17 @@ impl Storage {
         Ok(deleted > 0)
     }
 
+    /// Points all aliases of a room to another one.
+    pub async fn move_aliases(&self, from: &RoomId, to: &RoomId) -> Result<()> {
+        const SQL: &str = "UPDATE aliases SET room_id = $2 WHERE room_id = $1";
+        let (from, to) = (storable(from.as_str(), "a room id")?, storable(to.as_str(), "a room id")?);
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(from).bind(to).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
     /// All aliases that lead to a room.
     pub async fn aliases_of(&self, room_id: &RoomId) -> Result<Vec<OwnedRoomAliasId>> {
         const SQL: &str = "SELECT alias FROM aliases WHERE room_id = $1";

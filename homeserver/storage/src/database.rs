@@ -341,14 +341,14 @@ type MigrationText = (i64, &'static str, &'static str);
 const SQLITE_MIGRATIONS: [MigrationText; 5] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/sqlite/0002_accounts.sql")),
-    (3, "recipients", include_str!("../migrations/sqlite/0003_recipients.sql")),
+    (3, "rooms", include_str!("../migrations/sqlite/0003_rooms.sql")),
     (4, "talk", include_str!("../migrations/sqlite/0004_talk.sql")),
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
 ];
 const POSTGRES_MIGRATIONS: [MigrationText; 5] = [
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/postgres/0002_accounts.sql")),
-    (3, "recipients", include_str!("../migrations/postgres/0003_recipients.sql")),
+    (3, "rooms", include_str!("../migrations/postgres/0003_rooms.sql")),
     (4, "talk", include_str!("../migrations/postgres/0004_talk.sql")),
     (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
 ];

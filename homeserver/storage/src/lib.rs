@@ -20,6 +20,7 @@ mod dialect;
 mod error;
 mod events;
 mod filters;
+mod finding;
 mod fsck;
 mod insert;
 mod key_backups;

@@ -30,6 +30,9 @@ async fn ask(
     if path.contains("/backfill/") {
         target = format!("{target}?v={}&limit=10", encode(event));
     }
+    if path.contains("/timestamp_to_event/") {
+        target = format!("{target}?ts=1790000000000&dir=f");
+    }
     if path.contains("/make_join/") || path.contains("/make_knock/") {
         target = format!("{target}?ver=11");
     }

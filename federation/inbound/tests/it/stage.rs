@@ -277,6 +277,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         presence: true,
         accounts: engine::AccountSettings::default(),
         server_notices_user: None,
+        lists_rooms_to_servers: true,
     };
     Engine::start(settings, storage, federation, sender, world)
 }

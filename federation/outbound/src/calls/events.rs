@@ -25,6 +25,12 @@ struct AuthChain {
     auth_chain: Vec<Box<RawValue>>,
 }
 
+#[derive(Deserialize)]
+struct AtTime {
+    event_id: OwnedEventId,
+    origin_server_ts: u64,
+}
+
 impl Federation {
     /// Events before the given ones.
     pub async fn backfill(
@@ -75,6 +81,20 @@ impl Federation {
             (Some(event), true) => Ok(event),
             _ => Err(CallError::Malformed("not exactly one event".to_owned())),
         }
+    }
+
+    /// The event of a room that is closest to a time, at it or after, or at it or before; with its time.
+    pub async fn timestamp_to_event(
+        &self,
+        destination: &ServerName,
+        room_id: &RoomId,
+        ts: u64,
+        forward: bool,
+    ) -> Result<(OwnedEventId, u64), CallError> {
+        let target = Target::new("/_matrix/federation/v1/timestamp_to_event").segment(room_id.as_str());
+        let target = target.query("ts", &ts.to_string()).query("dir", if forward { "f" } else { "b" });
+        let AtTime { event_id, origin_server_ts } = self.get(destination, target, CallLimits::QUERY).await?;
+        Ok((event_id, origin_server_ts))
     }
 
     /// The auth chain of an event.

@@ -1,6 +1,7 @@
 //! `/_matrix/client/v3/directory/list/room/{roomId}`: whether a room is published.
 
 use ruma::api::client::{
+    appservice::set_room_visibility::v3 as set_room_visibility_of_network,
     directory::{get_room_visibility::v3 as get_room_visibility, set_room_visibility::v3 as set_room_visibility},
     room::Visibility,
 };
@@ -27,4 +28,12 @@ pub(crate) async fn put(
     };
     door.engine.set_room_published(&asked.requester, &asked.request.room_id, published).await?;
     Ok(set_room_visibility::Response::new())
+}
+
+/// Only application services list rooms of other networks: their tokens say who they are.
+pub(crate) async fn put_of_network(
+    _door: Door,
+    _asked: Arguments<set_room_visibility_of_network::Request>,
+) -> Result<set_room_visibility_of_network::Response> {
+    Err(ApiError::forbidden("Only application services may list rooms of other networks"))
 }

@@ -35,6 +35,7 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("delay_id", "d".to_owned()),
         ("action", "cancel".to_owned()),
         ("report_id", "1".to_owned()),
+        ("network_id", "irc".to_owned()),
     ])
 }
 

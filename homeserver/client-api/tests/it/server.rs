@@ -122,6 +122,7 @@ impl TestServer {
             presence: setup.presence,
             accounts: setup.accounts,
             server_notices_user: Some("notices".to_owned()),
+            lists_rooms_to_servers: true,
         };
         let engine = Engine::start(settings, storage, federation, sender, world);
         let options = Options {

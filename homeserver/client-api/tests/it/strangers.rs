@@ -14,6 +14,7 @@ fn body_for_all(event_id: &str, room_id: &str, target: &str) -> Value {
     json!({
         "user_id": target, "room_id": room_id, "visibility": "public", "typing": true, "timeout": 1_000,
         "reason": "none", "m.fully_read": event_id, "m.read": event_id, "msgtype": "m.text", "body": "hello", "membership": "join",
+        "new_version": "11",
     })
 }
 
@@ -45,6 +46,9 @@ async fn walk(
                 let mut path = fill(template, &values);
                 if route.method == Method::GET && template.ends_with("/messages") {
                     path.push_str("?dir=b");
+                }
+                if template.ends_with("/timestamp_to_event") {
+                    path.push_str("?dir=b&ts=1800000000000");
                 }
                 let body = body_for_all(event_id, room_id, &user.user_id);
                 let reply = server.send(route.method.clone(), &path, Some(&user.token), &body).await;

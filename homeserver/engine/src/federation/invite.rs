@@ -52,8 +52,11 @@ impl Engine {
             return Err(EngineError::InviteBlocked);
         }
         check_create(room_id, &rules, invite_room_state)?;
+        let room = self.resident_room(room_id).await?;
         let signed = self.countersigned(&pdu, &rules)?;
-        if self.resident_room(room_id).await?.is_none() {
+        if let Some(room) = &room {
+            self.require_acl(room, origin).await?;
+        } else {
             self.remember_invite(&pdu, &target, invite_room_state).await?;
         }
         Ok(signed)

@@ -116,7 +116,12 @@ impl Engine {
 
     /// Decides on a room that does not exist yet. From version 12 on, rooms that the same user makes alike in the same
     /// millisecond would be the same room: then it is made a millisecond later.
-    async fn decide_new(&self, new_room: &NewRoom, intents: &[Intent], rules: &RoomVersionRules) -> Result<Decision> {
+    pub(super) async fn decide_new(
+        &self,
+        new_room: &NewRoom,
+        intents: &[Intent],
+        rules: &RoomVersionRules,
+    ) -> Result<Decision> {
         let now_ms = self.world().clock.now_ms();
         for later_ms in 0..MAX_ALIKE {
             let now = MilliSecondsSinceUnixEpoch(UInt::new_saturating(now_ms + later_ms));
@@ -172,7 +177,7 @@ impl Engine {
         })
     }
 
-    async fn commit_new_room(
+    pub(super) async fn commit_new_room(
         &self,
         requester: &Requester,
         decision: Decision,

@@ -4,8 +4,8 @@
 
 use rules::{RoomSnapshot, room::member};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
-    events::room::member::MembershipState,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, UserId,
+    events::{StateEventType, room::member::MembershipState},
 };
 
 use super::moderate::check_reason;
@@ -60,13 +60,23 @@ impl Engine {
             if room.membership(&requester.user_id) == MembershipState::Join {
                 return Ok(());
             }
-            return self.join_here(requester, &room, via, content).await;
+            self.join_here(requester, &room, via, content).await?;
+            return self.carry_over_after_join(requester, room_id).await;
         }
         let servers = self.servers_to_join_by(requester, room_id, via).await?;
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
-        self.join_by_servers(&requester.user_id, room_id, &servers, content).await
+        self.join_by_servers(&requester.user_id, room_id, &servers, content).await?;
+        self.carry_over_after_join(requester, room_id).await
+    }
+
+    /// The join stands, whatever becomes of the settings.
+    async fn carry_over_after_join(&self, requester: &Requester, room_id: &RoomId) -> Result<()> {
+        if let Err(error) = self.carry_over(&requester.user_id, room_id).await {
+            tracing::warn!(room.id = %room_id, %error, "a user's settings were not carried over to the new room");
+        }
+        Ok(())
     }
 
     /// Joins a room that this server is in. Where its join rule asks for an authority that we do not have, another server

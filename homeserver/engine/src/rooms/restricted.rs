@@ -4,7 +4,7 @@
 
 use rules::RoomSnapshot;
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, UserId,
+    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::Value;
@@ -37,6 +37,16 @@ impl Engine {
         match self.conditions(room).await? {
             Some(conditions) => self.require_condition(&conditions, user_id).await,
             None => Ok(()),
+        }
+    }
+
+    /// Whether the user is in one of the rooms whose members a room lets in, as far as this server can tell.
+    pub(crate) async fn meets_condition(&self, room: &RoomSnapshot, user_id: &UserId) -> Result<bool> {
+        let Some(conditions) = self.conditions(room).await? else { return Ok(false) };
+        match self.require_condition(&conditions, user_id).await {
+            Ok(()) => Ok(true),
+            Err(EngineError::Forbidden(_) | EngineError::UnableToAuthoriseJoin) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -92,6 +102,16 @@ impl Engine {
         servers.dedup();
         servers.truncate(limit);
         Ok(servers)
+    }
+
+    /// Whether users of a server are in one of the rooms whose members a room lets in.
+    pub(crate) async fn server_meets_condition(&self, room: &RoomSnapshot, server: &ServerName) -> Result<bool> {
+        for room_id in self.conditions(room).await?.unwrap_or_default() {
+            if self.resident_room(&room_id).await?.is_some_and(|allowed| allowed.has_server(server)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -160,6 +160,9 @@ settings! {
     /// 1,000 members nobody sees it of somebody whom they share no smaller room with.
     presence_enabled: bool = "true", "presence.enabled", example "true";
 
+    /// Whether other servers may read this server's directory of public rooms, and so their users may find them there.
+    rooms_directory_for_servers: bool = "false", "rooms.directory_for_servers", example "true";
+
     /// Whether clients that ask too often are told to wait. Turn it off for tests only.
     rate_limits_enabled: bool = "true", "rate_limits.enabled", example "true", flag "rate-limits" "on|off";
 

@@ -5,3 +5,6 @@ CREATE TABLE log_recipients (
     PRIMARY KEY (server_nid, position)
 );
 CREATE INDEX log_recipients_position ON log_recipients (position);
+
+-- The event that is closest to a time.
+CREATE INDEX events_time ON events (room_nid, origin_server_ts) WHERE timeline_order IS NOT NULL;

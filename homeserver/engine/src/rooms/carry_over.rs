@@ -1,0 +1,136 @@
+//! What a user has set for a room goes over to the room that replaces it, when the user joins that.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#room-upgrades>
+
+use rules::Change;
+use ruma::{
+    OwnedRoomId, RoomId, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+use serde_json::{Value, value::to_raw_value};
+use storage::Submission;
+
+use super::remote::commit_error;
+use crate::{Engine, EngineError, Result};
+
+#[derive(Deserialize)]
+struct Predecessor {
+    room_id: OwnedRoomId,
+}
+
+impl Engine {
+    /// Takes over tags, push rules and the mark as a direct chat, if both rooms say that the one replaces the other and
+    /// the user was in the old one.
+    pub(crate) async fn carry_over(&self, user_id: &UserId, new: &RoomId) -> Result<()> {
+        let Some(old) = self.replaced_by(new).await? else { return Ok(()) };
+        let record = self.storage().membership(user_id, &old).await?;
+        let was_there = record.is_some_and(|record| {
+            matches!(record.membership, MembershipState::Join | MembershipState::Leave) && !record.forgotten
+        });
+        if !was_there {
+            return Ok(());
+        }
+        self.move_directory_entry(&old, new).await?;
+        let mut changes = Vec::new();
+        if self.storage().account_data(user_id, Some(new), "m.tag").await?.is_none()
+            && let Some(tags) = self.storage().account_data(user_id, Some(&old), "m.tag").await?
+        {
+            changes.push(account_data(user_id, Some(new), "m.tag", tags.content));
+        }
+        for (event_type, replace) in [("m.direct", with_direct as Replace), ("m.push_rules", with_push_rules)] {
+            let Some(record) = self.storage().account_data(user_id, None, event_type).await? else { continue };
+            let Ok(mut content) = serde_json::from_str::<Value>(record.content.get()) else { continue };
+            if replace(&mut content, old.as_str(), new.as_str()) {
+                let content = to_raw_value(&content).map_err(EngineError::internal)?;
+                changes.push(account_data(user_id, None, event_type, content));
+            }
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.storage().commit(Submission { room: None, changes }).await.map(drop).map_err(commit_error)
+    }
+
+    /// The room that a room of ours replaces, if that one says so, too: else any room could claim to be the heir of any.
+    async fn replaced_by(&self, new: &RoomId) -> Result<Option<OwnedRoomId>> {
+        let Some(room) = self.resident_room(new).await? else { return Ok(None) };
+        let Some(create) = self.state_pdu(&room, &StateEventType::RoomCreate, "").await? else { return Ok(None) };
+        let content: serde_json::Map<String, Value> = create.content_as().unwrap_or_default();
+        let predecessor = content.get("predecessor").and_then(|value| Predecessor::deserialize(value).ok());
+        let Some(Predecessor { room_id: old }) = predecessor else { return Ok(None) };
+        let Some(old_room) = self.room(&old).await? else { return Ok(None) };
+        let heir = self.state_text(&old_room, StateEventType::RoomTombstone, "replacement_room").await?;
+        Ok((heir.as_deref() == Some(new.as_str())).then_some(old))
+    }
+}
+
+/// Adds the new room beside the old one; says whether anything changed.
+type Replace = fn(&mut Value, &str, &str) -> bool;
+
+fn with_direct(content: &mut Value, old: &str, new: &str) -> bool {
+    let mut changed = false;
+    for rooms in content.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        let Some(rooms) = rooms.as_array_mut() else { continue };
+        let has = |room_id: &str| rooms.iter().any(|room| room.as_str() == Some(room_id));
+        if has(old) && !has(new) {
+            rooms.push(new.into());
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// The rules for one room are named after it, be they of the kind for rooms or overrides, by which clients mute.
+fn with_push_rules(content: &mut Value, old: &str, new: &str) -> bool {
+    let mut changed = false;
+    for kind in ["room", "override"] {
+        let rules = content.get_mut("global").and_then(|global| global.get_mut(kind)).and_then(Value::as_array_mut);
+        let Some(rules) = rules else { continue };
+        if rules.iter().any(|rule| rule.get("rule_id") == Some(&new.into())) {
+            continue;
+        }
+        let Some(place) = rules.iter().position(|rule| rule.get("rule_id") == Some(&old.into())) else { continue };
+        let mut rule = rules[place].clone();
+        rule["rule_id"] = new.into();
+        for condition in rule.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if condition.get("key") == Some(&"room_id".into()) && condition.get("pattern") == Some(&old.into()) {
+                condition["pattern"] = new.into();
+            }
+        }
+        rules.insert(place + 1, rule);
+        changed = true;
+    }
+    changed
+}
+
+fn account_data(
+    user_id: &UserId,
+    room_id: Option<&RoomId>,
+    event_type: &str,
+    content: Box<serde_json::value::RawValue>,
+) -> Change {
+    let (user_id, room_id) = (user_id.to_owned(), room_id.map(ToOwned::to_owned));
+    Change::AccountData { user_id, room_id, event_type: event_type.to_owned(), content }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_muted_room_stays_muted_and_a_chat_direct() {
+        let mute = |room: &str| json!({"rule_id": room, "actions": [], "conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}]});
+        let mut rules =
+            json!({"global": {"override": [mute("!old:a"), mute("!x:a")], "room": [{"rule_id": "!old:a"}]}});
+        assert!(with_push_rules(&mut rules, "!old:a", "!new:a"));
+        assert_eq!(rules["global"]["override"], json!([mute("!old:a"), mute("!new:a"), mute("!x:a")]));
+        assert_eq!(rules["global"]["room"][1], json!({"rule_id": "!new:a"}));
+        assert!(!with_push_rules(&mut rules, "!old:a", "!new:a"));
+        let mut direct = json!({"@b:a": ["!old:a"], "@c:a": ["!x:a"], "d": 1});
+        assert!(with_direct(&mut direct, "!old:a", "!new:a"));
+        assert_eq!(direct, json!({"@b:a": ["!old:a", "!new:a"], "@c:a": ["!x:a"], "d": 1}));
+    }
+}
