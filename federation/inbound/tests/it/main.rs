@@ -19,5 +19,6 @@ mod restricted;
 mod routes;
 mod send;
 mod signed;
+mod spaces;
 mod stage;
 mod state;

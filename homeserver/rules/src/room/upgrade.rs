@@ -52,7 +52,7 @@ pub fn levels(
         users.entry(user_id.to_string()).or_insert_with(|| level(CREATOR_LEVEL));
     }
     let mut at_first = content.clone();
-    let needed = [&at_first].into_iter().flat_map(|content| state_levels(content)).max().unwrap_or_default();
+    let needed = state_levels(&at_first).into_iter().max().unwrap_or_default();
     let needed = needed.max(Int::from(CREATOR_LEVEL));
     if let Some(creator) = creators.first() {
         map(&mut at_first, "users").insert(creator.to_string(), CanonicalJsonValue::Integer(needed));
