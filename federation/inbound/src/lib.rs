@@ -22,6 +22,7 @@ mod routes;
 mod send;
 mod signed;
 mod state;
+mod third_party;
 mod timestamp;
 mod user;
 mod version;

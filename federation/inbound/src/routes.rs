@@ -9,7 +9,7 @@ use http::Method;
 
 use crate::{
     Door, backfill, error::DoorError, event, event_auth, hierarchy, invite, join, keys, knock, leave, missing_events,
-    openid, public_rooms, query, send, state, timestamp, user, version, well_known,
+    openid, public_rooms, query, send, state, third_party, timestamp, user, version, well_known,
 };
 
 /// Who may ask.
@@ -178,6 +178,12 @@ fn membership_rows(access: Access) -> Vec<Row> {
             access,
             "put_matrixfederationv2send_leaveroomideventid",
             leave::send_v2,
+        ),
+        put(
+            "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
+            access,
+            "put_matrixfederationv1exchange_third_party_inviteroomid",
+            third_party::exchange,
         ),
         put(
             "/_matrix/federation/v1/invite/{room_id}/{event_id}",

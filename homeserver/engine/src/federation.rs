@@ -24,6 +24,7 @@ mod rescind;
 mod resolution;
 mod state;
 mod state_before;
+mod third_party;
 mod transaction;
 mod verify;
 

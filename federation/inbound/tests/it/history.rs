@@ -39,6 +39,11 @@ async fn ask(
     let body = match *method {
         Method::GET => None,
         Method::POST => Some(json!({"earliest_events": [], "latest_events": [event], "limit": 10})),
+        _ if path.contains("/exchange_third_party_invite/") => {
+            let content = json!({"membership": "invite", "third_party_invite": {"signed": {"mxid": user_id}}});
+            let body = json!({"type": "m.room.member", "room_id": room, "sender": "@alice:test", "state_key": user_id, "content": content});
+            return asker.ask(&stage.name, method.clone(), &target, Some(&body)).await;
+        }
         _ => {
             let membership = ["leave", "knock"].into_iter().find(|verb| path.contains(verb)).unwrap_or("join");
             Some(membership_event(asker, room, membership))

@@ -22,3 +22,4 @@ mod signed;
 mod spaces;
 mod stage;
 mod state;
+mod third_party;

@@ -30,7 +30,7 @@ async fn s_101_every_route_with_the_wrong_method_is_405() {
     let stage = Stage::new().await;
     for endpoint in route_table() {
         for method in [Method::GET, Method::PUT, Method::POST, Method::DELETE, Method::PATCH] {
-            if method == endpoint.method {
+            if route_table().iter().any(|other| other.path == endpoint.path && other.method == method) {
                 continue;
             }
             let response = ask_unsigned(&stage, method.clone(), &example(&endpoint)).await;

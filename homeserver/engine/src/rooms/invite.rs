@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rules::{
     Pdu, RoomSnapshot,
     event::read_pdu,
-    room::member::{self, Action},
+    room::{
+        member::{self, Action},
+        send::Intent,
+    },
 };
 use ruma::{CanonicalJsonValue, RoomId, UserId};
 
@@ -58,8 +61,13 @@ impl Engine {
         if self.is_local(target) {
             return self.send_intent(room_id, intent, None).await.map(drop);
         }
-        let pdu = self.make_event(&room, intent).await?;
-        let signed = self.signed_by_invited_server(&room, target, &pdu).await?;
+        self.invite_elsewhere(&room, target, intent).await
+    }
+
+    /// Makes the invitation of a user of another server, which signs it first.
+    pub(crate) async fn invite_elsewhere(&self, room: &RoomSnapshot, target: &UserId, intent: Intent) -> Result<()> {
+        let pdu = self.make_event(room, intent).await?;
+        let signed = self.signed_by_invited_server(room, target, &pdu).await?;
         self.append(&signed, Provenance::Ours).await
     }
 

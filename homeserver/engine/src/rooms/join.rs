@@ -61,22 +61,23 @@ impl Engine {
                 return Ok(());
             }
             self.join_here(requester, &room, via, content).await?;
-            return self.carry_over_after_join(requester, room_id).await;
+            self.carry_over_after_join(requester, room_id).await;
+            return Ok(());
         }
         let servers = self.servers_to_join_by(requester, room_id, via).await?;
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
         self.join_by_servers(&requester.user_id, room_id, &servers, content).await?;
-        self.carry_over_after_join(requester, room_id).await
+        self.carry_over_after_join(requester, room_id).await;
+        Ok(())
     }
 
     /// The join stands, whatever becomes of the settings.
-    async fn carry_over_after_join(&self, requester: &Requester, room_id: &RoomId) -> Result<()> {
+    async fn carry_over_after_join(&self, requester: &Requester, room_id: &RoomId) {
         if let Err(error) = self.carry_over(&requester.user_id, room_id).await {
             tracing::warn!(room.id = %room_id, %error, "a user's settings were not carried over to the new room");
         }
-        Ok(())
     }
 
     /// Joins a room that this server is in. Where its join rule asks for an authority that we do not have, another server

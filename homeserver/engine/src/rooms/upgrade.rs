@@ -220,10 +220,7 @@ impl Engine {
     /// 6. If possible, the power levels in the old room should also be modified to prevent sending of events and
     ///    inviting new users.
     async fn close_replaced(&self, upgrade: &Upgrade<'_>) {
-        let room = match self.known_room(&upgrade.old.room_id).await {
-            Ok(room) => room,
-            Err(_) => return,
-        };
+        let Ok(room) = self.known_room(&upgrade.old.room_id).await else { return };
         let levels = self.content(&room, &StateEventType::RoomPowerLevels).await.ok().flatten();
         if let Some(levels) = upgrade::closed(&levels.unwrap_or_default()) {
             self.try_state(upgrade.requester, &room.room_id, TimelineEventType::RoomPowerLevels, "", levels).await;
