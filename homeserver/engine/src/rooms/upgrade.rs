@@ -93,7 +93,7 @@ impl Engine {
         };
         let mut intents = first_events(&new_room, &upgrade.rules)?;
         intents.extend(self.space_taken_over(upgrade).await?);
-        intents.extend(self.bans_taken_over(upgrade));
+        intents.extend(bans_taken_over(upgrade));
         if let Some(levels) = levels.in_the_end {
             intents.push(state(upgrade, TimelineEventType::RoomPowerLevels, "", levels));
         }
@@ -165,21 +165,6 @@ impl Engine {
             Some(state(upgrade, event.pdu.event_type.clone(), state_key, content))
         };
         Ok(events.iter().filter_map(intent).collect())
-    }
-
-    fn bans_taken_over(&self, upgrade: &Upgrade<'_>) -> Vec<Intent> {
-        let mut banned: Vec<OwnedUserId> = upgrade.old.members(&MembershipState::Ban).collect();
-        if banned.len() > MAX_BANS {
-            tracing::warn!(room.id = %upgrade.old.room_id, banned = banned.len(), "not all bans go over to the new room");
-        }
-        banned.sort();
-        banned
-            .retain(|user_id| *user_id != upgrade.requester.user_id && !upgrade.additional_creators.contains(user_id));
-        banned.truncate(MAX_BANS);
-        let sender = &upgrade.requester.user_id;
-        let ban =
-            |target: &OwnedUserId| member::change(sender, target, &MembershipState::Ban, CanonicalJsonObject::new());
-        banned.iter().map(ban).collect()
     }
 
     /// Points our aliases to the new room, which says so itself; the old one forgets them.
@@ -298,6 +283,19 @@ fn state(
 ) -> Intent {
     let sender = upgrade.requester.user_id.clone();
     Intent { sender, event_type, state_key: Some(state_key.to_owned()), content, redacts: None }
+}
+
+fn bans_taken_over(upgrade: &Upgrade<'_>) -> Vec<Intent> {
+    let mut banned: Vec<OwnedUserId> = upgrade.old.members(&MembershipState::Ban).collect();
+    if banned.len() > MAX_BANS {
+        tracing::warn!(room.id = %upgrade.old.room_id, banned = banned.len(), "not all bans go over to the new room");
+    }
+    banned.sort();
+    banned.retain(|user_id| *user_id != upgrade.requester.user_id && !upgrade.additional_creators.contains(user_id));
+    banned.truncate(MAX_BANS);
+    let sender = &upgrade.requester.user_id;
+    let ban = |target: &OwnedUserId| member::change(sender, target, &MembershipState::Ban, CanonicalJsonObject::new());
+    banned.iter().map(ban).collect()
 }
 
 fn canonical(value: Value) -> Result<CanonicalJsonValue> {

@@ -169,7 +169,8 @@ mod tests {
         assert_eq!(before.at_first["users"], object(json!({"u": {"@admin:a": 100, "@moderator:a": 120}}))["u"]);
         let kept = before.in_the_end.unwrap();
         assert_eq!(kept["users"], object(json!({"u": {"@admin:a": 100, "@moderator:a": 50}}))["u"]);
-        let from_12 = levels(&object(json!({})), &[admin.clone()], &[admin], &AuthorizationRules::V11);
+        let admin = std::slice::from_ref(&admin);
+        let from_12 = levels(&object(json!({})), admin, admin, &AuthorizationRules::V11);
         assert_eq!(from_12.at_first["users"], object(json!({"u": {"@admin:a": 100}}))["u"]);
         assert_eq!(from_12.in_the_end, None);
     }
