@@ -6,8 +6,8 @@ mod account_data;
 mod authenticate;
 mod deactivate;
 mod devices;
-mod erasure;
 mod directory;
+mod erasure;
 mod filters;
 mod guests;
 mod hashing;
@@ -40,9 +40,9 @@ pub(crate) use self::{
 };
 pub use self::{
     authenticate::Authenticated,
+    directory::{FoundUsers, MutualRooms},
     mail::MailError,
     profile::UserProfile,
-    directory::{FoundUsers, MutualRooms},
     register::{RegisterCommand, Registered},
     register_by_operator::OperatorRegistration,
     session::{NewDevice, Session},

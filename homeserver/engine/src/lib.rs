@@ -30,8 +30,9 @@ use storage::Storage;
 
 pub use self::{
     accounts::{
-        AddressPurpose, Authenticated, FoundUsers, LetterRequest, MailError, MutualRooms, NewDevice, OperatorRegistration, RegisterCommand,
-        Registered, Requester, Session, TurnCredentials, UserProfile, ValidatedAddress,
+        AddressPurpose, Authenticated, FoundUsers, LetterRequest, MailError, MutualRooms, NewDevice,
+        OperatorRegistration, RegisterCommand, Registered, Requester, Session, TurnCredentials, UserProfile,
+        ValidatedAddress,
     },
     client_event::ClientEvent,
     error::{EngineError, Result},
@@ -39,8 +40,9 @@ pub use self::{
     keys::{ClaimReply, KeysReply},
     presence::Presence,
     rooms::{
-        Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery,
-        PublicRoomsPage, PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
+        Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery,
+        HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage, PublicRoomsQuery,
+        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
     },
     search::SearchCommand,
     settings::{

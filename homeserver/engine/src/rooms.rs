@@ -30,8 +30,8 @@ mod send;
 mod snapshot;
 mod space;
 mod state;
-mod threads;
 mod summary;
+mod threads;
 mod timestamp;
 mod typing;
 mod upgrade;
@@ -59,13 +59,11 @@ pub use self::{
     create::{CreateRoomCommand, InitialState},
     delayed::{DelayAction, DelayCommand},
     events::{Context, EventFilter},
-    messages::{MessagesPage, MessagesQuery},
-    relations::{RelationsPage, RelationsQuery},
-    events::Context,
     hierarchy::{HierarchyPage, HierarchyQuery, HierarchyRoom},
     initial_sync::InitialRoom,
     messages::{MessagesPage, MessagesQuery},
     public::{PublicRoomsPage, PublicRoomsQuery},
+    relations::{RelationsPage, RelationsQuery},
     remote::ROOM_VERSIONS,
     report::Reported,
     send::SendCommand,

@@ -15,6 +15,8 @@ pub struct Settings {
     pub access_token_lifetime_ms: u64,
     /// What a password hash costs.
     pub password_hashing: PasswordHashing,
+    /// Whether other servers may read the directory of public rooms.
+    pub lists_rooms_to_servers: bool,
     /// Whether other servers are told the names of our users' devices.
     pub federation_device_names: bool,
     /// Whether users see who of those they share rooms with is there.
@@ -120,8 +122,6 @@ impl std::fmt::Debug for Hidden {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("(secret)")
     }
-    /// Whether other servers may read the directory of public rooms.
-    pub lists_rooms_to_servers: bool,
 }
 
 /// Who may register an account.

@@ -4,8 +4,8 @@
 
 use rules::{RoomSnapshot, room::member};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, UserId,
-    events::{StateEventType, room::member::MembershipState},
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
+    events::room::member::MembershipState,
 };
 
 use super::moderate::check_reason;
