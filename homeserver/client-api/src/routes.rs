@@ -7,7 +7,9 @@ mod table;
 
 use axum::{Router, http::Method};
 use ruma::api::client::{
-    account, admin, alias, appservice, backup, config, context, device, directory, discovery, filter, keys, knock, membership, message, presence, profile, push, read_marker, receipt, redact, relations, reporting, room, search, session, space, state, tag, thirdparty, threads, to_device, typing, uiaa, user_directory, voip,
+    account, admin, alias, appservice, backup, config, context, device, directory, discovery, filter, keys, knock,
+    membership, message, presence, profile, push, read_marker, receipt, redact, relations, reporting, room, search,
+    session, space, state, tag, thirdparty, threads, to_device, typing, uiaa, user_directory, voip,
 };
 
 pub(crate) use self::table::Endpoint;

@@ -156,12 +156,12 @@ settings! {
     /// The version of new rooms when the client names none.
     rooms_default_version: RoomVersionId = "12", "rooms.default_version", example "\"12\"";
 
+    /// Whether other servers may read this server's directory of public rooms, and so their users may find them there.
+    rooms_directory_for_servers: bool = "false", "rooms.directory_for_servers", example "true";
+
     /// Whether users see who of those they share rooms with is online, here and on other servers. In rooms of more than
     /// 1,000 members nobody sees it of somebody whom they share no smaller room with.
     presence_enabled: bool = "true", "presence.enabled", example "true";
-
-    /// Whether other servers may read this server's directory of public rooms, and so their users may find them there.
-    rooms_directory_for_servers: bool = "false", "rooms.directory_for_servers", example "true";
 
     /// Whether clients that ask too often are told to wait. Turn it off for tests only.
     rate_limits_enabled: bool = "true", "rate_limits.enabled", example "true", flag "rate-limits" "on|off";
