@@ -29,6 +29,7 @@ mod knock;
 mod login;
 mod logout;
 mod mutual_rooms;
+mod notifications;
 mod own_request;
 mod pages;
 mod presence;

@@ -61,6 +61,11 @@ const SUMMARY_BEFORE_IT_WAS_STABLE: &[&str] = &["/_matrix/client/unstable/im.nhe
 /// ruma knows no type for it, so this path it does not list.
 const INITIAL_SYNC_OF_OLD: &[&str] = &["/_matrix/client/r0/rooms/{room_id}/initialSync"];
 
+/// Clients differ in whether they end these with a slash.
+const PUSH_RULES_WITHOUT_SLASH: &[&str] = &["/_matrix/client/r0/pushrules", "/_matrix/client/v3/pushrules"];
+const GLOBAL_PUSH_RULES_WITHOUT_SLASH: &[&str] =
+    &["/_matrix/client/r0/pushrules/global", "/_matrix/client/v3/pushrules/global"];
+
 /// What this door serves.
 pub fn route_table() -> Vec<Route> {
     table().routes
@@ -238,8 +243,8 @@ fn administration(table: Table) -> Table {
 }
 
 fn profiles_and_data(table: Table) -> Table {
-    use crate::{presence as presences, profile as profiles, pushrules, user};
-    table
+    use crate::{presence as presences, profile as profiles, user};
+    push_rules(table)
         .open::<profile::get_profile::v3::Request, _>(at("get_matrixclientv3profileuserid"), profiles::get)
         .open::<profile::get_profile_field::v3::Request, _>(
             at("get_matrixclientv3profileuseridkeyname"),
@@ -279,11 +284,42 @@ fn profiles_and_data(table: Table) -> Table {
             at("get_matrixclientv3useruseridfilterfilterid"),
             user::filter::get,
         )
-        .asked::<push::get_pushrules_all::v3::Request, _>(at("get_matrixclientv3pushrules"), pushrules::all)
-        .asked::<push::get_pushrules_global_scope::v3::Request, _>(
-            at("get_matrixclientv3pushrulesglobal"),
+}
+
+fn push_rules(table: Table) -> Table {
+    use crate::{notifications, pushrules};
+    table
+        .asked_for::<push::get_pushrules_all::v3::Request, _, _>(
+            at("get_matrixclientv3pushrules").also_at(PUSH_RULES_WITHOUT_SLASH),
+            pushrules::all,
+        )
+        .asked_for::<push::get_pushrules_global_scope::v3::Request, _, _>(
+            at("get_matrixclientv3pushrulesglobal").also_at(GLOBAL_PUSH_RULES_WITHOUT_SLASH),
             pushrules::global,
         )
+        .asked::<push::get_pushrule::v3::Request, _>(at("get_matrixclientv3pushrulesglobalkindruleid"), pushrules::get)
+        .asked::<push::set_pushrule::v3::Request, _>(at("put_matrixclientv3pushrulesglobalkindruleid"), pushrules::put)
+        .asked::<push::delete_pushrule::v3::Request, _>(
+            at("delete_matrixclientv3pushrulesglobalkindruleid"),
+            pushrules::delete,
+        )
+        .asked::<push::get_pushrule_enabled::v3::Request, _>(
+            at("get_matrixclientv3pushrulesglobalkindruleidenabled"),
+            pushrules::get_enabled,
+        )
+        .asked::<push::set_pushrule_enabled::v3::Request, _>(
+            at("put_matrixclientv3pushrulesglobalkindruleidenabled"),
+            pushrules::put_enabled,
+        )
+        .asked::<push::get_pushrule_actions::v3::Request, _>(
+            at("get_matrixclientv3pushrulesglobalkindruleidactions"),
+            pushrules::get_actions,
+        )
+        .asked::<push::set_pushrule_actions::v3::Request, _>(
+            at("put_matrixclientv3pushrulesglobalkindruleidactions"),
+            pushrules::put_actions,
+        )
+        .asked::<push::get_notifications::v3::Request, _>(at("get_matrixclientv3notifications"), notifications::list)
 }
 
 fn encryption(table: Table) -> Table {

@@ -12,6 +12,7 @@ mod keys;
 mod locks;
 mod notices;
 mod presence;
+mod push;
 mod room_keys;
 mod rooms;
 mod search;
@@ -39,6 +40,7 @@ pub use self::{
     federation::{HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
     keys::{ClaimReply, KeysReply},
     presence::Presence,
+    push::{NotificationsPage, NotificationsQuery, Told, Unread},
     rooms::{
         Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery,
         HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage, PublicRoomsQuery,
@@ -70,6 +72,7 @@ struct Inner {
     accounts: accounts::Accounts,
     keys: keys::Keys,
     rooms: rooms::Rooms,
+    push: push::Push,
     sync: sync::Sync,
     presence: presence::PresenceKeeper,
     /// One transaction at a time from each server, one event from outside at a time for each room.
@@ -85,6 +88,7 @@ impl Engine {
             accounts: accounts::Accounts::new(&settings),
             keys: keys::Keys::new(KeyServer::new(storage.clone(), world.clone(), settings.server_name.clone())),
             rooms: rooms::Rooms::new(),
+            push: push::Push::new(),
             sync: sync::Sync::new(storage.head()),
             presence: presence::PresenceKeeper::default(),
             ingest: locks::Locks::default(),

@@ -49,6 +49,7 @@ use crate::{Requester, locks::Locks};
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
+    receipts::MAIN_THREAD,
     remote::commit_error,
     space::MAX_CHILDREN,
     summary::Viewer,

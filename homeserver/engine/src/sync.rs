@@ -21,7 +21,6 @@ mod stays;
 mod summary;
 mod timeline;
 mod token;
-mod unread;
 mod v3;
 
 use std::time::Duration;
@@ -42,6 +41,7 @@ pub use self::sliding::{
 };
 pub(crate) use self::{
     active::News,
+    changes::{IGNORED_USERS, ignored_by},
     filter::{allows, covers_room, lazy_loads},
     state::senders,
     timeline::{Eyes, Scanned},

@@ -121,6 +121,33 @@ pub enum Change {
         /// When, by the clock of the reader's server.
         ts: MilliSecondsSinceUnixEpoch,
     },
+    /// Local users are notified of an event: the live one of that id in the list, or the one behind the membership
+    /// change before this in the list.
+    Notification {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event.
+        event_id: OwnedEventId,
+        /// The root of the thread that it is in; `None` for the main timeline.
+        thread_root: Option<OwnedEventId>,
+        /// When, by our clock.
+        ts: MilliSecondsSinceUnixEpoch,
+        /// The different things that are done about it: JSON arrays of actions.
+        actions: Vec<Box<RawValue>>,
+        /// Whom, and what of `actions`.
+        notified: Vec<Notified>,
+    },
+    /// A local user has read a room, or one thread of it. Going back changes nothing.
+    Read {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The user.
+        user_id: OwnedUserId,
+        /// `None` for all of the room, else `main` or the thread's root.
+        thread_id: Option<String>,
+        /// Up to which order of the timeline; `None` for the last position before this change in the list.
+        up_to: Option<i64>,
+    },
     /// Account data of a local user is set. Gets a position.
     AccountData {
         /// The user.
@@ -221,6 +248,17 @@ pub enum Change {
         /// What came of it.
         event_id: OwnedEventId,
     },
+}
+
+/// A local user who is notified of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notified {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// Whether it is to stand out.
+    pub highlight: bool,
+    /// What is done about it: an index of the actions that come along.
+    pub actions: usize,
 }
 
 /// An event to be stored.

@@ -7,6 +7,7 @@ pub mod change;
 pub mod event;
 pub mod keys;
 pub mod pdu;
+pub mod push;
 pub mod room;
 pub mod world;
 

@@ -58,6 +58,10 @@ pub struct RoomSnapshot {
     /// How many users have each membership that a summary counts.
     joined: u64,
     invited: u64,
+    /// The server whose users are kept track of one by one.
+    home: Option<OwnedServerName>,
+    /// Its users who are joined.
+    residents: rpds::HashTrieSetSync<OwnedUserId>,
     /// What new events name as `prev_events`, with their depths.
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
 }
@@ -75,8 +79,22 @@ impl RoomSnapshot {
             joined_by_server: rpds::HashTrieMapSync::new_sync(),
             joined: 0,
             invited: 0,
+            home: None,
+            residents: rpds::HashTrieSetSync::new_sync(),
             forward_extremities: Vec::new(),
         }
+    }
+
+    /// The same, keeping track of which users of a server are joined. The room has no state yet.
+    #[must_use]
+    pub fn at_home_on(mut self, server: OwnedServerName) -> Self {
+        self.home = Some(server);
+        self
+    }
+
+    /// The joined users of the server that [`RoomSnapshot::at_home_on`] named, in no particular order.
+    pub fn residents(&self) -> impl Iterator<Item = &OwnedUserId> {
+        self.residents.iter()
     }
 
     /// The value for one key.
@@ -204,6 +222,13 @@ impl RoomSnapshot {
     fn count_server(&mut self, user_id: &str, joins: bool) {
         let Ok(user_id) = <&UserId>::try_from(user_id) else { return };
         let server = user_id.server_name().to_owned();
+        if self.home.as_ref() == Some(&server) {
+            if joins {
+                self.residents.insert_mut(user_id.to_owned());
+            } else {
+                self.residents.remove_mut(user_id);
+            }
+        }
         let count = self.joined_by_server.get(&server).copied().unwrap_or(0);
         match if joins { count + 1 } else { count.saturating_sub(1) } {
             0 => {

@@ -1,12 +1,12 @@
 //! Account data: what clients keep for themselves, per user or per user and room.
 
 use rules::change::Position;
-use ruma::{OwnedRoomId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
     Result, Storage, StorageError,
-    dialect::{db, parsed, storable},
+    dialect::{db, list, parsed, storable},
     names::{decode, encode},
 };
 
@@ -43,6 +43,26 @@ impl Storage {
             sqlx::query_as(SQL).bind(&*user).bind(event_type).bind(room.as_deref()).fetch_optional(pool).await
         })?;
         row.map(record).transpose()
+    }
+
+    /// The global account data of some users that has one of these types.
+    pub async fn account_data_of(
+        &self,
+        user_ids: &[OwnedUserId],
+        event_types: &[&str],
+    ) -> Result<Vec<(OwnedUserId, AccountDataRecord)>> {
+        const SQL: &str = "SELECT u.name, a.type, a.content, a.position
+            FROM names u JOIN account_data a ON a.user_nid = u.name_nid AND a.room_nid = 0
+            WHERE u.name IN (SELECT value FROM json_each($1)) AND a.type IN (SELECT value FROM json_each($2))";
+        let users: Vec<_> = user_ids.iter().map(|user_id| encode(user_id.as_str())).collect();
+        let (users, types) = (list(users.iter().map(|user_id| &**user_id)), list(event_types.iter().copied()));
+        let rows: Vec<(String, String, String, Position)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(users).bind(types).fetch_all(pool).await)?;
+        let of_user = |(user_id, event_type, content, position)| {
+            let user_id = parsed(&decode(user_id), "account_data", "user_nid")?;
+            Ok((user_id, record((None, event_type, content, position))?))
+        };
+        rows.into_iter().map(of_user).collect()
     }
 
     /// A user's account data, global and of all rooms, that was set with `since < position <= until`, ascending.

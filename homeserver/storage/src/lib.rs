@@ -27,6 +27,7 @@ mod key_backups;
 mod log;
 mod memberships;
 mod names;
+mod notifications;
 mod one_time_keys;
 mod profile_fields;
 mod receipts;
@@ -61,6 +62,7 @@ pub use self::{
     key_backups::{BackedUpKey, BackupOutcome, KeyBackupRecord},
     log::{LogEntry, LogKind},
     memberships::MembershipRecord,
+    notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
     profile_fields::ProfileField,
     receipts::ReceiptRecord,

@@ -16,6 +16,7 @@ mod mail;
 mod parameters;
 mod presence;
 mod profile;
+mod pushrules;
 mod rates;
 mod register;
 mod relations;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use storage::{CommitError, Submission};
 
 use super::{Requester, refuse_nul};
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, Result, push::PUSH_RULES};
 
 /// The largest content, in bytes: as much as an event may have.
 const CONTENT_BYTES_MAX: usize = 65_536;
@@ -17,7 +17,7 @@ const CONTENT_BYTES_MAX: usize = 65_536;
 const TYPE_BYTES_MAX: usize = 255;
 
 /// Types that have endpoints of their own, which keep their content in order.
-const SERVER_MANAGED: [&str; 2] = ["m.fully_read", "m.push_rules"];
+const SERVER_MANAGED: [&str; 2] = ["m.fully_read", PUSH_RULES];
 
 impl Engine {
     /// One piece of account data.
@@ -27,6 +27,9 @@ impl Engine {
         room_id: Option<&RoomId>,
         event_type: &str,
     ) -> Result<Box<RawValue>> {
+        if room_id.is_none() && event_type == PUSH_RULES {
+            return self.push_rules_content(user_id).await;
+        }
         let record = self.storage().account_data(user_id, room_id, event_type).await?;
         let content = record.map(|record| record.content).filter(|content| !is_deleted(content));
         content.ok_or_else(|| EngineError::not_found("Data not found"))
@@ -54,7 +57,10 @@ impl Engine {
             content,
         };
         match self.storage().commit(Submission { room: None, changes: vec![change] }).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.inner.push.forget(user_id);
+                Ok(())
+            }
             Err(CommitError::Storage(error)) => Err(error.into()),
             Err(error) => Err(EngineError::internal(error)),
         }

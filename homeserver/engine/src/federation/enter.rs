@@ -69,7 +69,9 @@ impl Engine {
         }
         let before = match existing {
             Some(room) => room,
-            None => Arc::new(RoomSnapshot::empty(join.room_id.clone(), version, rules)),
+            None => Arc::new(
+                RoomSnapshot::empty(join.room_id.clone(), version, rules).at_home_on(self.server_name().to_owned()),
+            ),
         };
         let members = self.strayed_members(&entrance).await?;
         let mut decision = decide_entrance(&before, entrance)?;

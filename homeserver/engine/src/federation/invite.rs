@@ -95,7 +95,8 @@ impl Engine {
             sender: pdu.sender.clone(),
             stripped_state: Some(stripped_with(pdu, shown)?),
         };
-        let submission = Submission { room: None, changes: vec![change] };
+        let changes = std::iter::once(change).chain(self.invitation(pdu).await?).collect();
+        let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
 }

@@ -56,6 +56,13 @@ impl Engine {
                 *stripped_state = to_raw_value(&events).ok();
             }
         }
+        match self.for_readers(before, &room, &changes).await {
+            Ok(following) => changes.extend(following),
+            Err(EngineError::Storage(error)) => return Err(error.into()),
+            // The event matters more than who is notified of it.
+            Err(error) => tracing::error!(room.id = %room.room_id, %error, "nobody is notified"),
+        }
+        let movers = self.movers(before, &room, &changes).await;
         let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
         let committed = self.storage().commit(Submission { room: Some(guard), changes }).await;
         match &committed {
@@ -63,6 +70,9 @@ impl Engine {
                 room.revision = committed.revision.unwrap_or(before.revision + 1);
                 room.position = committed.position;
                 self.remember_room(room);
+                if let Some(movers) = movers {
+                    self.carry_rules_over(movers).await;
+                }
             }
             Err(_) => self.forget_snapshot(&before.room_id),
         }

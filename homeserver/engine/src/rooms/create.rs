@@ -142,7 +142,8 @@ impl Engine {
     ) -> Result<Decision> {
         let localpart = self.world().random_string(ROOM_ID_LENGTH);
         let room_id = RoomId::parse(format!("!{localpart}:{}", self.server_name())).map_err(EngineError::internal)?;
-        let mut room = RoomSnapshot::empty(room_id, new_room.version.clone(), rules);
+        let mut room =
+            RoomSnapshot::empty(room_id, new_room.version.clone(), rules).at_home_on(self.server_name().to_owned());
         let mut events = EventsById::new();
         let mut changes = Vec::new();
         for intent in intents {

@@ -6,7 +6,9 @@ use rules::{Change, room::member::Action};
 use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState};
 use storage::{MembershipRecord, Submission};
 
-use crate::{Engine, EngineError, Requester, Result, federation::servers_shown, rooms::remote::commit_error};
+use crate::{
+    Engine, EngineError, Requester, Result, federation::servers_shown, push::all_read, rooms::remote::commit_error,
+};
 
 /// How many servers are asked to make known that our user does not come: the user waits for it.
 const MAX_SERVERS_ASKED: usize = 3;
@@ -52,7 +54,8 @@ impl Engine {
             sender: record.user_id.clone(),
             stripped_state: record.stripped_state.clone(),
         };
-        let submission = Submission { room: None, changes: vec![change] };
+        let read = all_read(&record.room_id, &record.user_id);
+        let submission = Submission { room: None, changes: vec![change, read] };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
 

@@ -16,7 +16,7 @@ use storage::{StoredEvent, Submission};
 use crate::{Engine, EngineError, Requester, Result, rooms::commit_error};
 
 /// The thread of everything that is in no thread.
-const MAIN_THREAD: &str = "main";
+pub(crate) const MAIN_THREAD: &str = "main";
 /// How many relations are followed from an event to the thread that it is in.
 /// <https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts> recommends three.
 const THREAD_HOPS_MAX: usize = 3;
@@ -60,8 +60,9 @@ impl Engine {
         }
         let _lock = self.inner.sync.receipts.lock(&format!("{room_id} {}", requester.user_id)).await;
         let ts = self.world().clock.now();
+        let read = read_up_to(&event, &requester.user_id, thread_id.clone());
         let change = self.receipt_change(&event, &requester.user_id, receipt_type, thread_id, ts).await?;
-        self.commit_markers(change.into_iter().collect()).await
+        self.commit_markers(change.into_iter().flat_map(|change| [change, read.clone()]).collect()).await
     }
 
     /// Sets several markers of the asker at once.
@@ -83,7 +84,9 @@ impl Engine {
         for (receipt_type, event_id) in [(ReceiptType::Read, read), (ReceiptType::ReadPrivate, read_private)] {
             let Some(event_id) = event_id else { continue };
             let event = self.event_to_mark(requester, room_id, &event_id).await?;
-            changes.extend(self.receipt_change(&event, &requester.user_id, receipt_type, None, ts).await?);
+            let receipt = self.receipt_change(&event, &requester.user_id, receipt_type, None, ts).await?;
+            let read = read_up_to(&event, &requester.user_id, None);
+            changes.extend(receipt.into_iter().flat_map(|receipt| [receipt, read.clone()]));
         }
         self.commit_markers(changes).await
     }
@@ -115,7 +118,7 @@ impl Engine {
     }
 
     /// The root of the thread that an event is in, if it is in one.
-    async fn thread_of(&self, pdu: &Arc<Pdu>) -> Result<Option<OwnedEventId>> {
+    pub(crate) async fn thread_of(&self, pdu: &Arc<Pdu>) -> Result<Option<OwnedEventId>> {
         let mut current = pdu.clone();
         for _ in 0..THREAD_HOPS_MAX {
             let Some(Related { relates_to }) = current.content_as() else { return Ok(None) };
@@ -189,4 +192,9 @@ impl Engine {
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
+}
+
+/// Whoever sent the receipt has read so far.
+fn read_up_to(event: &StoredEvent, user_id: &UserId, thread_id: Option<String>) -> Change {
+    Change::Read { room_id: event.pdu.room_id.clone(), user_id: user_id.to_owned(), thread_id, up_to: event.order }
 }

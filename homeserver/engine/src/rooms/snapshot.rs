@@ -39,7 +39,8 @@ impl Engine {
         let Some(record) = self.storage().room(room_id).await? else { return Ok(None) };
         let rules =
             record.version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(record.version.clone()))?;
-        let mut room = RoomSnapshot::empty(record.room_id, record.version, rules);
+        let mut room =
+            RoomSnapshot::empty(record.room_id, record.version, rules).at_home_on(self.server_name().to_owned());
         room.apply(&self.storage().current_state(room_id).await?);
         room.revision = record.revision;
         room.position = record.position;

@@ -13,11 +13,15 @@ use serde::Deserialize;
 use storage::{AccountDataRecord, Direction, MembershipRecord, TimelineRange};
 
 use super::{active::ChangedPresences, recent::Parts, state::Base, stays::Stays, token::SyncToken};
-use crate::{Engine, Result, accounts::is_deleted};
+use crate::{
+    Engine, Result,
+    accounts::is_deleted,
+    push::{PUSH_RULES, shown_rules},
+};
 
 /// The account data that lists whom a user does not want to hear of.
 /// <https://spec.matrix.org/v1.19/client-server-api/#ignoring-users>
-const IGNORED_USERS: &str = "m.ignored_user_list";
+pub(crate) const IGNORED_USERS: &str = "m.ignored_user_list";
 
 /// Which rooms are of interest.
 pub(crate) struct Selection<'a> {
@@ -135,9 +139,7 @@ impl Engine {
     /// Whom a user does not want to hear of.
     pub(crate) async fn ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
         let record = self.storage().account_data(user_id, None, IGNORED_USERS).await?;
-        let list = record.and_then(|record| serde_json::from_str::<IgnoredUserList>(record.content.get()).ok());
-        let names = list.map(|list| list.ignored_users).unwrap_or_default().into_keys();
-        Ok(names.filter_map(|name| OwnedUserId::try_from(name).ok()).filter(|ignored| ignored != user_id).collect())
+        Ok(record.map(|record| ignored_by(user_id, &record)).unwrap_or_default())
     }
 
     async fn changed_rooms(
@@ -237,6 +239,7 @@ impl Engine {
             let new = self.storage().account_data_since(user_id, since, now).await?;
             records.extend(new.into_iter().filter(|record| since > 0 || !is_deleted(&record.content)));
         }
+        show_push_rules(user_id, since, now, &mut records)?;
         let mut by_room: HashMap<Option<OwnedRoomId>, Vec<AccountDataRecord>> = HashMap::new();
         for record in records {
             by_room.entry(record.room_id.clone()).or_default().push(record);
@@ -267,6 +270,30 @@ impl Engine {
             };
         }
     }
+}
+
+/// Puts in the push rules as they apply. Who changed none has the default ones, and is told so at the beginning.
+fn show_push_rules(
+    user_id: &UserId,
+    since: Position,
+    now: Position,
+    records: &mut Vec<AccountDataRecord>,
+) -> Result<()> {
+    let is_rules = |record: &&mut AccountDataRecord| record.room_id.is_none() && record.event_type == PUSH_RULES;
+    if let Some(record) = records.iter_mut().find(is_rules) {
+        record.content = shown_rules(user_id, Some(&record.content))?;
+    } else if since == 0 {
+        let (event_type, content) = (PUSH_RULES.to_owned(), shown_rules(user_id, None)?);
+        records.push(AccountDataRecord { room_id: None, event_type, content, position: now });
+    }
+    Ok(())
+}
+
+/// Whom a user does not want to hear of, by their account data of the type [`IGNORED_USERS`].
+pub(crate) fn ignored_by(user_id: &UserId, record: &AccountDataRecord) -> HashSet<OwnedUserId> {
+    let list = serde_json::from_str::<IgnoredUserList>(record.content.get()).ok();
+    let names = list.map(|list| list.ignored_users).unwrap_or_default().into_keys();
+    names.filter_map(|name| OwnedUserId::try_from(name).ok()).filter(|ignored| ignored != user_id).collect()
 }
 
 impl RoomChanges {

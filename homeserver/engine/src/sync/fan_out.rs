@@ -58,7 +58,7 @@ impl Engine {
                     self.introduce_later(user_id, room_id);
                 }
             }
-            (LogKind::AccountData | LogKind::ToDevice, _, Some(user_id)) => users.wake_user(user_id, position),
+            (LogKind::ToDevice, _, Some(user_id)) => users.wake_user(user_id, position),
             (LogKind::DeviceList, _, Some(user_id)) => {
                 users.wake_user(user_id, position);
                 for room_id in self.storage().rooms_with(user_id).await? {
@@ -66,6 +66,10 @@ impl Engine {
                 }
             }
             (LogKind::Edu, _, _) => {}
+            (LogKind::AccountData, _, Some(user_id)) => {
+                self.inner.push.forget(user_id);
+                users.wake_user(user_id, position);
+            }
             (kind, _, _) => tracing::error!(position, ?kind, "a log entry lacks its room or its user"),
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 extern crate homeserver_engine as engine;
 
+mod push;
 mod rooms;
 mod stage;
 mod sync;

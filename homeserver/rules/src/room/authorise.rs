@@ -123,6 +123,8 @@ fn is_value_for(event: &Pdu, event_type: &StateEventType, state_key: &str) -> bo
 const DEFAULT_REDACT_LEVEL: i32 = 50;
 /// The power that inviting takes when the room does not say.
 const DEFAULT_INVITE_LEVEL: i32 = 0;
+/// The power that notifying the whole room takes when the room does not say.
+const DEFAULT_NOTIFICATION_LEVEL: i32 = 50;
 /// The power that sending state takes in a room without power levels.
 const DEFAULT_STATE_LEVEL: i32 = 50;
 
@@ -148,9 +150,22 @@ impl PowerLevels {
         self.user_reaches(user_id, self.level("redact").unwrap_or(DEFAULT_REDACT_LEVEL.into()))
     }
 
+    /// Whether a user may notify in a way that takes power, such as `room`.
+    pub fn may_notify(&self, user_id: &UserId, key: &str) -> bool {
+        let level = || self.read(self.content()?.get("notifications")?.get(key)?);
+        self.user_reaches(user_id, level().unwrap_or(DEFAULT_NOTIFICATION_LEVEL.into()))
+    }
+
     fn level(&self, field: &str) -> Option<Int> {
-        let content: serde_json::Map<String, Value> = self.levels.as_ref()?.content_as()?;
-        match content.get(field)? {
+        self.read(self.content()?.get(field)?)
+    }
+
+    fn content(&self) -> Option<serde_json::Map<String, Value>> {
+        self.levels.as_ref()?.content_as()
+    }
+
+    fn read(&self, level: &Value) -> Option<Int> {
+        match level {
             Value::String(text) if !self.rules.integer_power_levels => text.trim().parse().ok(),
             value => value.as_i64().and_then(Int::new),
         }

@@ -4,5 +4,6 @@
 
 mod bounded;
 mod event;
+mod push;
 mod room;
 mod room_fixture;

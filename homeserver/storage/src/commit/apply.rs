@@ -27,6 +27,9 @@ use crate::{
     state::BEGINNING,
 };
 
+/// The thread of everything that is in no thread.
+const MAIN_THREAD: &str = "main";
+
 /// One submission as it is applied to its batch.
 pub(super) struct Applying<'a> {
     batch: &'a mut Batch,
@@ -93,6 +96,8 @@ impl<'a> Applying<'a> {
             }
             Change::Membership { .. } => self.membership(change),
             Change::Receipt { .. } => self.receipt(change),
+            Change::Notification { .. } => self.notification(change),
+            Change::Read { .. } => self.read(change),
             Change::AccountData { .. } => self.account_data(change),
             Change::TransactionId { event_id, .. } => self.transaction(change, event_id),
             Change::DeviceKeys { .. }
@@ -409,6 +414,36 @@ impl<'a> Applying<'a> {
             outbound: ours && *receipt_type == ReceiptType::Read,
             membership: None,
         });
+    }
+
+    fn notification(&mut self, change: &Change) {
+        let Change::Notification { room_id, event_id, thread_root, ts, actions, notified } = change else { return };
+        let live = self.live.iter().find(|(live, _)| live == event_id).map(|(_, position)| *position);
+        let Some(position) = live.or(self.last) else { return };
+        let room_nid = self.batch.name(room_id.as_str());
+        let actions: Vec<&str> = actions.iter().map(|actions| actions.get()).collect();
+        let actions = format!("[{}]", actions.join(","));
+        let thread_id = thread_root.as_ref().map_or(MAIN_THREAD, |root| root.as_str());
+        let ts = i64::from(ts.0);
+        let event = row![position, room_nid, event_id.as_str(), thread_id, ts, without_nul(&actions)];
+        self.batch.writes.notified_events.push(event);
+        for notified in notified {
+            let user_nid = self.batch.name(notified.user_id.as_str());
+            let row = row![position, user_nid, notified.highlight, notified.actions as i64];
+            self.batch.writes.notified.push(row);
+        }
+    }
+
+    fn read(&mut self, change: &Change) {
+        let Change::Read { room_id, user_id, thread_id, up_to } = change else { return };
+        let now = self.last.unwrap_or(self.batch.facts.head.position);
+        let position = up_to.unwrap_or_else(|| self.state_position().max(self.last.unwrap_or(0)));
+        let (room_nid, user_nid) = (self.batch.name(room_id.as_str()), self.batch.name(user_id.as_str()));
+        let key = (user_nid, room_nid, thread_id.clone().unwrap_or_default());
+        let furthest = self.batch.writes.read_up_to.entry(key).or_insert((position, now));
+        if position > furthest.0 {
+            *furthest = (position, now);
+        }
     }
 
     fn account_data(&mut self, change: &Change) {

@@ -144,6 +144,11 @@ fn check_texts(change: &Change) -> Result<()> {
             storable(redacted_by.as_str(), "an event id")?;
         }
         Change::Membership { event_id, .. } => drop(storable(event_id.as_str(), "an event id")?),
+        Change::Notification { event_id, thread_root, .. } => {
+            storable(event_id.as_str(), "an event id")?;
+            storable(thread_root.as_ref().map_or("", |root| root.as_str()), "the root of a thread")?;
+        }
+        Change::Read { thread_id, .. } => drop(storable(thread_id.as_deref().unwrap_or_default(), "a thread")?),
         Change::Receipt { receipt_type, thread_id, event_id, .. } => {
             storable(receipt_type.as_str(), "a receipt's type")?;
             storable(thread_id.as_deref().unwrap_or_default(), "a receipt's thread")?;

@@ -180,7 +180,13 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
         Change::Membership { user_id, room_id, sender, .. } => {
             vec![user_id.as_str().into(), room_id.as_str().into(), sender.as_str().into()]
         }
-        Change::Receipt { room_id, user_id, .. } => vec![room_id.as_str().into(), user_id.as_str().into()],
+        Change::Receipt { room_id, user_id, .. } | Change::Read { room_id, user_id, .. } => {
+            vec![room_id.as_str().into(), user_id.as_str().into()]
+        }
+        Change::Notification { room_id, notified, .. } => {
+            let users = notified.iter().map(|notified| notified.user_id.as_str().into());
+            std::iter::once(room_id.as_str().into()).chain(users).collect()
+        }
         Change::AccountData { user_id, room_id, .. } => {
             let room_id = room_id.as_ref().map(|room_id| room_id.as_str().into());
             std::iter::once(user_id.as_str().into()).chain(room_id).collect()

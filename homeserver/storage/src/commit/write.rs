@@ -67,6 +67,19 @@ static RECEIPTS: Insert = Insert::new(
     "ON CONFLICT (room_nid, user_nid, receipt_type, thread_id) DO UPDATE SET event_id = excluded.event_id,
         ts = excluded.ts, position = excluded.position",
 );
+static NOTIFIED_EVENTS: Insert = Insert::new(
+    "notified_events (position, room_nid, event_id, thread_id, ts, actions)",
+    6,
+    "ON CONFLICT (position) DO NOTHING",
+);
+static NOTIFIED: Insert =
+    Insert::new("notified (position, user_nid, highlight, actions)", 4, "ON CONFLICT (position, user_nid) DO NOTHING");
+static READ_UP_TO: Insert = Insert::new(
+    "read_up_to (user_nid, room_nid, thread_id, position, changed)",
+    5,
+    "ON CONFLICT (user_nid, room_nid, thread_id) DO UPDATE SET position = excluded.position,
+        changed = excluded.changed WHERE excluded.position > read_up_to.position",
+);
 static ACCOUNT_DATA: Insert = Insert::new(
     "account_data (user_nid, room_nid, type, content, position)",
     5,
@@ -203,6 +216,10 @@ pub(super) struct Writes {
     pub(super) recipients: Vec<Vec<Value>>,
     pub(super) memberships: BTreeMap<(i64, i64), Vec<Value>>,
     pub(super) receipts: BTreeMap<(i64, i64, String, String), Vec<Value>>,
+    pub(super) notified_events: Vec<Vec<Value>>,
+    pub(super) notified: Vec<Vec<Value>>,
+    /// Up to where somebody has read, and when they came there.
+    pub(super) read_up_to: BTreeMap<(i64, i64, String), (Position, Position)>,
     pub(super) account_data: BTreeMap<(i64, i64, String), Vec<Value>>,
     pub(super) redactions: Vec<RedactionRow>,
     pub(super) awaited_redactions: Vec<Vec<Value>>,
@@ -232,6 +249,7 @@ impl Writes {
         RECIPIENTS.run(transaction, std::mem::take(&mut self.recipients)).await?;
         MEMBERSHIPS.run(transaction, std::mem::take(&mut self.memberships).into_values().collect()).await?;
         RECEIPTS.run(transaction, std::mem::take(&mut self.receipts).into_values().collect()).await?;
+        self.write_notifications(transaction).await?;
         ACCOUNT_DATA.run(transaction, std::mem::take(&mut self.account_data).into_values().collect()).await?;
         TRANSACTIONS.run(transaction, std::mem::take(&mut self.transactions)).await?;
         self.keys.write(transaction).await?;
@@ -273,6 +291,18 @@ impl Writes {
             row![*nid, version, room.revision, room.position, extremities]
         });
         Ok(ROOMS.run(transaction, rows.collect()).await?)
+    }
+
+    async fn write_notifications(&mut self, transaction: &mut Transaction) -> Result<()> {
+        NOTIFIED_EVENTS.run(transaction, std::mem::take(&mut self.notified_events)).await?;
+        NOTIFIED.run(transaction, std::mem::take(&mut self.notified)).await?;
+        let read = std::mem::take(&mut self.read_up_to).into_iter();
+        let read = read.map(|((user, room, thread), (position, changed))| row![user, room, thread, position, changed]);
+        READ_UP_TO.run(transaction, read.collect()).await?;
+        for redaction in &self.redactions {
+            redaction.withdraw_notification(transaction).await?;
+        }
+        Ok(())
     }
 
     async fn write_servers(&mut self, transaction: &mut Transaction) -> Result<()> {
@@ -322,6 +352,22 @@ impl RedactionRow {
         for done in [COME, UNRELATED, UNSEARCHED] {
             db!(transaction.connection(), |connection| {
                 sqlx::query(done).bind(self.event_id.as_str()).execute(connection).await.map(drop)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl RedactionRow {
+    /// Nobody is notified any more of what is no longer to be read.
+    async fn withdraw_notification(&self, transaction: &mut Transaction) -> Result<()> {
+        const PEOPLE: &str = "DELETE FROM notified
+            WHERE position = (SELECT timeline_order FROM events WHERE event_id = $1)";
+        const EVENT: &str = "DELETE FROM notified_events
+            WHERE position = (SELECT timeline_order FROM events WHERE event_id = $1)";
+        for sql in [PEOPLE, EVENT] {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(sql).bind(self.event_id.as_str()).execute(connection).await.map(drop)
             })?;
         }
         Ok(())

@@ -14,6 +14,7 @@ mod filters;
 mod fsck;
 mod log;
 mod memberships;
+mod notifications;
 mod one_time_keys;
 mod receipts;
 mod rooms;

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     ClientEvent, Engine, Requester, Result,
+    push::shown,
     sync::{
         changes::RoomChanges,
         state::senders,
@@ -114,11 +115,10 @@ impl Engine {
         let shown = window.events.iter().filter_map(|seen| seen.event.order);
         let num_live = shown.filter(|order| asked.since.is_some_and(|since| *order > since)).count();
         let is_told = !window.events.is_empty() || !state.is_empty() || is_affected || from.is_none();
-        let unread = self.unread(&asked.requester.user_id, room_id, false).await?;
         if !is_told && !self.has_read(asked, asking, from).await? {
             return Ok(None);
         }
-        room.unread = unread.room;
+        room.unread = shown(self.unread(&asked.requester.user_id, room_id).await?.total());
         room.initial = from.is_none().then_some(true);
         room.unstable_expanded_timeline = asking.is_expanded() && from.is_some();
         room.is_dm = asking.is_dm.then_some(true);

@@ -11,6 +11,7 @@ use ruma::{
 use super::{Asked, account_data};
 use crate::{
     Engine, Result,
+    push::shown,
     sync::{
         changes::RoomChanges,
         ephemeral,
@@ -58,13 +59,31 @@ impl Engine {
         room.ephemeral = self.v3_ephemeral(asked, changes).await?;
         room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
         let must_show = base == Base::Nothing;
-        let by_thread = filter.timeline.unread_thread_notifications;
-        let unread = self.unread(&asked.requester.user_id, &changes.record.room_id, by_thread).await?;
         room.timeline = self.v3_timeline(asked, window, must_show).await?;
-        let is_news = must_show || !room.is_empty();
-        room.unread_notifications = unread.room;
-        room.unread_thread_notifications = unread.threads;
-        Ok(is_news.then_some(room))
+        if !must_show && room.is_empty() && !self.has_read_since(asked, changes).await? {
+            return Ok(None);
+        }
+        self.add_unread(asked, changes, &mut room).await?;
+        Ok(Some(room))
+    }
+
+    /// Whether the user has read on in the room, of which a filter may hide the receipts.
+    async fn has_read_since(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<bool> {
+        let Base::Known(since) = changes.base else { return Ok(false) };
+        let (user_id, room_id) = (&asked.requester.user_id, &changes.record.room_id);
+        Ok(changes.parts.receipts && self.storage().read_changed(user_id, room_id).await? > since)
+    }
+
+    async fn add_unread(&self, asked: &Asked<'_>, changes: &RoomChanges, room: &mut JoinedRoom) -> Result<()> {
+        let unread = self.unread(&asked.requester.user_id, &changes.record.room_id).await?;
+        if asked.query.filter.room.timeline.unread_thread_notifications {
+            room.unread_notifications = shown(unread.main);
+            let threads = unread.threads.into_iter().map(|(root, counts)| (root, shown(counts)));
+            room.unread_thread_notifications = threads.collect();
+        } else {
+            room.unread_notifications = shown(unread.total());
+        }
+        Ok(())
     }
 
     /// The part of the timeline that the client was not told yet, up to an order.

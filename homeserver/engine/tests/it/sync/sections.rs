@@ -282,7 +282,9 @@ async fn account_data_is_told_to_its_owner() {
     let answer = stage.sync(&bob, Some(&since)).await;
     let expected = json!([{"type": "a.type", "content": {"of": bob.user_id}}]);
     assert_eq!(answer["account_data"]["events"], expected);
-    assert_eq!(*at(&answer, "join", &room_id), json!({"account_data": {"events": expected}}));
+    let unread = json!({"highlight_count": 0, "notification_count": 0});
+    let expected = json!({"account_data": {"events": expected}, "unread_notifications": unread});
+    assert_eq!(*at(&answer, "join", &room_id), expected);
 }
 
 #[tokio::test]

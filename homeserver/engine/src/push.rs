@@ -1,0 +1,21 @@
+//! Who is notified of what: push rules, the notifications that follow from them, and what is left unread.
+//!
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#push-notifications>
+
+mod counts;
+mod notifications;
+mod notify;
+mod preferences;
+mod rules;
+mod upgrade;
+
+pub use self::{
+    counts::Unread,
+    notifications::{NotificationsPage, NotificationsQuery, Told},
+};
+pub(crate) use self::{
+    counts::shown,
+    notify::all_read,
+    preferences::Push,
+    rules::{PUSH_RULES, shown_rules},
+};

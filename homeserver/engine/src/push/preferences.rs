@@ -1,0 +1,134 @@
+//! What users want to be notified of, ready to be asked about each event.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use moka::sync::Cache;
+use rules::push::{PushRules, default_rules};
+use ruma::{OwnedEventId, OwnedUserId, UserId, user_id};
+
+use super::rules::{PUSH_RULES, stored_rules};
+use crate::{Engine, Result, locks::Locks, sync::IGNORED_USERS, sync::ignored_by};
+
+/// How many users' preferences are kept. Those of users who changed nothing are shared and cost some 100 bytes each,
+/// others some kilobytes.
+const PREFERENCES_CAPACITY: u64 = 100_000;
+/// How many display names are kept, by member event: at some 150 bytes each, 8 MB.
+const DISPLAY_NAMES_CAPACITY: u64 = 50_000;
+/// Preferences of how many users are read at once.
+const LOADED_AT_ONCE: usize = 500;
+
+/// What one user wants to be notified of.
+pub(super) struct Preferences {
+    pub(super) rules: PushRules,
+    /// Whose events notify of nothing.
+    pub(super) ignored: HashSet<OwnedUserId>,
+}
+
+/// What the engine keeps in memory about notifications.
+pub(crate) struct Push {
+    preferences: Cache<OwnedUserId, Arc<Preferences>>,
+    /// Those of users who changed nothing.
+    unchanged: Arc<Preferences>,
+    /// How often preferences were forgotten.
+    forgotten: AtomicU64,
+    /// Display names in lower case, by member event; empty where there is none.
+    display_names: Cache<OwnedEventId, Arc<str>>,
+    /// One change of each user's rules at a time.
+    pub(super) changing: Locks,
+}
+
+impl Push {
+    pub(crate) fn new() -> Self {
+        let anybody = user_id!("@anybody:invalid");
+        let rules = PushRules::new(&default_rules(anybody), anybody);
+        Self {
+            preferences: Cache::new(PREFERENCES_CAPACITY),
+            unchanged: Arc::new(Preferences { rules, ignored: HashSet::new() }),
+            forgotten: AtomicU64::new(0),
+            display_names: Cache::new(DISPLAY_NAMES_CAPACITY),
+            changing: Locks::default(),
+        }
+    }
+
+    /// A user's account data changed.
+    pub(crate) fn forget(&self, user_id: &UserId) {
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        self.preferences.invalidate(user_id);
+    }
+}
+
+impl Engine {
+    /// The preferences of users, in the same order.
+    pub(super) async fn preferences(&self, user_ids: &[OwnedUserId]) -> Result<Vec<Arc<Preferences>>> {
+        let cache = &self.inner.push.preferences;
+        let missing: Vec<OwnedUserId> = user_ids.iter().filter(|id| !cache.contains_key(*id)).cloned().collect();
+        let mut loaded = HashMap::new();
+        for user_ids in missing.chunks(LOADED_AT_ONCE) {
+            self.load_preferences(user_ids, &mut loaded).await?;
+        }
+        let of = |user_id: &OwnedUserId| {
+            let known = loaded.get(user_id).cloned().or_else(|| cache.get(user_id));
+            known.unwrap_or_else(|| self.inner.push.unchanged.clone())
+        };
+        Ok(user_ids.iter().map(of).collect())
+    }
+
+    async fn load_preferences(
+        &self,
+        user_ids: &[OwnedUserId],
+        loaded: &mut HashMap<OwnedUserId, Arc<Preferences>>,
+    ) -> Result<()> {
+        let push = &self.inner.push;
+        let forgotten = push.forgotten.load(Ordering::Acquire);
+        let mut contents: HashMap<OwnedUserId, (Option<PushRules>, HashSet<OwnedUserId>)> = HashMap::new();
+        for (user_id, record) in self.storage().account_data_of(user_ids, &[PUSH_RULES, IGNORED_USERS]).await? {
+            let rules = (record.event_type == PUSH_RULES).then(|| stored_rules(&user_id, &record.content));
+            let rules = rules.map(|rules| PushRules::new(&rules, &user_id));
+            let ignored = ignored_by(&user_id, &record);
+            let content = contents.entry(user_id).or_default();
+            match rules {
+                Some(rules) => content.0 = Some(rules),
+                None => content.1 = ignored,
+            }
+        }
+        for user_id in user_ids {
+            let preferences = match contents.remove(user_id) {
+                None => push.unchanged.clone(),
+                Some((rules, ignored)) => {
+                    let rules = rules.unwrap_or_else(|| push.unchanged.rules.clone());
+                    Arc::new(Preferences { rules, ignored })
+                }
+            };
+            push.preferences.insert(user_id.clone(), preferences.clone());
+            if push.forgotten.load(Ordering::Acquire) != forgotten {
+                // Somebody's changed while these were read; they are good for this event, but not to be kept.
+                push.preferences.invalidate(user_id);
+            }
+            loaded.insert(user_id.clone(), preferences);
+        }
+        Ok(())
+    }
+
+    /// The display names that member events give, in lower case.
+    pub(super) async fn display_names(&self, member_ids: &[OwnedEventId]) -> Result<HashMap<OwnedEventId, Arc<str>>> {
+        let cache = &self.inner.push.display_names;
+        let (known, missing): (Vec<_>, Vec<_>) = member_ids.iter().cloned().partition(|id| cache.contains_key(id));
+        let mut names: HashMap<OwnedEventId, Arc<str>> =
+            known.into_iter().filter_map(|id| Some((id.clone(), cache.get(&id)?))).collect();
+        for ids in missing.chunks(LOADED_AT_ONCE) {
+            for event in self.storage().events(ids).await? {
+                let name = event.pdu.content_str("displayname").unwrap_or_default();
+                let name: Arc<str> = name.trim().to_lowercase().into();
+                cache.insert(event.pdu.event_id.clone(), name.clone());
+                names.insert(event.pdu.event_id.clone(), name);
+            }
+        }
+        Ok(names)
+    }
+}

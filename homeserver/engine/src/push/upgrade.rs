@@ -1,0 +1,106 @@
+//! The rules that a user has for a room go along when the room is replaced by another.
+
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    change::{Placement, Standing},
+};
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+
+use super::rules::{PUSH_RULES, stored_rules};
+use crate::{Engine, Result};
+
+/// The content of a create event, as far as it names the room before.
+#[derive(Deserialize)]
+struct Create {
+    predecessor: Predecessor,
+}
+
+#[derive(Deserialize)]
+struct Predecessor {
+    room_id: OwnedRoomId,
+}
+
+/// What the changes of a room may mean for the rules of our users.
+pub(crate) struct Movers {
+    room_id: OwnedRoomId,
+    user_ids: Vec<OwnedUserId>,
+}
+
+impl Engine {
+    /// Who goes over to another room by these changes: who joins this one, or is in the one that replaces it.
+    pub(crate) async fn movers(
+        &self,
+        before: &RoomSnapshot,
+        after: &RoomSnapshot,
+        changes: &[Change],
+    ) -> Option<Movers> {
+        let joining = changes.iter().filter_map(|change| match change {
+            Change::Membership { user_id, membership: MembershipState::Join, .. } => Some(user_id.clone()),
+            _ => None,
+        });
+        let joining: Vec<_> = joining.filter(|user_id| before.membership(user_id) != MembershipState::Join).collect();
+        if !joining.is_empty() {
+            return Some(Movers { room_id: after.room_id.clone(), user_ids: joining });
+        }
+        let tombstone = changes.iter().find_map(|change| match change {
+            Change::Event(new) if new.standing == Standing::Accepted && new.placement == Placement::Live => {
+                new.pdu.is_state(&TimelineEventType::RoomTombstone).then_some(&new.pdu)
+            }
+            _ => None,
+        })?;
+        let replacement = self.room(&replacement(tombstone)?).await.ok()??;
+        let is_there = |user_id: &&OwnedUserId| replacement.membership(user_id) == MembershipState::Join;
+        let user_ids = after.residents().filter(is_there).cloned().collect();
+        Some(Movers { room_id: replacement.room_id.clone(), user_ids })
+    }
+
+    /// Gives users the rules for a room that they had for the room which it replaces.
+    pub(crate) async fn carry_rules_over(&self, movers: Movers) {
+        let Movers { room_id, user_ids } = movers;
+        if let Err(error) = self.try_to_carry_over(&room_id, &user_ids).await {
+            tracing::error!(room.id = %room_id, %error, "push rules of the room before do not apply to this one");
+        }
+    }
+
+    async fn try_to_carry_over(&self, room_id: &RoomId, user_ids: &[OwnedUserId]) -> Result<()> {
+        let Some(predecessor) = self.replaced_room(room_id).await? else { return Ok(()) };
+        for (user_id, record) in self.storage().account_data_of(user_ids, &[PUSH_RULES]).await? {
+            if stored_rules(&user_id, &record.content).room.get(predecessor.as_str()).is_some() {
+                self.copy_rule(&user_id, &predecessor, room_id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The room that a room replaces: they name each other. What only one of them says, anybody could say.
+    async fn replaced_room(&self, room_id: &RoomId) -> Result<Option<OwnedRoomId>> {
+        let Some(room) = self.room(room_id).await? else { return Ok(None) };
+        let create = self.state_pdu(&room, &StateEventType::RoomCreate, "").await?;
+        let Some(Create { predecessor }) = create.and_then(|create| create.content_as()) else { return Ok(None) };
+        let Some(old) = self.room(&predecessor.room_id).await? else { return Ok(None) };
+        let tombstone = self.state_pdu(&old, &StateEventType::RoomTombstone, "").await?;
+        let points_here = tombstone.and_then(|tombstone| replacement(&tombstone)).is_some_and(|it| it == room_id);
+        Ok(points_here.then_some(predecessor.room_id))
+    }
+
+    async fn copy_rule(&self, user_id: &UserId, from: &RoomId, to: &RoomId) -> Result<()> {
+        self.change_push_rules(user_id, |rules| {
+            if let (Some(rule), None) = (rules.room.get(from.as_str()), rules.room.get(to.as_str())) {
+                let mut rule = rule.clone();
+                rule.rule_id = to.to_owned();
+                rules.room.insert(rule);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The room that a tombstone points to.
+fn replacement(tombstone: &Pdu) -> Option<OwnedRoomId> {
+    tombstone.content_str("replacement_room")?.try_into().ok()
+}

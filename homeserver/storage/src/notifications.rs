@@ -1,0 +1,255 @@
+//! What local users are notified of, and how much of it they have not read.
+//!
+//! Counts are worked out from the rows that each commit writes: what somebody was notified of, after the position up to
+//! which they have read. So they cannot drift, whatever happens in between.
+
+use std::collections::BTreeMap;
+
+use rules::change::Position;
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId};
+use serde_json::value::RawValue;
+
+use crate::{
+    Result, Storage, StorageError,
+    dialect::{db, number_list, parsed},
+    names::{decode, encode},
+};
+
+/// How many events one pass of pruning looks at.
+const PRUNED_EVENTS_MAX: i64 = 500;
+/// How many events are looked through for one page of a user's notifications.
+const SEARCHED_EVENTS_MAX: i64 = 10_000;
+
+/// How much somebody has not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnreadCounts {
+    /// Of how many events they were notified.
+    pub notifications: u64,
+    /// How many of these stand out.
+    pub highlights: u64,
+}
+
+impl std::ops::AddAssign for UnreadCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.notifications += other.notifications;
+        self.highlights += other.highlights;
+    }
+}
+
+/// One event that somebody was notified of.
+#[derive(Clone, Debug)]
+pub struct NotificationRecord {
+    /// Its place among the notifications.
+    pub position: Position,
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The event; not stored when it is an invitation to a room that this server is not in.
+    pub event_id: OwnedEventId,
+    /// When, by our clock.
+    pub ts: MilliSecondsSinceUnixEpoch,
+    /// Whether it stands out.
+    pub highlight: bool,
+    /// What was to be done about it: a JSON array of actions.
+    pub actions: Box<RawValue>,
+    /// Whether the user has read up to it since.
+    pub read: bool,
+}
+
+/// Position, room, event, time, highlight, which actions, all actions, whether it is read.
+type Row = (Position, String, String, i64, bool, i16, String, bool);
+
+impl Storage {
+    /// How much of a room a user has not read, by thread: `main`, or the root of a thread. Threads of which all is read
+    /// are left out.
+    pub async fn unread_counts(&self, user_id: &UserId, room_id: &RoomId) -> Result<BTreeMap<String, UnreadCounts>> {
+        const SQL: &str = "SELECT e.thread_id, COUNT(*), COALESCE(SUM(CASE WHEN n.highlight THEN 1 ELSE 0 END), 0)
+            FROM notified_events e CROSS JOIN notified n
+            WHERE e.room_nid = (SELECT name_nid FROM names WHERE name = $2)
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND r.room_nid = e.room_nid
+                AND r.thread_id = ''), 0)
+            AND n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = n.user_nid AND r.room_nid = e.room_nid AND r.thread_id = e.thread_id), 0)
+            GROUP BY e.thread_id";
+        let (user, room) = (encode(user_id.as_str()), encode(room_id.as_str()));
+        let rows: Vec<(String, i64, i64)> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(&*user).bind(&*room).fetch_all(pool).await })?;
+        let counts = |(thread, notifications, highlights): (String, i64, i64)| {
+            (thread, UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 })
+        };
+        Ok(rows.into_iter().map(counts).collect())
+    }
+
+    /// How much a user has not read of all rooms that they are joined or invited to.
+    pub async fn unread_total(&self, user_id: &UserId) -> Result<UnreadCounts> {
+        const SQL: &str = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN n.highlight THEN 1 ELSE 0 END), 0)
+            FROM memberships m CROSS JOIN notified_events e CROSS JOIN notified n
+            WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership IN ('join', 'invite')
+            AND e.room_nid = m.room_nid
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = ''), 0)
+            AND n.position = e.position AND n.user_nid = m.user_nid
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)";
+        let user = encode(user_id.as_str());
+        let (notifications, highlights): (i64, i64) =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*user).fetch_one(pool).await)?;
+        Ok(UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 })
+    }
+
+    /// When a user's reading of a room, or of one of its threads, went on last; 0 if it never did.
+    pub async fn read_changed(&self, user_id: &UserId, room_id: &RoomId) -> Result<Position> {
+        const SQL: &str = "SELECT COALESCE(MAX(changed), 0) FROM read_up_to
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND room_nid = (SELECT name_nid FROM names WHERE name = $2)";
+        let (user, room) = (encode(user_id.as_str()), encode(room_id.as_str()));
+        Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).bind(&*room).fetch_one(pool).await)?)
+    }
+
+    /// What a user was notified of before a position, the latest first: up to `limit` events, and, if there may be more,
+    /// the position to go on before. A page may hold fewer, since a bounded number of events is looked through.
+    pub async fn notifications(
+        &self,
+        user_id: &UserId,
+        before: Position,
+        limit: usize,
+        only_highlights: bool,
+    ) -> Result<(Vec<NotificationRecord>, Option<Position>)> {
+        let (positions, more) = match only_highlights {
+            true => self.highlights_before(user_id, before, limit).await?,
+            false => self.notified_before(user_id, before, limit).await?,
+        };
+        Ok((self.notifications_at(user_id, positions).await?, more))
+    }
+
+    async fn highlights_before(
+        &self,
+        user_id: &UserId,
+        before: Position,
+        limit: usize,
+    ) -> Result<(Vec<Position>, Option<Position>)> {
+        const SQL: &str = "SELECT position FROM notified
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND highlight AND position < $2
+            ORDER BY position DESC LIMIT $3";
+        let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
+        let positions: Vec<Position> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(&*user).bind(before).bind(count).fetch_all(pool).await
+        })?;
+        let more = (positions.len() == limit).then(|| positions.last().copied()).flatten();
+        Ok((positions, more))
+    }
+
+    async fn notified_before(
+        &self,
+        user_id: &UserId,
+        before: Position,
+        limit: usize,
+    ) -> Result<(Vec<Position>, Option<Position>)> {
+        const WINDOW: &str = "SELECT MIN(position), COUNT(*) FROM
+            (SELECT position FROM notified_events WHERE position < $1 ORDER BY position DESC LIMIT $2) AS seen";
+        const SQL: &str = "SELECT e.position FROM notified_events e CROSS JOIN notified n
+            WHERE e.position >= $2 AND e.position < $3 AND n.position = e.position
+            AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1) ORDER BY e.position DESC LIMIT $4";
+        let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
+        let (least, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
+            sqlx::query_as(WINDOW).bind(before).bind(SEARCHED_EVENTS_MAX).fetch_one(pool).await
+        })?;
+        let Some(least) = least else { return Ok((Vec::new(), None)) };
+        let positions: Vec<Position> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(&*user).bind(least).bind(before).bind(count).fetch_all(pool).await
+        })?;
+        let more = match positions.last() {
+            Some(last) if positions.len() == limit => Some(*last),
+            _ => (seen == SEARCHED_EVENTS_MAX).then_some(least),
+        };
+        Ok((positions, more))
+    }
+
+    /// What a user was notified of at these positions, the latest first.
+    pub async fn notifications_at(
+        &self,
+        user_id: &UserId,
+        positions: impl IntoIterator<Item = Position>,
+    ) -> Result<Vec<NotificationRecord>> {
+        const SQL: &str = "SELECT e.position, r.name, e.event_id, e.ts, n.highlight, n.actions, e.actions,
+                e.position <= COALESCE((SELECT MAX(u.position) FROM read_up_to u WHERE u.user_nid = n.user_nid
+                    AND u.room_nid = e.room_nid AND u.thread_id IN ('', e.thread_id)), 0)
+            FROM notified_events e JOIN notified n ON n.position = e.position JOIN names r ON r.name_nid = e.room_nid
+            WHERE e.position IN (SELECT CAST(value AS BIGINT) FROM json_each($2))
+            AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1) ORDER BY e.position DESC";
+        let (user, positions) = (encode(user_id.as_str()), number_list(positions));
+        let rows: Vec<Row> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(&*user).bind(positions).fetch_all(pool).await })?;
+        rows.into_iter().map(record).collect()
+    }
+
+    /// Whom the events after a position, up to another, notify: up to `limit` events, ascending.
+    pub async fn notified_between(
+        &self,
+        after: Position,
+        until: Position,
+        user_ids: &[OwnedUserId],
+    ) -> Result<Vec<(Position, OwnedUserId)>> {
+        const SQL: &str = "SELECT n.position, u.name FROM notified n JOIN names u ON u.name_nid = n.user_nid
+            WHERE n.position > $1 AND n.position <= $2
+            AND n.user_nid IN (SELECT name_nid FROM names WHERE name IN (SELECT value FROM json_each($3)))
+            ORDER BY n.position";
+        let users: Vec<_> = user_ids.iter().map(|user_id| encode(user_id.as_str())).collect();
+        let users = crate::dialect::list(users.iter().map(|user_id| &**user_id));
+        let rows: Vec<(Position, String)> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(after).bind(until).bind(users).fetch_all(pool).await })?;
+        let user = |(position, name)| Ok((position, parsed(&decode(name), "names", "name")?));
+        rows.into_iter().map(user).collect()
+    }
+
+    /// Forgets what was notified of before a time and is read since: looks at a bounded number of events after a
+    /// position, and returns the last that it looked at, or nothing when there are no more.
+    pub async fn prune_notifications(
+        &self,
+        after: Position,
+        before: MilliSecondsSinceUnixEpoch,
+    ) -> Result<Option<Position>> {
+        const LAST: &str = "SELECT MAX(position) FROM (SELECT position FROM notified_events
+            WHERE position > $1 AND ts < $2 ORDER BY position LIMIT $3) AS seen";
+        const PEOPLE: &str = "DELETE FROM notified WHERE position > $1 AND position <= $2
+            AND EXISTS (SELECT 1 FROM notified_events e JOIN read_up_to r ON r.room_nid = e.room_nid
+                WHERE e.position = notified.position AND r.user_nid = notified.user_nid
+                AND r.thread_id IN ('', e.thread_id) AND r.position >= e.position)";
+        const EVENTS: &str = "DELETE FROM notified_events WHERE position > $1 AND position <= $2
+            AND NOT EXISTS (SELECT 1 FROM notified n WHERE n.position = notified_events.position)";
+        let before = i64::from(before.0);
+        let last: Option<Position> = db!(self.read(), |pool| {
+            sqlx::query_scalar(LAST).bind(after).bind(before).bind(PRUNED_EVENTS_MAX).fetch_one(pool).await
+        })?;
+        let Some(last) = last else { return Ok(None) };
+        let mut transaction = self.begin().await?;
+        for sql in [PEOPLE, EVENTS] {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(sql).bind(after).bind(last).execute(connection).await.map(drop)
+            })?;
+        }
+        transaction.commit().await?;
+        Ok(Some(last))
+    }
+}
+
+fn record((position, room_id, event_id, ts, highlight, index, actions, read): Row) -> Result<NotificationRecord> {
+    let corrupt = |error: &dyn std::fmt::Display| {
+        StorageError::corrupt("notified_events", "actions", position.to_string(), &error)
+    };
+    let mut actions: Vec<Box<RawValue>> = serde_json::from_str(&actions).map_err(|error| corrupt(&error))?;
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
+    if index >= actions.len() {
+        return Err(corrupt(&"there are fewer"));
+    }
+    Ok(NotificationRecord {
+        position,
+        room_id: parsed(&decode(room_id), "notified_events", "room_nid")?,
+        event_id: parsed(&event_id, "notified_events", "event_id")?,
+        ts: MilliSecondsSinceUnixEpoch(UInt::new_saturating(ts.max(0) as u64)),
+        highlight,
+        actions: actions.swap_remove(index),
+        read,
+    })
+}

@@ -1,0 +1,157 @@
+//! What users are notified of, and how much of it they have not read.
+
+use homeserver_storage::UnreadCounts;
+use rules::{Change, change::Notified};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, UInt};
+use serde_json::{json, value::to_raw_value};
+
+use crate::stage::{Stage, event_id, extremities, live, membership, message, on_each_database, room, user};
+
+const ALICE: &str = "@alice:here";
+const BOB: &str = "@bob:here";
+
+fn notification(id: &str, thread: Option<&str>, users: &[(&str, bool)]) -> Change {
+    let notified = users.iter().map(|(name, highlight)| Notified {
+        user_id: user(name),
+        highlight: *highlight,
+        actions: usize::from(*highlight),
+    });
+    Change::Notification {
+        room_id: room(),
+        event_id: event_id(id),
+        thread_root: thread.map(|root| OwnedEventId::try_from(root).unwrap()),
+        ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+        actions: vec![
+            to_raw_value(&json!(["notify"])).unwrap(),
+            to_raw_value(&json!(["notify", {"set_tweak": "highlight"}])).unwrap(),
+        ],
+        notified: notified.collect(),
+    }
+}
+
+fn read(name: &str, thread: Option<&str>, up_to: Option<i64>) -> Change {
+    Change::Read { room_id: room(), user_id: user(name), thread_id: thread.map(ToOwned::to_owned), up_to }
+}
+
+/// Sends a message that notifies, and returns its position.
+async fn say(stage: &Stage, id: &str, after: &str, thread: Option<&str>, users: &[(&str, bool)]) -> i64 {
+    let changes = vec![live(&message(id, after)), extremities(&[id]), notification(id, thread, users)];
+    stage.commit(changes).await.positions[0].1
+}
+
+async fn counts(stage: &Stage, name: &str) -> Vec<(String, u64, u64)> {
+    let counts = stage.storage.unread_counts(&user(name), &room()).await.unwrap();
+    counts.into_iter().map(|(thread, counts)| (thread, counts.notifications, counts.highlights)).collect()
+}
+
+fn of(expected: &[(&str, u64, u64)]) -> Vec<(String, u64, u64)> {
+    expected.iter().map(|(thread, all, loud)| ((*thread).to_owned(), *all, *loud)).collect()
+}
+
+#[tokio::test]
+async fn counts_follow_from_what_was_notified_and_read() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        stage.commit_unguarded(vec![membership(ALICE, "join", "$m")]).await.unwrap();
+        let first = say(&stage, "$1", "$create", None, &[(ALICE, false), (BOB, false)]).await;
+        say(&stage, "$2", "$1", Some("$1"), &[(ALICE, true)]).await;
+        let third = say(&stage, "$3", "$2", Some("$1"), &[(ALICE, false)]).await;
+        assert_eq!(counts(&stage, ALICE).await, of(&[("$1", 2, 1), ("main", 1, 0)]));
+        assert_eq!(counts(&stage, BOB).await, of(&[("main", 1, 0)]));
+        let total = stage.storage.unread_total(&user(ALICE)).await.unwrap();
+        assert_eq!(total, UnreadCounts { notifications: 3, highlights: 1 });
+        // Bob is in no room.
+        assert_eq!(stage.storage.unread_total(&user(BOB)).await.unwrap(), UnreadCounts::default());
+
+        stage.commit_unguarded(vec![read(ALICE, Some("main"), Some(third))]).await.unwrap();
+        assert_eq!(counts(&stage, ALICE).await, of(&[("$1", 2, 1)]));
+        // Back again changes nothing, nor does the end of another thread.
+        stage
+            .commit_unguarded(vec![read(ALICE, Some("main"), Some(first)), read(ALICE, Some("$x"), Some(third))])
+            .await
+            .unwrap();
+        assert_eq!(counts(&stage, ALICE).await, of(&[("$1", 2, 1)]));
+        stage.commit_unguarded(vec![read(ALICE, None, Some(third - 1))]).await.unwrap();
+        assert_eq!(counts(&stage, ALICE).await, of(&[("$1", 1, 0)]));
+        stage.commit_unguarded(vec![read(ALICE, Some("$1"), Some(third))]).await.unwrap();
+        assert!(counts(&stage, ALICE).await.is_empty());
+        assert_eq!(counts(&stage, BOB).await, of(&[("main", 1, 0)]));
+        assert!(stage.storage.read_changed(&user(ALICE), &room()).await.unwrap() >= third);
+        assert_eq!(stage.storage.read_changed(&user(BOB), &room()).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_redacted_notifies_of_nothing() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        say(&stage, "$1", "$create", None, &[(ALICE, true)]).await;
+        let redaction = Change::Redaction {
+            event_id: event_id("$1"),
+            redacted_by: event_id("$r"),
+            json: message("$1", "$create").json.clone(),
+        };
+        stage.commit_unguarded(vec![redaction]).await.unwrap();
+        assert!(counts(&stage, ALICE).await.is_empty());
+        let (listed, _) = stage.storage.notifications(&user(ALICE), i64::MAX, 10, false).await.unwrap();
+        assert!(listed.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn they_are_listed_by_pages() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let mut after = "$create".to_owned();
+        let mut positions = Vec::new();
+        for number in 0..5 {
+            let id = format!("${number}");
+            positions.push(say(&stage, &id, &after, None, &[(ALICE, number % 2 == 0), (BOB, false)]).await);
+            after = id;
+        }
+        stage.commit_unguarded(vec![read(ALICE, None, Some(positions[2]))]).await.unwrap();
+        let list = async |before, only| {
+            let (page, more) = stage.storage.notifications(&user(ALICE), before, 2, only).await.unwrap();
+            let page = page
+                .iter()
+                .map(|it| (it.event_id.to_string(), it.read, it.actions.get().to_owned()))
+                .collect::<Vec<_>>();
+            (page, more)
+        };
+        let (plain, loud) = (r#"["notify"]"#.to_owned(), r#"["notify",{"set_tweak":"highlight"}]"#.to_owned());
+        let (page, more) = list(i64::MAX, false).await;
+        assert_eq!(page, [("$4".to_owned(), false, loud.clone()), ("$3".to_owned(), false, plain.clone())]);
+        let (page, more) = list(more.unwrap(), false).await;
+        assert_eq!(page, [("$2".to_owned(), true, loud.clone()), ("$1".to_owned(), true, plain)]);
+        let (page, more) = list(more.unwrap(), false).await;
+        assert_eq!((page.len(), more), (1, None));
+        let (page, more) = list(i64::MAX, true).await;
+        assert_eq!(page.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>(), ["$4", "$2"]);
+        let (page, more) = list(more.unwrap(), true).await;
+        assert_eq!((page.len(), more), (1, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_read_long_ago_is_forgotten() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let first = say(&stage, "$1", "$create", None, &[(ALICE, false), (BOB, false)]).await;
+        say(&stage, "$2", "$1", None, &[(ALICE, false)]).await;
+        stage.commit_unguarded(vec![read(ALICE, None, Some(first))]).await.unwrap();
+        let at = |ms: u32| MilliSecondsSinceUnixEpoch(UInt::from(ms));
+        assert_eq!(stage.storage.prune_notifications(0, at(1_000)).await.unwrap(), None);
+        let last = stage.storage.prune_notifications(0, at(1_001)).await.unwrap().unwrap();
+        assert_eq!(stage.storage.prune_notifications(last, at(1_001)).await.unwrap(), None);
+        let left = async |name| stage.storage.notifications(&user(name), i64::MAX, 10, false).await.unwrap().0.len();
+        assert_eq!((left(ALICE).await, left(BOB).await), (1, 1));
+        assert_eq!(
+            (counts(&stage, ALICE).await, counts(&stage, BOB).await),
+            (of(&[("main", 1, 0)]), of(&[("main", 1, 0)]))
+        );
+    })
+    .await;
+}
