@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use storage::{MembershipRecord, Submission};
 
 use super::{outliers::outlier_change, verify::Dropped};
-use crate::{Engine, rooms::commit_error};
+use crate::{Engine, push::all_read, rooms::commit_error};
 
 #[derive(Deserialize)]
 struct Shown {
@@ -75,7 +75,8 @@ impl Engine {
             sender: pdu.sender.clone(),
             stripped_state: None,
         };
-        let changes = vec![outlier_change(pdu.clone(), Standing::Outlier), change];
+        let read = all_read(&record.room_id, &record.user_id);
+        let changes = vec![outlier_change(pdu.clone(), Standing::Outlier), change, read];
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(|error| commit_error(error).into())
     }
