@@ -116,9 +116,10 @@ impl Storage {
         limit: usize,
         only_highlights: bool,
     ) -> Result<(Vec<NotificationRecord>, Option<Position>)> {
-        let (positions, more) = match only_highlights {
-            true => self.highlights_before(user_id, before, limit).await?,
-            false => self.notified_before(user_id, before, limit).await?,
+        let (positions, more) = if only_highlights {
+            self.highlights_before(user_id, before, limit).await?
+        } else {
+            self.notified_before(user_id, before, limit).await?
         };
         Ok((self.notifications_at(user_id, positions).await?, more))
     }
@@ -152,16 +153,16 @@ impl Storage {
             WHERE e.position >= $2 AND e.position < $3 AND n.position = e.position
             AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1) ORDER BY e.position DESC LIMIT $4";
         let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
-        let (least, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
+        let (from, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
             sqlx::query_as(WINDOW).bind(before).bind(SEARCHED_EVENTS_MAX).fetch_one(pool).await
         })?;
-        let Some(least) = least else { return Ok((Vec::new(), None)) };
+        let Some(from) = from else { return Ok((Vec::new(), None)) };
         let positions: Vec<Position> = db!(self.read(), |pool| {
-            sqlx::query_scalar(SQL).bind(&*user).bind(least).bind(before).bind(count).fetch_all(pool).await
+            sqlx::query_scalar(SQL).bind(&*user).bind(from).bind(before).bind(count).fetch_all(pool).await
         })?;
         let more = match positions.last() {
             Some(last) if positions.len() == limit => Some(*last),
-            _ => (seen == SEARCHED_EVENTS_MAX).then_some(least),
+            _ => (seen == SEARCHED_EVENTS_MAX).then_some(from),
         };
         Ok((positions, more))
     }
