@@ -135,6 +135,7 @@ fn outbound_network(network: &Network) -> outbound::Network {
 fn engine_settings(configuration: &Configuration) -> engine::Settings {
     let lifetime = configuration.accounts_access_token_lifetime.0;
     engine::Settings {
+        lists_rooms_to_servers: configuration.rooms_directory_for_servers,
         server_name: configuration.server_name.clone(),
         registration: match configuration.registration_mode {
             RegistrationMode::Open => engine::Registration::Open,
@@ -227,7 +228,6 @@ pub(crate) fn client_options(
             matrix_id: configuration.well_known_support_matrix_id.clone(),
             page: configuration.well_known_support_page.as_ref().map(|page| page.0.clone()),
         },
-        lists_rooms_to_servers: configuration.rooms_directory_for_servers,
     }
 }
 

@@ -179,10 +179,10 @@ async fn a_time_before_we_came_is_known_to_others() {
     let room = Room::create(&stage.remote, &rita, &RoomSettings::default());
     let mut before = Vec::new();
     for number in 0..5 {
-        stage.clock.advance(std::time::Duration::from_secs(60));
+        stage.clock.advance(std::time::Duration::from_mins(1));
         before.push(room.send_message(&stage.remote, &rita, &format!("message {number}")));
     }
-    stage.clock.advance(std::time::Duration::from_secs(60));
+    stage.clock.advance(std::time::Duration::from_mins(1));
     stage.join(&alice, &room.id).await.unwrap();
     let wanted = before[2].clone();
     let ts = u64::from(wanted.origin_server_ts.0);

@@ -10,6 +10,7 @@ use ruma::{
         error::{DeserializationError, Error, IntoHttpError},
         path_builder::SinglePath,
     },
+    events::room::member::MembershipState,
 };
 use serde::{Deserialize as _, Serialize, de::value::SeqDeserializer};
 use serde_json::value::RawValue;
@@ -61,7 +62,8 @@ impl OutgoingResponse for Response {
 
 #[derive(Serialize)]
 struct Room<'a> {
-    room_id: &'a ruma::RoomId,
+    #[serde(rename = "room_id")]
+    id: &'a ruma::RoomId,
     #[serde(skip_serializing_if = "Option::is_none")]
     membership: Option<&'a str>,
     messages: Messages<'a>,
@@ -89,8 +91,8 @@ pub(crate) async fn initial_sync(door: Door, asked: Arguments<Request>) -> Resul
     let found = door.engine.initial_sync(&asked.requester, &room_id, limit).await?;
     let InitialRoom { membership, messages, state, published, account_data } = &found;
     let room = Room {
-        room_id: &room_id,
-        membership: membership.as_ref().map(|membership| membership.as_str()),
+        id: &room_id,
+        membership: membership.as_ref().map(MembershipState::as_str),
         messages: Messages {
             start: &messages.start,
             end: messages.end.as_deref().unwrap_or_default(),

@@ -6,7 +6,9 @@
 use rules::{Change, push::default_rules};
 use ruma::{
     UserId,
-    push::{Action, AnyPushRule, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset},
+    push::{
+        Action, AnyPushRule, AnyPushRuleRef, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset,
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -95,7 +97,7 @@ impl Engine {
     /// One push rule.
     pub async fn push_rule(&self, user_id: &UserId, kind: &RuleKind, rule_id: &str) -> Result<AnyPushRule> {
         let rules = self.push_rules(user_id).await?;
-        let rule = rules.get(kind.clone(), rule_id).map(|rule| rule.to_owned());
+        let rule = rules.get(kind.clone(), rule_id).map(AnyPushRuleRef::to_owned);
         rule.ok_or_else(no_such_rule)
     }
 

@@ -49,8 +49,8 @@ async fn counts_by_thread_as_receipts_move() {
     let threads = json!({"room": {"timeline": {"unread_thread_notifications": true}}});
     let shown = async |filter: &Value| {
         let sync = stage.sync_with(&bob, Some(&start), filter).await;
-        let room = &sync["rooms"]["join"][room_id.as_str()];
-        (room["unread_notifications"].clone(), room["unread_thread_notifications"].clone())
+        let told = &sync["rooms"]["join"][room_id.as_str()];
+        (told["unread_notifications"].clone(), told["unread_thread_notifications"].clone())
     };
     let count = |all: u64, loud: u64| json!({"notification_count": all, "highlight_count": loud});
     let mark = async |event_id: &OwnedEventId, thread: Option<&str>| {

@@ -112,8 +112,8 @@ impl Engine {
         if is_affected {
             self.add_summary(asked, &snapshot, &mut room).await?;
         }
-        let shown = window.events.iter().filter_map(|seen| seen.event.order);
-        let num_live = shown.filter(|order| asked.since.is_some_and(|since| *order > since)).count();
+        let orders = window.events.iter().filter_map(|seen| seen.event.order);
+        let num_live = orders.filter(|order| asked.since.is_some_and(|since| *order > since)).count();
         let is_told = !window.events.is_empty() || !state.is_empty() || is_affected || from.is_none();
         if !is_told && !self.has_read(asked, asking, from).await? {
             return Ok(None);
