@@ -13,7 +13,7 @@ use crate::{
     arguments::Open,
     body::DELAY,
     error::ApiError,
-    json_reply::JsonReply,
+    json::Json,
     own_request::{Nothing, OwnRequest, own_request},
     query,
 };
@@ -70,12 +70,8 @@ pub(crate) fn delay_ms(query: &str) -> Result<Option<u64>> {
 }
 
 /// Keeps an event for later.
-pub(crate) async fn delay(
-    door: &Door,
-    requester: &engine::Requester,
-    command: DelayCommand,
-) -> Result<JsonReply<Sent>> {
-    Ok(JsonReply(Sent::DelayId(door.engine.delay(requester, command).await?)))
+pub(crate) async fn delay(door: &Door, requester: &engine::Requester, command: DelayCommand) -> Result<Json<Sent>> {
+    Ok(Json(Sent::DelayId(door.engine.delay(requester, command).await?)))
 }
 
 own_request!(
@@ -111,28 +107,28 @@ struct Action {
     action: String,
 }
 
-pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<JsonReply<Waiting>> {
+pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<Json<Waiting>> {
     let events = door.engine.delayed_events(&asked.requester).await?;
-    Ok(JsonReply(Waiting { delayed_events: events.into_iter().map(Into::into).collect() }))
+    Ok(Json(Waiting { delayed_events: events.into_iter().map(Into::into).collect() }))
 }
 
-pub(crate) async fn one(door: Door, asked: Arguments<One>) -> Result<JsonReply<WaitingEvent>> {
-    Ok(JsonReply(door.engine.delayed_event(&asked.requester, asked.request.parameter(0)).await?.into()))
+pub(crate) async fn one(door: Door, asked: Arguments<One>) -> Result<Json<WaitingEvent>> {
+    Ok(Json(door.engine.delayed_event(&asked.requester, asked.request.parameter(0)).await?.into()))
 }
 
-pub(crate) async fn update(door: Door, asked: Open<Update>) -> Result<JsonReply<Nothing>> {
+pub(crate) async fn update(door: Door, asked: Open<Update>) -> Result<Json<Nothing>> {
     let action = action(asked.request.parameter(1)).ok_or(ApiError::Unrecognized)?;
     door.engine.update_delayed_event(asked.request.parameter(0), action).await?;
-    Ok(JsonReply(Nothing {}))
+    Ok(Json(Nothing {}))
 }
 
-pub(crate) async fn update_by_body(door: Door, asked: Open<UpdateByBody>) -> Result<JsonReply<Nothing>> {
+pub(crate) async fn update_by_body(door: Door, asked: Open<UpdateByBody>) -> Result<Json<Nothing>> {
     let asked_for: Action =
         serde_json::from_slice(&asked.body).map_err(|error| ApiError::bad_json(error.to_string()))?;
     let unknown = || ApiError::invalid_param("`action` is `cancel`, `restart` or `send`");
     let action = action(&asked_for.action).ok_or_else(unknown)?;
     door.engine.update_delayed_event(asked.request.parameter(0), action).await?;
-    Ok(JsonReply(Nothing {}))
+    Ok(Json(Nothing {}))
 }
 
 fn action(name: &str) -> Option<DelayAction> {

@@ -23,7 +23,6 @@ mod interactive;
 mod join;
 mod joined_rooms;
 mod json;
-mod json_reply;
 mod keys;
 mod knock;
 mod login;

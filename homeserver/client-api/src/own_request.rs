@@ -35,7 +35,7 @@ macro_rules! own_request {
 
         impl ruma::api::IncomingRequest for $name {
             type EndpointError = ruma::api::error::Error;
-            type OutgoingResponse = $crate::json_reply::JsonReply<$crate::own_request::Nothing>;
+            type OutgoingResponse = $crate::json::Json<$crate::own_request::Nothing>;
 
             fn try_from_http_request_inner(
                 _: http::Request<&[u8]>,

@@ -521,6 +521,10 @@ fn reading(table: Table) -> Table {
     use crate::{rooms, sync as syncing};
     table
         .asked::<syncing::Request, _>(at("get_matrixclientv3sync"), syncing::sync)
+        .asked::<syncing::sliding::Request, _>(
+            at("https://github.com/matrix-org/matrix-spec-proposals/pull/4186"),
+            syncing::sliding::sliding_sync,
+        )
         .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
         .asked::<state::get_state_event_for_key::v3::Request, _>(
             at("get_matrixclientv3roomsroomidstateeventtypestatekey").also_at(STATE_WITHOUT_KEY),

@@ -4,7 +4,7 @@ use engine::SearchCommand;
 use ruma::api::client::search::search_events::v3::{Request, ResultCategories, ResultRoomEvents};
 use serde::Serialize;
 
-use crate::{Arguments, Door, Result, json_reply::JsonReply};
+use crate::{Arguments, Door, Result, json::Json};
 
 /// The list of results is there even when it is empty: clients read it without asking.
 #[derive(Serialize)]
@@ -18,16 +18,16 @@ struct Categories {
     room_events: Option<serde_json::Value>,
 }
 
-pub(crate) async fn search(door: Door, asked: Arguments<Request>) -> Result<JsonReply<Found>> {
+pub(crate) async fn search(door: Door, asked: Arguments<Request>) -> Result<Json<Found>> {
     let Arguments { request, requester, body, .. } = asked;
     let Some(criteria) = request.search_categories.room_events else {
-        return Ok(JsonReply(Found { search_categories: Categories { room_events: None } }));
+        return Ok(Json(Found { search_categories: Categories { room_events: None } }));
     };
     let relations = relations(&body);
     let command = SearchCommand { criteria, relations, next_batch: request.next_batch };
     let found = door.engine.search(&requester, command).await?;
     let room_events = Some(complete(found)?);
-    Ok(JsonReply(Found { search_categories: Categories { room_events } }))
+    Ok(Json(Found { search_categories: Categories { room_events } }))
 }
 
 fn complete(found: ResultRoomEvents) -> Result<serde_json::Value> {

@@ -2,6 +2,7 @@
 
 mod complete;
 mod request;
+pub(crate) mod sliding;
 
 use engine::{RelationFilter, SyncQuery};
 use ruma::{

@@ -7,7 +7,7 @@ use rules::{event::read_pdu, room::create::Preset};
 use ruma::{CanonicalJsonObject, OwnedRoomId, RoomId, RoomVersionId, UserId};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, encode, errcode, initial_state, via};
+use crate::stage::{Stage, encode, errcode, initial_state};
 
 fn rule(kind: &str, allowed: &RoomId) -> Value {
     json!({"join_rule": kind, "allow": [{"type": "m.room_membership", "room_id": allowed}]})
@@ -146,9 +146,8 @@ async fn our_user_joins_by_the_server_that_can_authorise_it() {
     unable.on("/_matrix/federation/v1/make_join", |_| {
         fake_homeserver::json(400, &json!({"errcode": "M_UNABLE_TO_AUTHORISE_JOIN", "error": "no"}))
     });
-    let only = stage.engine.join(&alice, &room.id, &via(&unable), None).await;
-    // The id of the room names the server that can.
-    only.unwrap();
+    let via = [unable.name().to_owned(), stage.remote.name().to_owned()];
+    stage.engine.join(&alice, &room.id, &via, None).await.unwrap();
     assert_eq!(stage.network.recorded_to(unable.name(), "make_join").len(), 1);
     let member = stage.current(&room.id, "m.room.member", alice.user_id.as_str()).await.unwrap();
     let event = stage.stored(&member).await;

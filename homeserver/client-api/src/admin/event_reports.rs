@@ -7,7 +7,7 @@ use storage::Report;
 use crate::{
     Arguments, Door, Result,
     error::ApiError,
-    json_reply::JsonReply,
+    json::Json,
     own_request::{OwnRequest, own_request},
     query,
 };
@@ -67,7 +67,7 @@ own_request!(
     AccessToken
 );
 
-pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<JsonReply<Page>> {
+pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<Json<Page>> {
     let from = number(&asked.query, "from")?.unwrap_or(0);
     let limit =
         number(&asked.query, "limit")?.map_or(PAGE_DEFAULT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -75,13 +75,13 @@ pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<JsonReply
     let (reports, total) = door.engine.reports(&asked.requester, from, limit, latest_first).await?;
     let reached = from + reports.len() as u64;
     let next_token = (reached < total).then_some(reached);
-    Ok(JsonReply(Page { event_reports: reports.into_iter().map(Into::into).collect(), total, next_token }))
+    Ok(Json(Page { event_reports: reports.into_iter().map(Into::into).collect(), total, next_token }))
 }
 
-pub(crate) async fn one(door: Door, asked: Arguments<One>) -> Result<JsonReply<Complaint>> {
+pub(crate) async fn one(door: Door, asked: Arguments<One>) -> Result<Json<Complaint>> {
     let unfit = |_| ApiError::invalid_param("The id of a report is a number");
     let report_id = asked.request.parameter(0).parse().map_err(unfit)?;
-    Ok(JsonReply(door.engine.report_by_id(&asked.requester, report_id).await?.into()))
+    Ok(Json(door.engine.report_by_id(&asked.requester, report_id).await?.into()))
 }
 
 fn number(query: &str, name: &str) -> Result<Option<u64>> {

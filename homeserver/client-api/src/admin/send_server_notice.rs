@@ -9,7 +9,7 @@ use crate::{
     Arguments, Door, Result,
     delayed_events::Sent,
     error::ApiError,
-    json_reply::JsonReply,
+    json::Json,
     own_request::{OwnRequest, own_request},
 };
 
@@ -36,11 +36,11 @@ struct Notice {
     content: Box<RawValue>,
 }
 
-pub(crate) async fn send(door: Door, asked: Arguments<Once>) -> Result<JsonReply<Sent>> {
+pub(crate) async fn send(door: Door, asked: Arguments<Once>) -> Result<Json<Sent>> {
     say(&door, &asked.requester, &asked.body, None).await
 }
 
-pub(crate) async fn send_by_transaction(door: Door, asked: Arguments<ByTransaction>) -> Result<JsonReply<Sent>> {
+pub(crate) async fn send_by_transaction(door: Door, asked: Arguments<ByTransaction>) -> Result<Json<Sent>> {
     let transaction_id = Some(asked.request.parameter(0).to_owned());
     say(&door, &asked.requester, &asked.body, transaction_id).await
 }
@@ -50,10 +50,10 @@ async fn say(
     requester: &engine::Requester,
     body: &[u8],
     transaction_id: Option<String>,
-) -> Result<JsonReply<Sent>> {
+) -> Result<Json<Sent>> {
     let notice: Notice = serde_json::from_slice(body).map_err(|error| ApiError::bad_json(error.to_string()))?;
     let event_type = notice.event_type.unwrap_or(TimelineEventType::RoomMessage);
     let (target, content) = (&notice.user_id, notice.content);
     let event_id = door.engine.send_server_notice(requester, target, event_type, content, transaction_id).await?;
-    Ok(JsonReply(Sent::EventId(event_id)))
+    Ok(Json(Sent::EventId(event_id)))
 }

@@ -6,10 +6,10 @@ use ruma::api::client::message::send_message_event::v3::Request;
 use crate::{
     Arguments, Door, Result,
     delayed_events::{self, Sent},
-    json_reply::JsonReply,
+    json::Json,
 };
 
-pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<JsonReply<Sent>> {
+pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<Json<Sent>> {
     let Arguments { request, requester, query, .. } = asked;
     let (room_id, event_type) = (request.room_id, request.event_type.into());
     let (content, transaction_id) = (request.body.into_json(), Some(request.txn_id.to_string()));
@@ -18,5 +18,5 @@ pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<JsonRe
         return delayed_events::delay(&door, &requester, command).await;
     }
     let command = SendCommand { room_id, event_type, content, transaction_id };
-    Ok(JsonReply(Sent::EventId(door.engine.send(&requester, command).await?)))
+    Ok(Json(Sent::EventId(door.engine.send(&requester, command).await?)))
 }

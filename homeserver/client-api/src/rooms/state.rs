@@ -17,7 +17,7 @@ use crate::{
     Arguments, Door, Result,
     delayed_events::{self, Sent},
     error::ApiError,
-    json_reply::JsonReply,
+    json::Json,
 };
 
 pub(crate) async fn list(
@@ -43,7 +43,7 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) 
     Ok(get_state_event::Response::new(shown))
 }
 
-pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<JsonReply<Sent>> {
+pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<Json<Sent>> {
     let Arguments { request, requester, query, .. } = asked;
     if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
         let command = DelayCommand {
@@ -60,7 +60,7 @@ pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>)
         .engine
         .set_state(&requester, &request.room_id, request.event_type, &request.state_key, request.body.json())
         .await?;
-    Ok(JsonReply(Sent::EventId(event_id)))
+    Ok(Json(Sent::EventId(event_id)))
 }
 
 fn content(event: &Raw<AnyStateEvent>) -> Result<Box<RawValue>> {

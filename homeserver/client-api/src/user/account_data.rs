@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::{
     Arguments, Door, Result,
     error::ApiError,
-    json_reply::JsonReply,
+    json::Json,
     own_request::{Nothing, OwnRequest, own_request},
 };
 
@@ -60,20 +60,20 @@ own_request!(
     AccessToken
 );
 
-pub(crate) async fn delete(door: Door, asked: Arguments<Deletion>) -> Result<JsonReply<Nothing>> {
+pub(crate) async fn delete(door: Door, asked: Arguments<Deletion>) -> Result<Json<Nothing>> {
     let event_type = asked.request.parameter(1);
     refuse_server_managed(event_type)?;
     door.engine.set_account_data(&asked.requester, None, event_type, nothing()).await?;
-    Ok(JsonReply(Nothing {}))
+    Ok(Json(Nothing {}))
 }
 
-pub(crate) async fn delete_of_room(door: Door, asked: Arguments<DeletionOfRoom>) -> Result<JsonReply<Nothing>> {
+pub(crate) async fn delete_of_room(door: Door, asked: Arguments<DeletionOfRoom>) -> Result<Json<Nothing>> {
     let room_id = RoomId::parse(asked.request.parameter(1));
     let room_id = room_id.map_err(|error| ApiError::invalid_param(error.to_string()))?;
     let event_type = asked.request.parameter(2);
     refuse_server_managed(event_type)?;
     door.engine.set_account_data(&asked.requester, Some(&room_id), event_type, nothing()).await?;
-    Ok(JsonReply(Nothing {}))
+    Ok(Json(Nothing {}))
 }
 
 /// What is left of account data that is deleted.

@@ -24,6 +24,7 @@ mod routes;
 mod search;
 mod server;
 mod signer;
+mod sliding;
 mod spaces;
 mod strangers;
 mod upgrade;

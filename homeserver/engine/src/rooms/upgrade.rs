@@ -147,6 +147,11 @@ impl Engine {
             let content = content.filter(|content| !content.is_empty());
             taken_over.extend(content.map(|content| (event_type.to_string().into(), String::new(), content)));
         }
+        if !taken_over.iter().any(|(event_type, ..)| *event_type == TimelineEventType::RoomGuestAccess) {
+            // No guests, as before: the preset would let them in.
+            let content = CanonicalJsonObject::from([("guest_access".to_owned(), "forbidden".into())]);
+            taken_over.push((TimelineEventType::RoomGuestAccess, String::new(), content));
+        }
         Ok(taken_over)
     }
 

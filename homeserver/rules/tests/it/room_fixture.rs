@@ -99,7 +99,10 @@ pub(crate) fn new_room(version: RoomVersionId) -> NewRoom {
         topic: None,
         initial_state: Vec::new(),
         creation_content: CanonicalJsonObject::new(),
-        power_level_content_override: None,
+        power_level_content_override: Some(CanonicalJsonObject::from([(
+            "invite".to_owned(),
+            ruma::Int::from(0).into(),
+        )])),
         invite: Vec::new(),
         member_content: CanonicalJsonObject::new(),
     }

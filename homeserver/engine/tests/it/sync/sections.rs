@@ -122,7 +122,7 @@ async fn coming_back_tells_what_was_missed_and_nothing_twice() {
     let (stage, alice, bob, room_id) = shared_room().await;
     stage.leave(&bob, &room_id).await;
     let since = token(&stage.sync(&bob, None).await);
-    stage.engine.set_account_data(&bob, Some(&room_id), "a.type", raw(&json!({}))).await.unwrap();
+    stage.engine.set_account_data(&bob, Some(&room_id), "a.type", raw(&json!({"a": 1}))).await.unwrap();
     let since = token(&stage.sync(&bob, Some(&since)).await);
     let known = stage.timeline(&room_id).await.len();
     stage.send(&alice, &room_id, "missed").await;
