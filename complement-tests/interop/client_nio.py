@@ -50,7 +50,7 @@ async def register(server: Nudge, name: str) -> AsyncClient:
 
 async def sync_until(client: AsyncClient, condition, what: str):
     for _ in range(30):
-        response = expect(await client.sync(timeout=2000), SyncResponse)
+        response = expect(await client.sync(timeout=20_000), SyncResponse)
         if (found := condition(response)) is not None:
             return found
     raise AssertionError(f"{client.user_id} never saw {what}")
@@ -97,12 +97,12 @@ async def converse(server: Nudge) -> None:
     assert same.body == "Hello Bob"
 
     # A long poll that waits is woken by what it waits for.
-    waiting = asyncio.create_task(alice.sync(timeout=20_000, since=(await alice.sync()).next_batch))
+    await alice.sync()
+    waiting = asyncio.create_task(sync_until(alice, message_in(room_id, "Hello Alice"), "the answer"))
     await asyncio.sleep(0.2)
     reply = {"msgtype": "m.text", "body": "Hello Alice"}
     expect(await bob.room_send(room_id, "m.room.message", reply, tx_id="once"), RoomSendResponse)
-    woken = expect(await asyncio.wait_for(waiting, 5), SyncResponse)
-    assert message_in(room_id, "Hello Alice")(woken), "the long poll came back without the message"
+    assert (await asyncio.wait_for(waiting, 5)).sender == bob.user_id
     again = expect(await bob.room_send(room_id, "m.room.message", reply, tx_id="once"), RoomSendResponse)
     page = expect(await alice.room_messages(room_id, start=None, limit=50), RoomMessagesResponse)
     bodies = [event.body for event in page.chunk if isinstance(event, RoomMessageText)]
