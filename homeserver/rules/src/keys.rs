@@ -29,16 +29,6 @@ pub fn shown<'a>(
     serde_json::value::to_raw_value(&object).ok()
 }
 
-/// The same with only the signatures of one user: what another user's client has no business to know is who else
-/// trusts somebody.
-pub fn without_foreign_signatures(keys: &RawValue, owner: &str) -> Option<Box<RawValue>> {
-    let Ok(Value::Object(mut object)) = serde_json::from_str(keys.get()) else { return None };
-    if let Some(signatures) = object.get_mut("signatures").and_then(Value::as_object_mut) {
-        signatures.retain(|signer, _| signer == owner);
-    }
-    serde_json::value::to_raw_value(&object).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json, value::to_raw_value};
@@ -60,7 +50,5 @@ mod tests {
             "signatures": {"@a:x": {"ed25519:D": "one", "ed25519:M": "two"}, "@b:x": {"ed25519:U": "three"}},
         });
         assert_eq!(shown, expected);
-        let own = without_foreign_signatures(&to_raw_value(&expected).unwrap(), "@a:x");
-        assert_eq!(value(own)["signatures"], json!({"@a:x": {"ed25519:D": "one", "ed25519:M": "two"}}));
     }
 }

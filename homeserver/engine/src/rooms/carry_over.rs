@@ -20,8 +20,9 @@ struct Predecessor {
 }
 
 impl Engine {
-    /// Takes over tags, push rules and the mark as a direct chat, if both rooms say that the one replaces the other and
-    /// the user was in the old one.
+    /// Takes over tags, overriding push rules and the mark as a direct chat, if both rooms say that the one replaces the
+    /// other and the user was in the old one. Push rules of the kind for rooms go over with all who move: see
+    /// [`Engine::carry_rules_over`].
     pub(crate) async fn carry_over(&self, user_id: &UserId, new: &RoomId) -> Result<()> {
         let Some(old) = self.replaced_by(new).await? else { return Ok(()) };
         let record = self.storage().membership(user_id, &old).await?;
@@ -38,7 +39,7 @@ impl Engine {
         {
             changes.push(account_data(user_id, Some(new), "m.tag", tags.content));
         }
-        for (event_type, replace) in [("m.direct", with_direct as Replace), ("m.push_rules", with_push_rules)] {
+        for (event_type, replace) in [("m.direct", with_direct as Replace), ("m.push_rules", with_overrides)] {
             let Some(record) = self.storage().account_data(user_id, None, event_type).await? else { continue };
             let Ok(mut content) = serde_json::from_str::<Value>(record.content.get()) else { continue };
             if replace(&mut content, old.as_str(), new.as_str()) {
@@ -81,27 +82,23 @@ fn with_direct(content: &mut Value, old: &str, new: &str) -> bool {
     changed
 }
 
-/// The rules for one room are named after it, be they of the kind for rooms or overrides, by which clients mute.
-fn with_push_rules(content: &mut Value, old: &str, new: &str) -> bool {
-    let mut changed = false;
-    for kind in ["room", "override"] {
-        let rules = content.get_mut("global").and_then(|global| global.get_mut(kind)).and_then(Value::as_array_mut);
-        let Some(rules) = rules else { continue };
-        if rules.iter().any(|rule| rule.get("rule_id") == Some(&new.into())) {
-            continue;
-        }
-        let Some(place) = rules.iter().position(|rule| rule.get("rule_id") == Some(&old.into())) else { continue };
-        let mut rule = rules[place].clone();
-        rule["rule_id"] = new.into();
-        for condition in rule.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
-            if condition.get("key") == Some(&"room_id".into()) && condition.get("pattern") == Some(&old.into()) {
-                condition["pattern"] = new.into();
-            }
-        }
-        rules.insert(place + 1, rule);
-        changed = true;
+/// The override by which clients mute a room is named after it.
+fn with_overrides(content: &mut Value, old: &str, new: &str) -> bool {
+    let rules = content.get_mut("global").and_then(|global| global.get_mut("override")).and_then(Value::as_array_mut);
+    let Some(rules) = rules else { return false };
+    if rules.iter().any(|rule| rule.get("rule_id") == Some(&new.into())) {
+        return false;
     }
-    changed
+    let Some(place) = rules.iter().position(|rule| rule.get("rule_id") == Some(&old.into())) else { return false };
+    let mut rule = rules[place].clone();
+    rule["rule_id"] = new.into();
+    for condition in rule.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        if condition.get("key") == Some(&"room_id".into()) && condition.get("pattern") == Some(&old.into()) {
+            condition["pattern"] = new.into();
+        }
+    }
+    rules.insert(place + 1, rule);
+    true
 }
 
 fn account_data(
@@ -123,12 +120,10 @@ mod tests {
     #[test]
     fn a_muted_room_stays_muted_and_a_chat_direct() {
         let mute = |room: &str| json!({"rule_id": room, "actions": [], "conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}]});
-        let mut rules =
-            json!({"global": {"override": [mute("!old:a"), mute("!x:a")], "room": [{"rule_id": "!old:a"}]}});
-        assert!(with_push_rules(&mut rules, "!old:a", "!new:a"));
+        let mut rules = json!({"global": {"override": [mute("!old:a"), mute("!x:a")]}});
+        assert!(with_overrides(&mut rules, "!old:a", "!new:a"));
         assert_eq!(rules["global"]["override"], json!([mute("!old:a"), mute("!new:a"), mute("!x:a")]));
-        assert_eq!(rules["global"]["room"][1], json!({"rule_id": "!new:a"}));
-        assert!(!with_push_rules(&mut rules, "!old:a", "!new:a"));
+        assert!(!with_overrides(&mut rules, "!old:a", "!new:a"));
         let mut direct = json!({"@b:a": ["!old:a"], "@c:a": ["!x:a"], "d": 1});
         assert!(with_direct(&mut direct, "!old:a", "!new:a"));
         assert_eq!(direct, json!({"@b:a": ["!old:a", "!new:a"], "@c:a": ["!x:a"], "d": 1}));

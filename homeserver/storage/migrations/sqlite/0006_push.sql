@@ -30,21 +30,3 @@ CREATE TABLE read_up_to (
     changed BIGINT NOT NULL,
     PRIMARY KEY (user_nid, room_nid, thread_id)
 ) WITHOUT ROWID;
-
--- Where clients want to be told of what their users are notified of. json is the pusher as the client set it. All up to
--- cursor is done with; badge is the number of unread notifications that the gateway was told last.
-CREATE TABLE pushers (
-    app_id TEXT NOT NULL,
-    pushkey TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    device_id TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    json TEXT NOT NULL,
-    cursor BIGINT NOT NULL,
-    badge BIGINT,
-    failing_since_ts BIGINT,
-    retry_at_ts BIGINT,
-    failures BIGINT NOT NULL,
-    PRIMARY KEY (app_id, pushkey, user_id)
-) WITHOUT ROWID;
-CREATE INDEX pushers_user ON pushers (user_id);

@@ -115,11 +115,5 @@ CREATE TABLE backed_up_keys (
     PRIMARY KEY (user_id, version, room_id, session_id)
 ) WITHOUT ROWID;
 
-CREATE TABLE dehydrated_devices (
-    user_id TEXT PRIMARY KEY,
-    device_id TEXT NOT NULL,
-    device_data TEXT NOT NULL
-);
-
 -- In which rooms a user is, whoever's user it is.
 CREATE INDEX room_state_member ON room_state (state_key_nid, room_nid) WHERE until IS NULL AND membership = 'join';
