@@ -185,11 +185,12 @@ impl PowerLevels {
         needed.is_some_and(|needed| self.user_reaches(user_id, needed))
     }
 
-    /// The creator whom new power levels name, where creators stand above all levels and must not be named.
+    /// The creator whom new power levels name, the first in their order, where creators stand above all levels and must
+    /// not be named.
     pub fn creator_named_in(&self, users: &CanonicalJsonObject) -> Option<OwnedUserId> {
         let creators = self.create.creators(&self.rules).unwrap_or_default();
         let stand_above = self.rules.explicitly_privilege_room_creators;
-        creators.into_iter().find(|user_id| stand_above && users.contains_key(user_id.as_str()))
+        creators.into_iter().filter(|user_id| stand_above && users.contains_key(user_id.as_str())).min()
     }
 
     fn user_reaches(&self, user_id: &UserId, needed: Int) -> bool {
