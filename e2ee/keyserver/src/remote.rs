@@ -214,11 +214,11 @@ impl KeyServer {
     /// Takes all devices of a user that the user's server has answered with. When it told of later changes meanwhile,
     /// it is to be asked again. One at a time for each user.
     pub async fn store_remote_devices(&self, user_id: &UserId, answer: RemoteDevices, begun: Begun) -> Result<()> {
-        let known = self.known_list(user_id).await?;
-        let is_newer = |known: &RemoteDeviceList| !known.stale && known.position >= begun.position;
-        if answer.stream_id == RemoteDevices::NO_STREAM_ID && known.as_ref().is_some_and(is_newer) {
+        // An answer to another question came first, and with the number of an update: from there on we hear of all.
+        if answer.stream_id == RemoteDevices::NO_STREAM_ID && self.is_complete(user_id).await? {
             return Ok(());
         }
+        let known = self.known_list(user_id).await?;
         let before = self.storage.device_keys(&[user_id.to_owned()]).await?;
         let mut changes = Vec::new();
         let mut kept = Vec::new();

@@ -76,9 +76,9 @@ async fn followed(stage: &Stage) -> (engine::Requester, Room, OwnedUserId) {
     (alice, room, rita)
 }
 
-/// Waits until something is so.
+/// Waits until something is so, however busy the machine is.
 async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..3_000 {
         if is_so().await {
             return;
         }

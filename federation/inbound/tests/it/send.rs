@@ -287,7 +287,7 @@ async fn s_061_a_room_that_waits_for_a_dead_server_does_not_hold_up_the_others()
         if seen && stage.sync(&alice).await.to_string().contains("m.typing") {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(2), "the other room, or the typing user, has to wait");
+        assert!(start.elapsed() < Duration::from_secs(8), "the other room, or the typing user, has to wait");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     sending.abort();

@@ -17,7 +17,7 @@ fn run(sender: &Sender) -> (oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..1_000 {
+    for _ in 0..12_000 {
         if done() {
             return;
         }
