@@ -35,7 +35,7 @@ use tracing::Instrument;
 
 pub(crate) use self::{
     account_data::is_deleted,
-    invitations::{InvitationRules, Verdict},
+    invitations::{InvitationRules, Verdict, hides_invitations},
     tags::TAGS,
 };
 pub use self::{

@@ -52,8 +52,9 @@ pub use self::{
         Settings, TurnAccess, TurnSettings,
     },
     sync::{
-        AccountDataExtension, Extensions, Hero, List, ListCount, ListFilters, RelationFilter, RoomDetails,
-        RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, SyncQuery,
+        AccountDataExtension, EncryptionExtension, Extensions, Hero, List, ListCount, ListFilters, RelationFilter,
+        RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom,
+        Switch, SyncQuery, ToDeviceExtension, ToDeviceQuery,
     },
 };
 

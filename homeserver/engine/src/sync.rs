@@ -36,8 +36,9 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::relation_filter::RelationFilter;
 pub use self::sliding::{
-    AccountDataExtension, Extensions, Hero, List, ListCount, ListFilters, RoomDetails, RoomExtension, RoomsExtension,
-    SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom,
+    AccountDataExtension, EncryptionExtension, Extensions, Hero, List, ListCount, ListFilters, RoomDetails,
+    RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, Switch,
+    ToDeviceExtension, ToDeviceQuery,
 };
 pub(crate) use self::{
     active::News,

@@ -51,6 +51,11 @@ impl Engine {
     }
 }
 
+/// Whether account data of this type says by whom a user lets themselves be invited.
+pub(crate) fn hides_invitations(event_type: &str) -> bool {
+    event_type == FINER_RULES || PERMISSION.contains(&event_type)
+}
+
 impl InvitationRules {
     /// What becomes of an invitation by that user. Of the lists that the user is on, the first counts.
     pub(crate) fn verdict(&self, inviter: &UserId) -> Verdict {

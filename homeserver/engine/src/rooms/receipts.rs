@@ -54,7 +54,6 @@ impl Engine {
             return Err(EngineError::invalid_param("Unknown type of receipt"));
         }
         let event = self.event_to_mark(requester, room_id, event_id).await?;
-        self.note_activity(requester);
         if let Some(thread_id) = &thread_id {
             self.check_thread(thread_id, &event.pdu).await?;
         }
@@ -62,7 +61,9 @@ impl Engine {
         let ts = self.world().clock.now();
         let read = read_up_to(&event, &requester.user_id, thread_id.clone());
         let change = self.receipt_change(&event, &requester.user_id, receipt_type, thread_id, ts).await?;
-        self.commit_markers(change.into_iter().flat_map(|change| [change, read.clone()]).collect()).await
+        self.commit_markers(change.into_iter().flat_map(|change| [change, read.clone()]).collect()).await?;
+        self.note_activity(requester);
+        Ok(())
     }
 
     /// Sets several markers of the asker at once.

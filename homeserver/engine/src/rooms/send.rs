@@ -64,8 +64,10 @@ impl Engine {
             content,
             redacts: None,
         };
+        let event_id = self.send_intent(&command.room_id, intent, request).await?;
+        // Whoever waits is to be woken by the event, not by the presence of its sender.
         self.note_activity(requester);
-        self.send_intent(&command.room_id, intent, request).await
+        Ok(event_id)
     }
 
     /// Sets one entry of the room state and returns the event that did. Setting what is set already changes nothing.

@@ -9,10 +9,13 @@ use rules::change::Position;
 use ruma::{
     OwnedRoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
+    serde::Raw,
 };
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use storage::{KeyCounts, MembershipRecord, ToDeviceRecord};
 
-use crate::{Engine, Requester, Result};
+use crate::{Engine, EngineError, Requester, Result};
 
 /// How many messages to a device one answer holds at most.
 pub(crate) const TO_DEVICE_MAX: usize = 100;
@@ -26,6 +29,27 @@ pub(crate) struct ToDevicePage {
     /// Up to where all of them are told with this page: what the next page begins after, and what is acknowledged by
     /// asking for it.
     pub(crate) until: Position,
+}
+
+/// A message as the device gets it.
+#[derive(Serialize)]
+struct Message<'a> {
+    sender: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    content: &'a RawValue,
+}
+
+impl ToDevicePage {
+    /// The messages as the device gets them.
+    pub(crate) fn events<T>(&self) -> Result<Vec<Raw<T>>> {
+        let message = |record: &ToDeviceRecord| {
+            let ToDeviceRecord { sender, event_type, content, .. } = record;
+            let json = to_raw_value(&Message { sender: sender.as_str(), event_type, content });
+            json.map(Raw::from_json).map_err(EngineError::internal)
+        };
+        self.messages.iter().map(message).collect()
+    }
 }
 
 impl Engine {

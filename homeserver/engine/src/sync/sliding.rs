@@ -5,6 +5,7 @@
 //! shown.
 
 mod connections;
+mod devices;
 mod extensions;
 mod index;
 mod lists;
@@ -20,6 +21,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use ruma::{OwnedRoomId, events::room::member::MembershipState};
+use storage::AccountDataRecord;
 use tokio::time::Instant;
 
 pub(crate) use self::connections::Connections;
@@ -31,9 +33,10 @@ use self::{
     room::{Asked, Asking},
 };
 pub use self::{
-    request::{Extensions, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery},
+    request::{Extensions, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery, Switch, ToDeviceQuery},
     response::{
-        AccountDataExtension, Hero, ListCount, RoomsExtension, SlidingExtensions, SlidingResponse, SlidingRoom,
+        AccountDataExtension, EncryptionExtension, Hero, ListCount, RoomsExtension, SlidingExtensions, SlidingResponse,
+        SlidingRoom, ToDeviceExtension,
     },
 };
 use super::{
@@ -41,7 +44,7 @@ use super::{
     active::Listener,
     changes::{Changes, RoomChanges, Selection},
 };
-use crate::{Engine, EngineError, Requester, Result};
+use crate::{Engine, EngineError, Requester, Result, accounts::hides_invitations};
 
 /// How many rooms of one answer are worked on at the same time: as many as the database has readers, usually.
 const ROOMS_AT_ONCE: usize = 4;
@@ -95,9 +98,10 @@ impl Engine {
     ) -> Result<Answer> {
         let mut stopping = self.inner.sync.stopping();
         let fingerprint = query.fingerprint();
+        let mut more_waits = self.acknowledge(requester, query, &answer.told).await?;
         loop {
             let is_news = answer.told.token.is_none_or(|token| listener.may_have_news(token));
-            if is_news || answer.told.fingerprint != fingerprint {
+            if is_news || answer.told.fingerprint != fingerprint || std::mem::take(&mut more_waits) {
                 let _turn = listener.turn().await?;
                 let (is_first, counts) = (answer.told.token.is_none(), answer.told.counts.clone());
                 answer = self.sliding_response(requester, query, answer.told, answer.index).await?;
@@ -110,10 +114,12 @@ impl Engine {
             let _waiting = Waiting::begin();
             tokio::select! {
                 () = listener.changed() => {}
-                () = tokio::time::sleep_until(deadline) => return Ok(answer),
-                _ = stopping.wait_for(|stopping| *stopping) => return Ok(answer),
+                () = tokio::time::sleep_until(deadline) => break,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
+        self.complete_extensions(requester, query, &mut answer.response.extensions).await?;
+        Ok(answer)
     }
 
     /// What is new for somebody who was told this.
@@ -158,6 +164,10 @@ impl Engine {
         let Some(mut index) = index else { return Ok(Arc::new(self.room_index(&requester.user_id).await?)) };
         let news = changes.rooms.iter().filter(|room| room.parts.timeline);
         let records: Vec<_> = news.map(|room| room.record.clone()).collect();
+        let changes_all = |record: &AccountDataRecord| hides_invitations(&record.event_type);
+        if changes.account_data.iter().any(changes_all) {
+            return Ok(Arc::new(self.room_index(&requester.user_id).await?));
+        }
         let has_direct = changes.account_data.iter().any(|record| record.event_type == "m.direct");
         if !records.is_empty() || has_direct {
             let fresh = Arc::make_mut(&mut index);

@@ -1,6 +1,4 @@
 //! What sliding sync tells besides rooms: account data, receipts, who is typing.
-//!
-//! Messages to devices and encryption keys have their place here too: see [`super::response::SlidingExtensions`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -61,6 +59,8 @@ impl Engine {
         if wanted.typing.enabled {
             extensions.typing = Some(self.typing_extension(telling)?);
         }
+        let now = telling.changes.now.position;
+        self.add_device_extensions(telling.requester, telling.query, telling.since, now, &mut extensions).await?;
         Ok(extensions)
     }
 

@@ -95,6 +95,9 @@ impl Engine {
         let (joined, others): (Vec<_>, Vec<_>) =
             records.into_iter().filter(is_listed).partition(|record| record.membership == MembershipState::Join);
         for record in others {
+            if record.membership == MembershipState::Invite && self.hides_invitation(&record).await? {
+                continue;
+            }
             let traits = record.stripped_state.as_deref().map(traits_of_stripped).unwrap_or_default();
             let entry = Entry { bump: record.position, traits: Arc::new(traits), record: Arc::new(record) };
             index.rooms.insert(entry.record.room_id.clone(), entry);

@@ -101,7 +101,7 @@ pub struct ListFilters {
 }
 
 /// What is wanted besides rooms.
-#[derive(Clone, Debug, Default, Deserialize, Hash)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Extensions {
     /// Account data.
@@ -110,6 +110,30 @@ pub struct Extensions {
     pub receipts: RoomExtension,
     /// Who is typing.
     pub typing: RoomExtension,
+    /// Messages to the device.
+    pub to_device: ToDeviceQuery,
+    /// What end-to-end encryption needs to know.
+    pub e2ee: Switch,
+}
+
+/// Which messages to the device are wanted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ToDeviceQuery {
+    /// Whether they are wanted at all.
+    pub enabled: bool,
+    /// How many at most.
+    pub limit: Option<u64>,
+    /// Up to where the client has them: they are not kept any longer. `None` for none.
+    pub since: Option<String>,
+}
+
+/// Something that is wanted or not.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Hash)]
+#[serde(default)]
+pub struct Switch {
+    /// Whether it is.
+    pub enabled: bool,
 }
 
 /// Something that is wanted of rooms.
@@ -152,7 +176,9 @@ impl SlidingQuery {
         let mut hasher = DefaultHasher::new();
         self.lists.hash(&mut hasher);
         self.room_subscriptions.hash(&mut hasher);
-        self.extensions.hash(&mut hasher);
+        let Extensions { account_data, receipts, typing, to_device, e2ee } = &self.extensions;
+        // What of the messages was told, each question says anew.
+        (account_data, receipts, typing, to_device.enabled, e2ee).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use ruma::{
     OwnedRoomId, OwnedUserId,
-    api::client::sync::sync_events::UnreadNotificationsCount,
+    api::client::sync::sync_events::{DeviceLists, UnreadNotificationsCount},
     events::{
         AnyGlobalAccountDataEvent, AnyRoomAccountDataEvent, AnyStrippedStateEvent, AnySyncEphemeralRoomEvent,
-        AnySyncStateEvent, AnySyncTimelineEvent,
+        AnySyncStateEvent, AnySyncTimelineEvent, AnyToDeviceEvent,
     },
     serde::Raw,
 };
@@ -114,6 +114,33 @@ pub struct SlidingExtensions {
     /// Who is typing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typing: Option<RoomsExtension>,
+    /// Messages to the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_device: Option<ToDeviceExtension>,
+    /// What end-to-end encryption needs to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub e2ee: Option<EncryptionExtension>,
+}
+
+/// Messages to the device.
+#[derive(Debug, Serialize)]
+pub struct ToDeviceExtension {
+    /// What to say next time, for these not to come again.
+    pub next_batch: String,
+    /// The messages, in order.
+    pub events: Vec<Raw<AnyToDeviceEvent>>,
+}
+
+/// What end-to-end encryption needs to know.
+#[derive(Debug, Default, Serialize)]
+pub struct EncryptionExtension {
+    /// Whose devices are to be looked at again.
+    #[serde(skip_serializing_if = "DeviceLists::is_empty")]
+    pub device_lists: DeviceLists,
+    /// How many one-time keys the device has left, by algorithm.
+    pub device_one_time_keys_count: BTreeMap<String, u64>,
+    /// Of which algorithms there is a fallback key that was not used yet.
+    pub device_unused_fallback_key_types: Vec<String>,
 }
 
 /// Account data.
@@ -144,6 +171,9 @@ impl SlidingExtensions {
         let has_account_data =
             self.account_data.as_ref().is_some_and(|data| !data.global.is_empty() || !data.rooms.is_empty());
         let has_rooms = |extension: &Option<RoomsExtension>| extension.as_ref().is_some_and(|it| !it.rooms.is_empty());
-        !has_account_data && !has_rooms(&self.receipts) && !has_rooms(&self.typing)
+        let has_messages = self.to_device.as_ref().is_some_and(|extension| !extension.events.is_empty());
+        // Counts of keys are in every answer, and are no news.
+        let has_lists = self.e2ee.as_ref().is_some_and(|extension| !extension.device_lists.is_empty());
+        !has_account_data && !has_rooms(&self.receipts) && !has_rooms(&self.typing) && !has_messages && !has_lists
     }
 }

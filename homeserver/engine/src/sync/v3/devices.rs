@@ -4,24 +4,11 @@ use ruma::{
     UInt,
     api::client::sync::sync_events::v3::{Response, ToDevice},
 };
-use serde::Serialize;
-use serde_json::value::RawValue;
-use storage::ToDeviceRecord;
 
-use super::raw;
 use crate::{
     Engine, Requester, Result,
     sync::{devices::TO_DEVICE_MAX, token::SyncToken},
 };
-
-/// A message as the device gets it.
-#[derive(Serialize)]
-struct Message<'a> {
-    sender: &'a str,
-    #[serde(rename = "type")]
-    event_type: &'a str,
-    content: &'a RawValue,
-}
 
 impl Engine {
     /// An answer that covers up to `now`, with the sections about devices. Asking after `since` acknowledges the
@@ -36,9 +23,8 @@ impl Engine {
         self.acknowledge_to_device(requester, told).await?;
         let page = self.to_device_since(requester, told, now.position, TO_DEVICE_MAX).await?;
         let mut response = self.v3_nothing(requester, SyncToken { to_device: page.until, ..now }).await?;
-        let messages = page.messages.iter().map(message).collect::<Result<Vec<_>>>()?;
         response.to_device = ToDevice::default();
-        response.to_device.events = messages;
+        response.to_device.events = page.events()?;
         if let Some(since) = since {
             let lists = self.device_lists_since(&requester.user_id, since.position, now.position).await?;
             response.device_lists.changed = lists.changed.into_iter().collect();
@@ -58,9 +44,4 @@ impl Engine {
         response.device_unused_fallback_key_types = Some(unused.collect());
         Ok(response)
     }
-}
-
-fn message<T>(record: &ToDeviceRecord) -> Result<ruma::serde::Raw<T>> {
-    let ToDeviceRecord { sender, event_type, content, .. } = record;
-    raw(&Message { sender: sender.as_str(), event_type, content })
 }
