@@ -7,6 +7,7 @@ import * as conversation from "./conversation.mjs";
 import * as encryption from "./encryption.mjs";
 import { answers, Person } from "./person.mjs";
 import * as rooms from "./rooms.mjs";
+import { startUp } from "./start_up.mjs";
 
 // The SDK tells the console everything that it does.
 for (const level of ["trace", "debug", "info", "warn", "error"]) console[level] = () => {};
@@ -37,6 +38,9 @@ async function evening(kind) {
     await named("type", () => conversation.type(alice, bob, room));
     await named("look back", () => conversation.lookBack(bob, room, hello));
     await named("account data", () => account.data(bob, phone, room, alice));
+    await named("mutual rooms", async () => {
+        assert.deepEqual(await alice.client._unstable_getSharedRooms(bob.userId), [room]);
+    });
     await named("profile", () => account.profile(alice, bob, room));
     await named("push rules", () => account.pushRules(alice, bob, phone, room));
     await named("ignore", async () => {
@@ -64,9 +68,11 @@ async function secrets(kind) {
     [alice, bob].forEach((person) => person.stop());
 }
 
-await evening("classic");
-await secrets("classic");
-await evening("sliding");
+await step("what clients call at their start", () => startUp(server));
+for (const kind of ["classic", "sliding"]) {
+    await evening(kind);
+    await secrets(kind);
+}
 const broken = [...answers.keys()].filter((line) => / 5\d\d /.test(line));
 assert.deepEqual(broken, [], "the server failed");
 console.log("matrix-js-sdk: passed");

@@ -127,6 +127,7 @@ async fn the_well_known_file_is_served_where_one_is_configured() {
 async fn the_version_is_open_to_everybody() {
     let stage = Stage::new().await;
     let response = ask_unsigned(&stage, Method::GET, "/_matrix/federation/v1/version").await;
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
     assert_eq!(body_of(&response)["server"]["name"], "Nudge");
 }
 
