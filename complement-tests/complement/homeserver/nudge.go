@@ -33,6 +33,9 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_FEDERATION__ALLOW_PRIVATE_ADDRESSES=127.0.0.0/8,::1/128",
 		// The tests of rooms before version 12 name the creator in the power levels, which version 12 forbids.
 		"NUDGE_ROOMS__DEFAULT_VERSION=11",
+		// What servers may learn of each other only where the operator says so.
+		"NUDGE_ROOMS__DIRECTORY_FOR_SERVERS=true",
+		"NUDGE_FEDERATION__DEVICE_NAMES=true",
 		"NUDGE_RATE_LIMITS__ENABLED=false",
 		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
 		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",

@@ -6,12 +6,55 @@ use ruma::{
     api::client::directory::{
         get_public_rooms::v3 as get_public_rooms, get_public_rooms_filtered::v3 as get_public_rooms_filtered,
     },
+    directory::PublicRoomsChunk,
+    room::JoinRuleKind,
 };
+use serde::Serialize;
 
-use crate::{Arguments, Door, Result};
+use crate::{Arguments, Door, Result, json::Json};
+
+/// A part of a directory.
+#[derive(Serialize)]
+pub(crate) struct Rooms {
+    chunk: Vec<Listed>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_room_count_estimate: Option<UInt>,
+}
+
+/// A room, with its join rule said even where it is the one that is meant when none is: the library leaves that out, and
+/// not everybody knows the default.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    room: PublicRoomsChunk,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    join_rule: Option<JoinRuleKind>,
+}
+
+impl From<PublicRoomsChunk> for Listed {
+    fn from(room: PublicRoomsChunk) -> Self {
+        let join_rule = (room.join_rule == JoinRuleKind::Public).then_some(JoinRuleKind::Public);
+        Self { room, join_rule }
+    }
+}
+
+impl From<PublicRoomsPage> for Rooms {
+    fn from(page: PublicRoomsPage) -> Self {
+        Self {
+            chunk: page.chunk.into_iter().map(Listed::from).collect(),
+            next_batch: page.next_batch,
+            prev_batch: page.prev_batch,
+            total_room_count_estimate: page.total.map(UInt::new_saturating),
+        }
+    }
+}
 
 /// Other than the specification says, the directory is for our users only.
-pub(crate) async fn get(door: Door, asked: Arguments<get_public_rooms::Request>) -> Result<get_public_rooms::Response> {
+pub(crate) async fn get(door: Door, asked: Arguments<get_public_rooms::Request>) -> Result<Json<Rooms>> {
     let request = asked.request;
     let query = PublicRoomsQuery {
         server: request.server,
@@ -19,18 +62,10 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_public_rooms::Request>)
         since: request.since,
         ..PublicRoomsQuery::default()
     };
-    let PublicRoomsPage { chunk, next_batch, prev_batch, total } = door.engine.public_rooms(query).await?;
-    let mut response = get_public_rooms::Response::new(chunk);
-    response.next_batch = next_batch;
-    response.prev_batch = prev_batch;
-    response.total_room_count_estimate = total.map(UInt::new_saturating);
-    Ok(response)
+    Ok(Json(door.engine.public_rooms(query).await?.into()))
 }
 
-pub(crate) async fn post(
-    door: Door,
-    asked: Arguments<get_public_rooms_filtered::Request>,
-) -> Result<get_public_rooms_filtered::Response> {
+pub(crate) async fn post(door: Door, asked: Arguments<get_public_rooms_filtered::Request>) -> Result<Json<Rooms>> {
     let request = asked.request;
     let query = PublicRoomsQuery {
         server: request.server,
@@ -40,11 +75,5 @@ pub(crate) async fn post(
         room_types: request.filter.room_types,
         network: request.room_network,
     };
-    let PublicRoomsPage { chunk, next_batch, prev_batch, total } = door.engine.public_rooms(query).await?;
-    let mut response = get_public_rooms_filtered::Response::new();
-    response.chunk = chunk;
-    response.next_batch = next_batch;
-    response.prev_batch = prev_batch;
-    response.total_room_count_estimate = total.map(UInt::new_saturating);
-    Ok(response)
+    Ok(Json(door.engine.public_rooms(query).await?.into()))
 }

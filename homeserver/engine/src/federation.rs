@@ -28,7 +28,12 @@ mod third_party;
 mod transaction;
 mod verify;
 
-pub(crate) use self::{append::Provenance, invite::stripped_with, rescind::servers_shown};
+pub(crate) use self::{
+    append::Provenance,
+    invite::stripped_with,
+    outliers::outlier_change,
+    rescind::{rules_shown, servers_shown},
+};
 pub use self::{
     hierarchy::HierarchyReply,
     join::{JoinTemplate, SendJoinReply},

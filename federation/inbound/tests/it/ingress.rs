@@ -210,7 +210,7 @@ async fn s_006_by_event_and_state() {
         stage.remote.on_request(move |request| {
             let path = request.uri().path();
             if path.contains("get_missing_events") {
-                return Some(fake_homeserver::json(200, &json!({"events": []})));
+                return Some(fake_homeserver::json(404, &json!({"errcode": "M_UNRECOGNIZED"})));
             }
             if path.contains("/state_ids/") {
                 return Some(fake_homeserver::json(200, &json!({"pdu_ids": ids, "auth_chain_ids": []})));

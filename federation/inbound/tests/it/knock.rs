@@ -143,6 +143,27 @@ async fn a_knock_is_taken_back_by_its_user() {
 }
 
 #[tokio::test]
+async fn who_turns_an_invitation_down_sees_that_whether_or_not_the_other_server_hears_of_it() {
+    for version in [RoomVersionId::V1, RoomVersionId::V11, RoomVersionId::V12] {
+        for cut in [false, true] {
+            let stage = Stage::new().await;
+            let alice = stage.user("alice").await;
+            let room = knockable_remote(&stage, version.clone());
+            stage.remote.invite(&stage.name, &room, &stage.remote.user("rita"), &alice.user_id).await;
+            if cut {
+                stage.network.cut(stage.remote.name());
+            }
+            stage.engine.leave(&alice, &room.id, Some("no".to_owned())).await.unwrap();
+            let sync = stage.sync_with_left(&alice).await;
+            let shown = &sync["rooms"]["leave"][room.id.as_str()]["timeline"]["events"][0];
+            assert_eq!(shown["content"], json!({"membership": "leave", "reason": "no"}), "{version} {cut} {sync}");
+            assert_eq!(shown["sender"], json!(alice.user_id));
+            assert!(stage.engine.storage().fsck().await.unwrap().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refused_knock_and_a_withdrawn_invitation_are_heard_of() {
     for (verb, section) in [("knock", "knock"), ("invite", "invite")] {
         for membership in ["leave", "ban"] {
@@ -170,7 +191,7 @@ async fn a_refused_knock_and_a_withdrawn_invitation_are_heard_of() {
 }
 
 #[tokio::test]
-async fn s_065_only_who_has_shown_something_of_the_room_ends_an_invitation() {
+async fn s_065_only_who_has_sent_an_invitation_takes_it_back() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
     let rita = stage.remote.user("rita");
@@ -186,6 +207,10 @@ async fn s_065_only_who_has_shown_something_of_the_room_ends_an_invitation() {
     let mut other = room.draft(&stage.remote, &rita, "m.room.member", member, content.clone());
     other.auth_events.retain(|id| room.state_event("m.room.member", alice.user_id.as_str()).unwrap().event_id != *id);
     let other = stage.remote.build(other, &room.rules);
+    // One by another user of the inviting server, of whose power nothing is known here.
+    let rosa = room.draft(&stage.remote, &stage.remote.user("rosa"), "m.room.member", member, content.clone());
+    stage.receive(&[&stage.remote.build(rosa, &room.rules)]).await;
+    assert!(stage.sync(&alice).await["rooms"]["invite"][room.id.as_str()].is_object());
     // And one whose signature does not hold.
     let good = room.draft(&stage.remote, &rita, "m.room.member", member, content);
     let mut bad = object_of(&stage.remote.build(good, &room.rules));

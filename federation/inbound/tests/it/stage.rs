@@ -217,9 +217,20 @@ impl Stage {
 
     /// Everything that a user's client gets to see, as one JSON text.
     pub(crate) async fn sync(&self, user: &Requester) -> Value {
+        self.filtered_sync(user, FilterDefinition::default()).await
+    }
+
+    /// The same, with the rooms that the user has left.
+    pub(crate) async fn sync_with_left(&self, user: &Requester) -> Value {
+        let mut filter = FilterDefinition::default();
+        filter.room.include_leave = true;
+        self.filtered_sync(user, filter).await
+    }
+
+    async fn filtered_sync(&self, user: &Requester, filter: FilterDefinition) -> Value {
         let query = SyncQuery {
             since: None,
-            filter: FilterDefinition::default(),
+            filter,
             full_state: true,
             timeout_ms: 0,
             use_state_after: false,

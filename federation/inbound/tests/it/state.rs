@@ -114,9 +114,9 @@ async fn s_021_a_rejected_event_authorises_nothing_and_is_never_state() {
     let tip = stage.remote.build(draft, &room.rules);
     room.keep(gap, state.clone());
     room.keep(tip.clone(), state);
-    stage
-        .remote
-        .on("/_matrix/federation/v1/get_missing_events", |_| fake_homeserver::json(200, &json!({"events": []})));
+    stage.remote.on("/_matrix/federation/v1/get_missing_events", |_| {
+        fake_homeserver::json(404, &json!({"errcode": "M_UNRECOGNIZED"}))
+    });
     stage.receive(&[&tip]).await;
     assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Accepted);
     assert_eq!(stage.current(&room.id, "m.room.power_levels", "").await, Some(good_levels.event_id.clone()));
@@ -334,7 +334,9 @@ async fn s_027_a_state_that_lacks_half_of_the_room_does_not_replace_ours() {
     room.keep(gap, state.clone());
     room.keep(tip.clone(), state);
     for server in [&stage.remote, &other] {
-        server.on("/_matrix/federation/v1/get_missing_events", |_| fake_homeserver::json(200, &json!({"events": []})));
+        server.on("/_matrix/federation/v1/get_missing_events", |_| {
+            fake_homeserver::json(404, &json!({"errcode": "M_UNRECOGNIZED"}))
+        });
     }
     let response = other.send_pdus(&stage.name, &[&tip]).await;
     assert_eq!(response.status(), 200, "{:?}", body_of(&response));

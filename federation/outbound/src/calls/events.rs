@@ -17,6 +17,8 @@ struct Pdus {
 
 #[derive(Deserialize)]
 struct Events {
+    // Some servers leave out a list that is empty.
+    #[serde(default)]
     events: Vec<Box<RawValue>>,
 }
 

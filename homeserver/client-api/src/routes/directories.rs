@@ -35,8 +35,11 @@ pub(super) fn rows(table: Table) -> Table {
             at("put_matrixclientv3directorylistappservicenetworkidroomid"),
             directories::list::put_of_network,
         )
-        .asked::<directory::get_public_rooms::v3::Request, _>(at("get_matrixclientv3publicrooms"), public_rooms::get)
-        .asked::<directory::get_public_rooms_filtered::v3::Request, _>(
+        .asked_for::<directory::get_public_rooms::v3::Request, _, _>(
+            at("get_matrixclientv3publicrooms"),
+            public_rooms::get,
+        )
+        .asked_for::<directory::get_public_rooms_filtered::v3::Request, _, _>(
             at("post_matrixclientv3publicrooms"),
             public_rooms::post,
         )

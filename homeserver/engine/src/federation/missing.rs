@@ -32,7 +32,15 @@ impl Engine {
 
     /// The events between the head of the room and `pdu`, oldest first, as far as `origin` gives them. Not those from
     /// before this server came into the room: they are history, to be read backwards when somebody looks.
-    pub(crate) async fn fetch_gap(&self, origin: &ServerName, room: &RoomSnapshot, pdu: &Pdu) -> Vec<Arc<Pdu>> {
+    ///
+    /// Fails when `origin` answers, and gives nothing of what comes right before the event that it sent.
+    pub(crate) async fn fetch_gap(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Pdu,
+        lacking: &[OwnedEventId],
+    ) -> Result<Vec<Arc<Pdu>>, Dropped> {
         let earliest: Vec<OwnedEventId> =
             room.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
         let latest = [pdu.event_id.clone()];
@@ -41,16 +49,23 @@ impl Engine {
             .federation()
             .missing_events(origin, &room.room_id, &earliest, &latest, MAX_MISSING_EVENTS, min_depth)
             .await;
-        let raws = answer.unwrap_or_else(|error| {
-            tracing::info!(destination = %origin, room.id = %room.room_id, %error, "missing events were not given");
-            Vec::new()
-        });
+        let raws = match answer {
+            Ok(raws) => raws,
+            Err(error) => {
+                tracing::info!(destination = %origin, room.id = %room.room_id, %error, "missing events were not given");
+                return Ok(Vec::new());
+            }
+        };
         let raws = &raws[..raws.len().min(MAX_MISSING_EVENTS)];
+        // The deepest of several ancestors is one less deep than the event, so an honest answer holds it.
+        if lacking.len() == unique(&pdu.prev_events) && pdu.depth > min_depth && !gives_any(raws, lacking, room) {
+            return Err(Dropped::Withheld);
+        }
         let mut pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
         pdus.retain(|pdu| pdu.depth >= min_depth);
         pdus.sort_by(|a, b| (a.depth, &a.event_id).cmp(&(b.depth, &b.event_id)));
         pdus.dedup_by(|a, b| a.event_id == b.event_id);
-        pdus
+        Ok(pdus)
     }
 
     /// The depth of the event by which this server came into the room for the first time.
@@ -106,13 +121,14 @@ impl Engine {
         room: &RoomSnapshot,
         event_id: &OwnedEventId,
     ) -> Result<StateMap, Dropped> {
+        // First, for it brings most of what authorises the event.
+        let mut state = self.fetch_state_before(origin, room, event_id).await?;
         if self.stored_event(event_id).await?.is_none() {
             let raw = self.federation().event(origin, event_id).await.map_err(|_| Dropped::MissingAncestors)?;
             let event = self.verified(&room.room_id, &room.rules, &raw).await?;
             self.fetch_auth_events(origin, room, &event).await?;
             self.store_outliers(&room.rules.authorization, vec![event]).await?;
         }
-        let mut state = self.fetch_state_before(origin, room, event_id).await?;
         let event = self.stored_event(event_id).await?.ok_or(Dropped::MissingAncestors)?;
         if !event.pdu.rejected && event.pdu.room_id == room.room_id {
             state.extend(event.pdu.state_key_pair().map(|key| (key, event_id.clone())));
@@ -188,6 +204,11 @@ impl Engine {
         }
         Ok(raws)
     }
+}
+
+/// Whether any of the wanted events is among those given, in the form of an event, whatever its signatures say.
+fn gives_any(raws: &[Box<RawValue>], wanted: &[OwnedEventId], room: &RoomSnapshot) -> bool {
+    raws.iter().any(|raw| read_pdu(raw.get(), &room.rules).is_ok_and(|(pdu, _)| wanted.contains(&pdu.event_id)))
 }
 
 fn unique(event_ids: &[OwnedEventId]) -> usize {

@@ -37,9 +37,7 @@ impl Engine {
             return Err(Dropped::BannedServer);
         }
         let mut claims_left = MAX_CLAIMED_STATES;
-        if !self.missing_prev(&pdu).await?.is_empty() {
-            self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
-        }
+        self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
         self.take(origin, &room, &pdu, &mut claims_left).await
     }
 
@@ -51,9 +49,7 @@ impl Engine {
         let room = room.ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
         let mut claims_left = MAX_CLAIMED_STATES;
         let taken = async {
-            if !self.missing_prev(pdu).await?.is_empty() {
-                self.fill_gap(server, &room, pdu, &mut claims_left).await?;
-            }
+            self.fill_gap(server, &room, pdu, &mut claims_left).await?;
             self.take(server, &room, pdu, &mut claims_left).await
         };
         match taken.await {
@@ -67,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Takes the events between the head of the room and `pdu`.
+    /// Takes the events between the head of the room and `pdu`, if there are any.
     async fn fill_gap(
         &self,
         origin: &ServerName,
@@ -75,7 +71,11 @@ impl Engine {
         pdu: &Pdu,
         claims_left: &mut usize,
     ) -> Result<(), Dropped> {
-        for missing in self.fetch_gap(origin, room, pdu).await {
+        let lacking = self.missing_prev(pdu).await?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        for missing in self.fetch_gap(origin, room, pdu, &lacking).await? {
             if self.is_local(&missing.sender) || missing.event_id == pdu.event_id || self.is_taken(&missing).await? {
                 continue;
             }
@@ -98,7 +98,6 @@ impl Engine {
         pdu: &Arc<Pdu>,
         claims_left: &mut usize,
     ) -> Result<Standing, Dropped> {
-        self.fetch_auth_events(origin, room, pdu).await?;
         let lacking = self.missing_prev(pdu).await?;
         let provenance = if lacking.is_empty() {
             Provenance::Theirs
@@ -106,6 +105,8 @@ impl Engine {
             *claims_left = claims_left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
             Provenance::TheirsWithStates(Arc::new(self.fetch_claimed_states(origin, room, pdu, &lacking).await?))
         };
+        // After the states, which most often hold them.
+        self.fetch_auth_events(origin, room, pdu).await?;
         Ok(self.try_append(pdu, provenance).await?)
     }
 }

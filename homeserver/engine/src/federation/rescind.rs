@@ -50,7 +50,7 @@ impl Engine {
     /// The id of an event of a room that we are not in, as far as we know how that room makes them.
     pub(crate) async fn event_id_elsewhere(&self, room_id: &RoomId, raw: &RawValue) -> Option<String> {
         let record = self.waiting_record(room_id, raw).await.ok()??;
-        let rules: RoomVersionRules = room_version(&shown_state(&record))?.rules()?;
+        let rules = rules_shown(&record)?;
         read_pdu(raw.get(), &rules).ok().map(|(pdu, _)| pdu.event_id.to_string())
     }
 
@@ -82,15 +82,19 @@ impl Engine {
     }
 }
 
-/// Whether the event ends what the record says, and comes from a server that has shown us something of the room.
+/// Whether the event ends what the record says, and comes from somebody who can be believed to be able to: the power of
+/// others in the room is not known here. An invitation is taken back by who has sent it; a knock is refused by a user of
+/// a server that has shown us something of the room.
 fn ends(pdu: &Pdu, record: &MembershipRecord, shown: &[Shown]) -> bool {
     let Some((target, membership)) = pdu.membership() else { return false };
     let is_end = target == record.user_id && matches!(membership, MembershipState::Leave | MembershipState::Ban);
     let server = pdu.sender.server_name();
-    let is_known =
-        server == record.sender.server_name() || shown.iter().any(|event| event.sender.server_name() == server);
+    let is_believed = match record.membership {
+        MembershipState::Invite => pdu.sender == record.sender,
+        _ => shown.iter().any(|event| event.sender.server_name() == server),
+    };
     // It is authorised by the membership that it ends: an end of an earlier one is none of this.
-    is_end && is_known && pdu.auth_events.contains(&record.event_id)
+    is_end && is_believed && pdu.auth_events.contains(&record.event_id)
 }
 
 fn shown_state(record: &MembershipRecord) -> Vec<Shown> {
@@ -103,6 +107,11 @@ fn room_version(shown: &[Shown]) -> Option<RoomVersionId> {
     let create = shown.iter().find(|event| event.event_type == "m.room.create")?;
     let version = create.content.get("room_version").map_or(Some("1"), |version| version.as_str())?;
     RoomVersionId::try_from(version).ok()
+}
+
+/// The rules of the room's version, if the user was shown which one it is.
+pub(crate) fn rules_shown(record: &MembershipRecord) -> Option<RoomVersionRules> {
+    room_version(&shown_state(record))?.rules()
 }
 
 /// The servers whose users a user was shown: they were in the room then.

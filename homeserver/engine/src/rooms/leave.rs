@@ -2,12 +2,28 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#leaving-rooms-rejecting-invites>
 
-use rules::{Change, room::member::Action};
-use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use rules::{
+    Change, Pdu,
+    change::Standing,
+    event::{
+        Draft,
+        build::{LegacyParts, build},
+    },
+    room::member::{self, Action},
+};
+use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState, room_version_rules::EventIdFormatVersion};
 use storage::{MembershipRecord, Submission};
 
 use crate::{
-    Engine, EngineError, Requester, Result, federation::servers_shown, push::all_read, rooms::remote::commit_error,
+    Engine, EngineError, Requester, Result,
+    federation::{outlier_change, rules_shown, servers_shown},
+    push::all_read,
+    rooms::remote::commit_error,
 };
 
 /// How many servers are asked to make known that our user does not come: the user waits for it.
@@ -38,14 +54,18 @@ impl Engine {
     }
 
     /// Leaves a room that no user of this server is in. When no server helps, the invitation is gone for our user all
-    /// the same.
+    /// the same. The event by which the user left is kept for them to see.
     async fn refuse_invite(&self, record: &MembershipRecord, reason: Option<String>) -> Result<()> {
         let servers = self.servers_to_leave_by(record);
         let left = self.leave_by_servers(record, &servers, reason.as_deref()).await;
-        let event_id = left.unwrap_or_else(|error| {
-            tracing::info!(room.id = %record.room_id, %error, "invitation refused without the other server's help");
-            record.event_id.clone()
-        });
+        let left = left.map_or_else(
+            |error| {
+                tracing::info!(room.id = %record.room_id, %error, "invitation refused without the other server's help");
+                self.unsent_leave(record, reason.as_deref())
+            },
+            Some,
+        );
+        let event_id = left.as_ref().map_or(&record.event_id, |pdu| &pdu.event_id).clone();
         let change = Change::Membership {
             user_id: record.user_id.clone(),
             room_id: record.room_id.clone(),
@@ -55,8 +75,33 @@ impl Engine {
             stripped_state: record.stripped_state.clone(),
         };
         let read = all_read(&record.room_id, &record.user_id);
-        let submission = Submission { room: None, changes: vec![change, read] };
+        let event = left.map(|pdu| outlier_change(pdu, Standing::Outlier));
+        let submission = Submission { room: None, changes: event.into_iter().chain([change, read]).collect() };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
+    }
+
+    /// The leave of a user of which no server could be told, if we know how that room makes events. It builds on all that
+    /// we know of the room, the invitation.
+    fn unsent_leave(&self, record: &MembershipRecord, reason: Option<&str>) -> Option<Arc<Pdu>> {
+        let rules = rules_shown(record)?;
+        let content = member::content(None, None, reason, None);
+        let intent = member::change(&record.user_id, &record.user_id, &MembershipState::Leave, content);
+        let legacy = matches!(rules.event_id_format, EventIdFormatVersion::V1)
+            .then(|| LegacyParts { id_seed: self.world().random_string(18), reference_hashes: BTreeMap::new() });
+        let draft = Draft {
+            room_id: Some(record.room_id.clone()),
+            sender: intent.sender,
+            event_type: intent.event_type,
+            state_key: intent.state_key,
+            content: intent.content,
+            redacts: None,
+            prev_events: vec![record.event_id.clone()],
+            auth_events: vec![record.event_id.clone()],
+            depth: 1,
+            origin_server_ts: self.world().clock.now(),
+            legacy,
+        };
+        build(draft, &rules, self.federation().key()).ok().map(Arc::new)
     }
 
     /// Servers that may be in the room: of who invited the user, of the room's id, and of whom the user was shown.
@@ -65,7 +110,7 @@ impl Engine {
         let room_server = record.room_id.server_name().map(ToOwned::to_owned);
         let mut servers: Vec<OwnedServerName> = [Some(inviter), room_server].into_iter().flatten().collect();
         servers.extend(servers_shown(record));
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
         servers.truncate(MAX_SERVERS_ASKED);
         servers

@@ -17,7 +17,7 @@ impl Engine {
         }
     }
 
-    /// Redacts an event: one's own, or any with the power to.
+    /// Redacts an event: one's own, or any with the power to, even one that has not come here yet.
     pub async fn redact(
         &self,
         requester: &Requester,
@@ -28,14 +28,16 @@ impl Engine {
     ) -> Result<OwnedEventId> {
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
-        let target = self
-            .stored_event(event_id)
-            .await?
-            .filter(|target| target.pdu.room_id == room_id)
-            .ok_or_else(|| EngineError::not_found("There is no such event in the room"))?;
+        let target = self.stored_event(event_id).await?;
+        if target.as_ref().is_some_and(|target| target.pdu.room_id != room_id) {
+            return Err(EngineError::not_found("There is no such event in the room"));
+        }
         let levels = self.power_levels(&room).await?;
-        if !redact::may_ask(&requester.user_id, &target.pdu, &levels) {
-            return Err(EngineError::forbidden("You may not redact events of others in this room"));
+        if !redact::may_ask(&requester.user_id, target.as_ref().map(|target| &*target.pdu), &levels) {
+            return Err(match target {
+                Some(_) => EngineError::forbidden("You may not redact events of others in this room"),
+                None => EngineError::not_found("There is no such event in the room"),
+            });
         }
         let mut content = CanonicalJsonObject::new();
         content.extend(reason.map(|reason| ("reason".to_owned(), CanonicalJsonValue::String(reason))));

@@ -11,7 +11,7 @@ use rules::{
     room::template::{self, Wanted},
 };
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
     events::room::member::MembershipState, room_version_rules::RoomVersionRules,
 };
 use storage::{CommitError, MembershipRecord};
@@ -77,23 +77,18 @@ impl Engine {
         record: &MembershipRecord,
         servers: &[OwnedServerName],
         reason: Option<&str>,
-    ) -> Result<OwnedEventId> {
+    ) -> Result<Arc<Pdu>> {
         let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
         for server in servers {
             match self.leave_by(server, record, reason).await {
-                Ok(event_id) => return Ok(event_id),
+                Ok(pdu) => return Ok(pdu),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    async fn leave_by(
-        &self,
-        server: &ServerName,
-        record: &MembershipRecord,
-        reason: Option<&str>,
-    ) -> Result<OwnedEventId> {
+    async fn leave_by(&self, server: &ServerName, record: &MembershipRecord, reason: Option<&str>) -> Result<Arc<Pdu>> {
         let (room_id, user_id) = (&record.room_id, &record.user_id);
         let offer = self.federation().make_leave(server, room_id, user_id).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
@@ -101,7 +96,7 @@ impl Engine {
         let wanted = self.wanted(server, room_id, user_id, MembershipState::Leave, content);
         let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         self.federation().send_leave(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
-        Ok(pdu.event_id.clone())
+        Ok(pdu)
     }
 
     pub(crate) fn wanted<'a>(

@@ -15,9 +15,10 @@ pub fn takes_effect(redaction: &Pdu, target: &Pdu, levels: &PowerLevels) -> bool
         && (redaction.sender.server_name() == target.sender.server_name() || levels.may_redact(&redaction.sender))
 }
 
-/// Whether one of our users may ask for the redaction: of their own events, or with the power.
-pub fn may_ask(sender: &ruma::UserId, target: &Pdu, levels: &PowerLevels) -> bool {
-    target.sender == sender || levels.may_redact(sender)
+/// Whether one of our users may ask for the redaction: of their own events, or with the power. Whose an event is that we
+/// lack, nobody knows.
+pub fn may_ask(sender: &ruma::UserId, target: Option<&Pdu>, levels: &PowerLevels) -> bool {
+    target.is_some_and(|target| target.sender == sender) || levels.may_redact(sender)
 }
 
 /// The redacted form of an event, as canonical JSON.

@@ -63,7 +63,12 @@ fn s_030_who_may_redact_whose_event() {
                 "{sender} on an event of {}",
                 target.sender
             );
-            assert_eq!(may_ask(&user(sender), target, &levels), askable, "{sender} on an event of {}", target.sender);
+            let asks = may_ask(&user(sender), Some(target), &levels);
+            assert_eq!(asks, askable, "{sender} on an event of {}", target.sender);
+        }
+        // Of an event that has not come yet, nobody knows whose it is: the power alone decides.
+        for (sender, askable) in [(ALICE, true), (CAROL, true), (DAVE, false), (BOB, false)] {
+            assert_eq!(may_ask(&user(sender), None, &levels), askable, "{sender} on an unknown event");
         }
     }
 }
