@@ -35,7 +35,7 @@ use crate::{
 
 /// How many submissions wait for the committer before those who submit have to wait themselves.
 const COMMIT_QUEUE: usize = 1024;
-/// How many prepared statements a writing connection keeps: each size of each bulk insert is one.
+/// How many prepared statements a writing connection keeps: each set of tables that a commit writes to is one.
 const WRITER_STATEMENTS: usize = 512;
 /// How long to wait for another process that has locked the SQLite file: an operator's shell, a backup.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

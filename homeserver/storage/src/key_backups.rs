@@ -16,7 +16,6 @@ use crate::{
 static KEYS: Insert = Insert::new(
     "backed_up_keys (user_id, version, room_id, session_id, first_message_index, forwarded_count, is_verified,
         session_data)",
-    8,
     "ON CONFLICT (user_id, version, room_id, session_id) DO UPDATE SET
         first_message_index = excluded.first_message_index, forwarded_count = excluded.forwarded_count,
         is_verified = excluded.is_verified, session_data = excluded.session_data",

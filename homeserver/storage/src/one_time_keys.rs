@@ -20,13 +20,11 @@ const CLAIMED_MAX: i64 = 1_000;
 
 static KEYS: Insert = Insert::new(
     "one_time_keys (user_id, device_id, algorithm, key_id, upload_order, claimed, json)",
-    7,
     "ON CONFLICT (user_id, device_id, algorithm, key_id) DO UPDATE SET upload_order = excluded.upload_order,
         claimed = excluded.claimed, json = excluded.json",
 );
 static FALLBACK_KEYS: Insert = Insert::new(
     "fallback_keys (user_id, device_id, algorithm, key_id, used, json)",
-    6,
     "ON CONFLICT (user_id, device_id, algorithm) DO UPDATE SET key_id = excluded.key_id, used = excluded.used,
         json = excluded.json",
 );

@@ -31,7 +31,7 @@ const ROOMS_MAX: i64 = 100;
 /// A search for what is too short to be indexed looks through this many of the latest texts.
 const UNINDEXED_MAX: i64 = 50_000;
 
-static GRAMS: Insert = Insert::new("search_grams (gram, room_nid, block)", 3, "ON CONFLICT DO NOTHING");
+static GRAMS: Insert = Insert::new("search_grams (gram, room_nid, block)", "ON CONFLICT DO NOTHING");
 
 /// What is looked for.
 #[derive(Clone, Debug)]

@@ -93,6 +93,9 @@ async fn a_whole_first_conversation() {
     server.post_as(&bob, &format!("{room}/leave"), json!({ "reason": "Tea is over" })).await.ok();
     let left = sync(&server, &bob, Some(&heard["next_batch"])).await;
     assert!(left["rooms"]["leave"][&room_id].is_object());
+    assert_eq!(server.say(&bob, &room_id, "1", "Hello Alice").await, second, "what was done stays done");
+    let too_late = json!({ "msgtype": "m.text", "body": "Wait" });
+    server.put_as(&bob, &format!("{room}/send/m.room.message/2"), too_late).await.assert_error(403, "M_FORBIDDEN");
     server.post_as(&bob, &format!("{room}/forget"), json!({})).await.ok();
     let rooms = server.get_as(&bob, "/_matrix/client/v3/joined_rooms").await.ok();
     assert_eq!(rooms["joined_rooms"], json!([]));

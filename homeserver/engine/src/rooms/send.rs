@@ -124,16 +124,23 @@ impl Engine {
         }
     }
 
-    /// Makes an intent an event of the room: decides, commits, and decides anew when the room changed in between.
+    /// Makes an intent an event of the room. A request that was done before gives the same event again, also when it
+    /// would be refused by now.
     pub(crate) async fn send_intent(
         &self,
         room_id: &RoomId,
         intent: Intent,
         request: Option<Request>,
     ) -> Result<OwnedEventId> {
-        if let Some(event_id) = self.done_before(request.as_ref()).await? {
-            return Ok(event_id);
+        match self.send_once(room_id, intent, request.clone()).await {
+            Err(refused) => self.done_before(request.as_ref()).await?.ok_or(refused),
+            sent => sent,
         }
+    }
+
+    /// Decides, commits, and decides anew when the room changed in between. The commit finds out whether the request was
+    /// done before.
+    async fn send_once(&self, room_id: &RoomId, intent: Intent, request: Option<Request>) -> Result<OwnedEventId> {
         let _lock = self.inner.rooms.lock(room_id).await;
         for _ in 0..MAX_ATTEMPTS {
             let room =

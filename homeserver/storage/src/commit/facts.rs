@@ -9,7 +9,7 @@ use rules::change::{Change, Placement, Position, Standing, StateEntry};
 use ruma::OwnedEventId;
 
 use crate::{
-    Result,
+    Result, StorageError,
     commit::Submission,
     database::{Shared, Transaction},
     dialect::{db, list, number_list, parsed},
@@ -93,13 +93,11 @@ impl Facts {
         let head = load_head(transaction).await?;
         let wanted = Wanted::by(submissions);
         let names = load_names(shared, transaction, &wanted.names).await?;
-        let rooms = load_rooms(transaction, &wanted, &names).await?;
+        let Stored { rooms, events, done } = Stored::load(transaction, &wanted, &names).await?;
         let mut least_orders = HashMap::new();
         for nid in wanted.backfilled.iter().filter_map(|room_id| names.get(room_id).copied()) {
             least_orders.insert(nid, load_least_order(transaction, nid).await?.min(0));
         }
-        let events = load_events(transaction, &wanted.events).await?;
-        let done = load_done(transaction, &wanted.transactions).await?;
         Ok(Self { head, names, rooms, least_orders, events, done })
     }
 }
@@ -242,25 +240,75 @@ async fn load_names(
     Ok(names)
 }
 
-async fn load_rooms(
-    transaction: &mut Transaction,
-    wanted: &Wanted<'_>,
-    names: &HashMap<String, i64>,
-) -> Result<HashMap<i64, Room>> {
-    const SQL: &str = "SELECT room_nid, version, revision, position, forward_extremities FROM rooms
-        WHERE room_nid IN (SELECT CAST(value AS BIGINT) FROM json_each($1))";
-    type Row = (i64, String, i64, Position, String);
-    let nids: Vec<i64> = wanted.rooms.iter().filter_map(|room_id| names.get(room_id).copied()).collect();
-    if nids.is_empty() {
-        return Ok(HashMap::new());
+/// Rooms, events and what was done, each by another statement, all in one question.
+const STORED: &str = "SELECT 0, room_nid, revision, position, CAST(NULL AS BIGINT),
+        version, forward_extremities, CAST(NULL AS TEXT), CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+    FROM rooms WHERE room_nid IN (SELECT CAST(value AS BIGINT) FROM json_each($1))
+    UNION ALL SELECT 1, event_nid, CAST(standing AS BIGINT), timeline_order, depth, event_id, NULL, NULL, NULL, NULL
+    FROM events WHERE event_id IN (SELECT value FROM json_each($2))
+    UNION ALL SELECT 2, NULL, NULL, NULL, NULL, event_id, user_id, device_id, scope, transaction_id
+    FROM client_transactions WHERE transaction_id IN (SELECT value FROM json_each($3))";
+
+/// Which statement it is of, four numbers, and five texts.
+type StoredRow = (
+    i32,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
+
+#[derive(Default)]
+struct Stored {
+    rooms: HashMap<i64, Room>,
+    events: HashMap<OwnedEventId, Known>,
+    done: HashMap<ClientTransaction, OwnedEventId>,
+}
+
+impl Stored {
+    async fn load(transaction: &mut Transaction, wanted: &Wanted<'_>, names: &HashMap<String, i64>) -> Result<Self> {
+        let mut stored = Self::default();
+        let rooms: Vec<i64> = wanted.rooms.iter().filter_map(|room_id| names.get(room_id).copied()).collect();
+        if rooms.is_empty() && wanted.events.is_empty() && wanted.transactions.is_empty() {
+            return Ok(stored);
+        }
+        let rooms = number_list(rooms);
+        let events = list(wanted.events.iter().map(|event_id| event_id.as_str()));
+        let transactions = list(wanted.transactions.iter().copied());
+        let rows: Vec<StoredRow> = db!(transaction.connection(), |connection| {
+            sqlx::query_as(STORED).bind(rooms).bind(events).bind(transactions).fetch_all(connection).await
+        })?;
+        for row in rows {
+            stored.add(row)?;
+        }
+        Ok(stored)
     }
-    let nids = number_list(nids);
-    let rows: Vec<Row> =
-        db!(transaction.connection(), |connection| sqlx::query_as(SQL).bind(nids).fetch_all(connection).await)?;
-    let room = |(nid, version, revision, position, forward_extremities)| {
-        (nid, Room { version, revision, position, forward_extremities, changed: false })
-    };
-    Ok(rows.into_iter().map(room).collect())
+
+    fn add(&mut self, row: StoredRow) -> Result<()> {
+        match row {
+            (0, Some(nid), Some(revision), Some(position), _, Some(version), Some(forward_extremities), ..) => {
+                let room = Room { version, revision, position, forward_extremities, changed: false };
+                self.rooms.insert(nid, room);
+            }
+            (1, Some(nid), Some(standing), order, Some(depth), Some(event_id), ..) => {
+                let event_id = parsed(&event_id, "events", "event_id")?;
+                let standing = i16::try_from(standing)
+                    .map_err(|error| StorageError::corrupt("events", "standing", &standing.to_string(), &error))?;
+                self.events.insert(event_id, Known { nid, standing, order, depth, inserting: None });
+            }
+            (_, _, _, _, _, Some(event_id), Some(user_id), Some(device_id), Some(scope), Some(transaction_id)) => {
+                let event_id = parsed(&event_id, "client_transactions", "event_id")?;
+                self.done.insert((user_id, device_id, scope, transaction_id), event_id);
+            }
+            _ => return Err(StorageError::corrupt("rooms", "revision", "NULL", &"a value is missing")),
+        }
+        Ok(())
+    }
 }
 
 async fn load_least_order(transaction: &mut Transaction, room_nid: i64) -> Result<i64> {
@@ -269,44 +317,4 @@ async fn load_least_order(transaction: &mut Transaction, room_nid: i64) -> Resul
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query_scalar(SQL).bind(room_nid).fetch_one(connection).await
     })?)
-}
-
-async fn load_events(
-    transaction: &mut Transaction,
-    wanted: &BTreeSet<&OwnedEventId>,
-) -> Result<HashMap<OwnedEventId, Known>> {
-    const SQL: &str = "SELECT event_id, event_nid, standing, timeline_order, depth FROM events
-        WHERE event_id IN (SELECT value FROM json_each($1))";
-    type Row = (String, i64, i16, Option<i64>, i64);
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let event_ids = list(wanted.iter().map(|event_id| event_id.as_str()));
-    let rows: Vec<Row> =
-        db!(transaction.connection(), |connection| sqlx::query_as(SQL).bind(event_ids).fetch_all(connection).await)?;
-    let known = |(event_id, nid, standing, order, depth): Row| {
-        let event_id: OwnedEventId = parsed(&event_id, "events", "event_id")?;
-        Ok((event_id, Known { nid, standing, order, depth, inserting: None }))
-    };
-    rows.into_iter().map(known).collect()
-}
-
-async fn load_done(
-    transaction: &mut Transaction,
-    wanted: &BTreeSet<&str>,
-) -> Result<HashMap<ClientTransaction, OwnedEventId>> {
-    const SQL: &str = "SELECT user_id, device_id, scope, transaction_id, event_id FROM client_transactions
-        WHERE transaction_id IN (SELECT value FROM json_each($1))";
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let transaction_ids = list(wanted.iter().copied());
-    let rows: Vec<(String, String, String, String, String)> = db!(transaction.connection(), |connection| {
-        sqlx::query_as(SQL).bind(transaction_ids).fetch_all(connection).await
-    })?;
-    let done = |(user_id, device_id, scope, transaction_id, event_id): (String, String, String, String, String)| {
-        let event_id = parsed(&event_id, "client_transactions", "event_id")?;
-        Ok(((user_id, device_id, scope, transaction_id), event_id))
-    };
-    rows.into_iter().map(done).collect()
 }

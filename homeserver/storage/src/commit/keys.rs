@@ -10,28 +10,25 @@ use crate::{
     commit::apply::Applying,
     database::Transaction,
     dialect::db,
-    insert::{Insert, Value, row},
+    insert::{Insert, Script, Value, row},
 };
 
 static DEVICE_KEYS: Insert = Insert::new(
     "device_keys (user_id, device_id, display_name, json)",
-    4,
     "ON CONFLICT (user_id, device_id) DO UPDATE SET display_name = excluded.display_name, json = excluded.json",
 );
 static CROSS_SIGNING_KEYS: Insert = Insert::new(
     "cross_signing_keys (user_id, usage, json)",
-    3,
     "ON CONFLICT (user_id, usage) DO UPDATE SET json = excluded.json",
 );
 static SIGNATURES: Insert = Insert::new(
     "key_signatures (target_user_id, target_id, signer, key_id, signature)",
-    5,
     "ON CONFLICT (target_user_id, target_id, signer, key_id) DO UPDATE SET signature = excluded.signature",
 );
-static DEVICE_LISTS: Insert = Insert::new("device_list_log (position, user_nid, device_id, viewer_nid)", 4, "");
-static TO_DEVICE: Insert = Insert::new("to_device (user_id, device_id, position, sender, type, content)", 6, "");
-static TO_DEVICE_IDS: Insert = Insert::new("to_device_ids (sender, message_id, ts)", 3, "ON CONFLICT DO NOTHING");
-static EDUS: Insert = Insert::new("outbound_edus (position, type, content)", 3, "");
+static DEVICE_LISTS: Insert = Insert::new("device_list_log (position, user_nid, device_id, viewer_nid)", "");
+static TO_DEVICE: Insert = Insert::new("to_device (user_id, device_id, position, sender, type, content)", "");
+static TO_DEVICE_IDS: Insert = Insert::new("to_device_ids (sender, message_id, ts)", "ON CONFLICT DO NOTHING");
+static EDUS: Insert = Insert::new("outbound_edus (position, type, content)", "");
 
 /// A row that is set or goes, by its key.
 type Rows = BTreeMap<(String, String), Option<Vec<Value>>>;
@@ -128,24 +125,14 @@ impl Applying<'_> {
 }
 
 impl KeyWrites {
-    /// Writes everything that was noted.
-    pub(super) async fn write(&mut self, transaction: &mut Transaction) -> Result<()> {
+    /// Deletes what is gone.
+    pub(super) async fn forget(&self, transaction: &mut Transaction) -> Result<()> {
+        const GONE: &str = "DELETE FROM cross_signing_keys WHERE user_id = $1 AND usage = $2";
         for ((user_id, device_id), row) in &self.device_keys {
             if row.is_none() {
                 forget_device(transaction, user_id, device_id).await?;
             }
         }
-        self.write_cross_signing_keys(transaction).await?;
-        DEVICE_KEYS.run(transaction, std::mem::take(&mut self.device_keys).into_values().flatten().collect()).await?;
-        SIGNATURES.run(transaction, std::mem::take(&mut self.signatures).into_values().collect()).await?;
-        TO_DEVICE.run(transaction, std::mem::take(&mut self.to_device)).await?;
-        TO_DEVICE_IDS.run(transaction, std::mem::take(&mut self.to_device_ids)).await?;
-        EDUS.run(transaction, std::mem::take(&mut self.edus)).await?;
-        Ok(DEVICE_LISTS.run(transaction, std::mem::take(&mut self.device_lists)).await?)
-    }
-
-    async fn write_cross_signing_keys(&mut self, transaction: &mut Transaction) -> Result<()> {
-        const GONE: &str = "DELETE FROM cross_signing_keys WHERE user_id = $1 AND usage = $2";
         for ((user_id, usage), row) in &self.cross_signing_keys {
             if row.is_none() {
                 db!(transaction.connection(), |connection| {
@@ -153,8 +140,19 @@ impl KeyWrites {
                 })?;
             }
         }
-        let rows = std::mem::take(&mut self.cross_signing_keys).into_values().flatten().collect();
-        Ok(CROSS_SIGNING_KEYS.run(transaction, rows).await?)
+        Ok(())
+    }
+
+    /// What is new.
+    pub(super) fn new_rows(&mut self, script: &mut Script) {
+        let cross_signing_keys = std::mem::take(&mut self.cross_signing_keys).into_values().flatten();
+        script.insert(&CROSS_SIGNING_KEYS, cross_signing_keys.collect());
+        script.insert(&DEVICE_KEYS, std::mem::take(&mut self.device_keys).into_values().flatten().collect());
+        script.insert(&SIGNATURES, std::mem::take(&mut self.signatures).into_values().collect());
+        script.insert(&TO_DEVICE, std::mem::take(&mut self.to_device));
+        script.insert(&TO_DEVICE_IDS, std::mem::take(&mut self.to_device_ids));
+        script.insert(&EDUS, std::mem::take(&mut self.edus));
+        script.insert(&DEVICE_LISTS, std::mem::take(&mut self.device_lists));
     }
 }
 

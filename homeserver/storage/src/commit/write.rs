@@ -10,84 +10,81 @@ use ruma::{OwnedEventId, events::room::member::MembershipState};
 
 use crate::{
     LogEntry, Result, StoredEvent,
-    commit::{facts::Facts, historic_state::HistoricState, keys::KeyWrites},
+    commit::{
+        facts::{Facts, Room},
+        historic_state::HistoricState,
+        keys::KeyWrites,
+    },
     database::Transaction,
     dialect::{db, event_id_list, without_nul},
-    insert::{Insert, Value, row},
+    insert::{Insert, Script, Value, row},
 };
 
-static NAMES: Insert = Insert::new("names (name_nid, name)", 2, "");
+static NAMES: Insert = Insert::new("names (name_nid, name)", "");
 static EVENTS: Insert = Insert::new(
     "events (event_nid, event_id, room_nid, type_nid, state_key_nid, sender_nid, depth, origin_server_ts, standing,
         reason, timeline_order, state_base, json)",
-    13,
     "",
 );
-static AUTH_EVENTS: Insert = Insert::new("event_auth (event_nid, auth_event_id)", 2, "ON CONFLICT DO NOTHING");
+static AUTH_EVENTS: Insert = Insert::new("event_auth (event_nid, auth_event_id)", "ON CONFLICT DO NOTHING");
 static STATE_DELTAS: Insert = Insert::new(
     "event_state_delta (event_nid, type_nid, state_key_nid, event_id, membership)",
-    5,
     "ON CONFLICT DO NOTHING",
 );
 static MISSING: Insert =
-    Insert::new("backward_extremities (room_nid, missing_event_id, event_nid, depth)", 4, "ON CONFLICT DO NOTHING");
-static AWAITED_REDACTIONS: Insert =
-    Insert::new("awaited_redactions (event_id, redacted_by)", 2, "ON CONFLICT DO NOTHING");
+    Insert::new("backward_extremities (room_nid, missing_event_id, event_nid, depth)", "ON CONFLICT DO NOTHING");
+static AWAITED_REDACTIONS: Insert = Insert::new("awaited_redactions (event_id, redacted_by)", "ON CONFLICT DO NOTHING");
 static RELATIONS: Insert = Insert::new(
     "relations (room_nid, target_id, timeline_order, event_id, rel_type, type_nid, sender_nid, annotation_key)",
-    8,
     "ON CONFLICT DO NOTHING",
 );
 static SEARCH_TEXTS: Insert =
-    Insert::new("search_texts (event_nid, room_nid, field, ts, text)", 5, "ON CONFLICT DO NOTHING");
+    Insert::new("search_texts (event_nid, room_nid, field, ts, text)", "ON CONFLICT DO NOTHING");
 static ROOMS: Insert = Insert::new(
     "rooms (room_nid, version, revision, position, forward_extremities)",
-    5,
     "ON CONFLICT (room_nid) DO UPDATE SET revision = excluded.revision, position = excluded.position,
         forward_extremities = excluded.forward_extremities",
 );
 static STATE: Insert = Insert::new(
     "room_state (room_nid, type_nid, state_key_nid, since, until, event_id, membership)",
-    7,
     "ON CONFLICT (room_nid, type_nid, state_key_nid, since) DO UPDATE SET until = excluded.until,
         event_id = excluded.event_id, membership = excluded.membership",
 );
-static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", 3, "ON CONFLICT DO NOTHING");
-static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", 2, "ON CONFLICT DO NOTHING");
+static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", "ON CONFLICT DO NOTHING");
+static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", "ON CONFLICT DO NOTHING");
 static MEMBERSHIPS: Insert = Insert::new(
     "memberships (user_nid, room_nid, membership, event_id, sender_nid, position, stripped_state, forgotten)",
-    8,
     "ON CONFLICT (user_nid, room_nid) DO UPDATE SET membership = excluded.membership, event_id = excluded.event_id,
         sender_nid = excluded.sender_nid, position = excluded.position, stripped_state = excluded.stripped_state,
         forgotten = excluded.forgotten",
 );
 static RECEIPTS: Insert = Insert::new(
     "receipts (room_nid, user_nid, receipt_type, thread_id, event_id, ts, position)",
-    7,
     "ON CONFLICT (room_nid, user_nid, receipt_type, thread_id) DO UPDATE SET event_id = excluded.event_id,
         ts = excluded.ts, position = excluded.position",
 );
 static NOTIFIED_EVENTS: Insert = Insert::new(
     "notified_events (position, room_nid, event_id, thread_id, ts, actions)",
-    6,
     "ON CONFLICT (position) DO NOTHING",
 );
 static NOTIFIED: Insert =
-    Insert::new("notified (position, user_nid, highlight, actions)", 4, "ON CONFLICT (position, user_nid) DO NOTHING");
+    Insert::new("notified (position, user_nid, highlight, actions)", "ON CONFLICT (position, user_nid) DO NOTHING");
 static READ_UP_TO: Insert = Insert::new(
     "read_up_to (user_nid, room_nid, thread_id, position, changed)",
-    5,
     "ON CONFLICT (user_nid, room_nid, thread_id) DO UPDATE SET position = excluded.position,
         changed = excluded.changed WHERE excluded.position > read_up_to.position",
 );
 static ACCOUNT_DATA: Insert = Insert::new(
     "account_data (user_nid, room_nid, type, content, position)",
-    5,
     "ON CONFLICT (user_nid, room_nid, type) DO UPDATE SET content = excluded.content, position = excluded.position",
 );
 static TRANSACTIONS: Insert =
-    Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id)", 5, "");
-static LOG: Insert = Insert::new("log (position, kind, room_nid, user_nid, event_id, outbound, membership)", 7, "");
+    Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id)", "");
+static LOG: Insert = Insert::new("log (position, kind, room_nid, user_nid, event_id, outbound, membership)", "");
+
+/// Nobody misses any more what has arrived.
+const FOUND: &str = "DELETE FROM backward_extremities WHERE missing_event_id IN (SELECT value FROM json_each(?))";
+const HEAD: &str = "UPDATE log_head SET position = ?, event_nid = ?, name_nid = ?";
 
 /// An event to be inserted.
 pub(super) struct EventRow {
@@ -178,7 +175,8 @@ impl StateWrites {
         self.rows.push(row);
     }
 
-    async fn write(&self, transaction: &mut Transaction) -> Result<()> {
+    /// Ends the stored values that are followed by others.
+    async fn end(&self, transaction: &mut Transaction) -> Result<()> {
         const END: &str = "UPDATE room_state SET until = $1
             WHERE room_nid = $2 AND type_nid = $3 AND state_key_nid = $4 AND until IS NULL";
         for ((room_nid, type_nid, state_key_nid), until) in &self.ends {
@@ -187,7 +185,7 @@ impl StateWrites {
                 query.execute(connection).await.map(drop)
             })?;
         }
-        StateRow::insert(&self.rows, transaction).await
+        Ok(())
     }
 }
 
@@ -237,72 +235,60 @@ pub(super) struct Writes {
 impl Writes {
     /// Writes everything but what [`Writes::live`] and [`Writes::altered`] are for.
     pub(super) async fn write(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
-        let names = std::mem::take(&mut self.names).into_iter().map(|(nid, name)| row![nid, name]).collect();
-        NAMES.run(transaction, names).await?;
-        self.write_events(transaction).await?;
-        self.write_rooms(facts, transaction).await?;
-        self.state.write(transaction).await?;
+        self.state.end(transaction).await?;
+        self.keys.forget(transaction).await?;
+        self.new_rows(facts).run(transaction).await?;
+        for upgrade in &self.upgrades {
+            upgrade.write(transaction).await?;
+        }
         for historic in &self.historic {
             historic.write(transaction).await?;
         }
         self.write_servers(transaction).await?;
-        RECIPIENTS.run(transaction, std::mem::take(&mut self.recipients)).await?;
-        MEMBERSHIPS.run(transaction, std::mem::take(&mut self.memberships).into_values().collect()).await?;
-        RECEIPTS.run(transaction, std::mem::take(&mut self.receipts).into_values().collect()).await?;
-        self.write_notifications(transaction).await?;
-        ACCOUNT_DATA.run(transaction, std::mem::take(&mut self.account_data).into_values().collect()).await?;
-        TRANSACTIONS.run(transaction, std::mem::take(&mut self.transactions)).await?;
-        self.keys.write(transaction).await?;
-        LOG.run(transaction, self.log.iter().map(log_values).collect()).await?;
-        write_head(facts, transaction).await
-    }
-
-    async fn write_events(&mut self, transaction: &mut Transaction) -> Result<()> {
-        EVENTS.run(transaction, self.events.iter().map(event_values).collect()).await?;
-        for upgrade in &self.upgrades {
-            upgrade.write(transaction).await?;
-        }
-        AUTH_EVENTS.run(transaction, std::mem::take(&mut self.auth_events)).await?;
-        STATE_DELTAS.run(transaction, std::mem::take(&mut self.state_deltas)).await?;
-        if !self.arrived.is_empty() {
-            const FOUND: &str = "DELETE FROM backward_extremities
-                WHERE missing_event_id IN (SELECT value FROM json_each($1))";
-            let arrived = event_id_list(&self.arrived);
-            db!(transaction.connection(), |connection| {
-                sqlx::query(FOUND).bind(arrived).execute(connection).await.map(drop)
-            })?;
-        }
-        let missing = std::mem::take(&mut self.missing).into_iter();
-        let missing = missing.map(|((room_nid, missing, nid), depth)| row![room_nid, missing.as_str(), nid, depth]);
-        MISSING.run(transaction, missing.collect()).await?;
-        AWAITED_REDACTIONS.run(transaction, std::mem::take(&mut self.awaited_redactions)).await?;
-        RELATIONS.run(transaction, std::mem::take(&mut self.relations)).await?;
-        SEARCH_TEXTS.run(transaction, std::mem::take(&mut self.search_texts)).await?;
         for redaction in &self.redactions {
             redaction.write(transaction).await?;
         }
         Ok(())
     }
 
-    async fn write_rooms(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
-        let changed: BTreeMap<_, _> = facts.rooms.iter().filter(|(_, room)| room.changed).collect();
-        let rows = changed.into_iter().map(|(nid, room)| {
-            let (version, extremities) = (room.version.as_str(), room.forward_extremities.as_str());
-            row![*nid, version, room.revision, room.position, extremities]
-        });
-        Ok(ROOMS.run(transaction, rows.collect()).await?)
-    }
-
-    async fn write_notifications(&mut self, transaction: &mut Transaction) -> Result<()> {
-        NOTIFIED_EVENTS.run(transaction, std::mem::take(&mut self.notified_events)).await?;
-        NOTIFIED.run(transaction, std::mem::take(&mut self.notified)).await?;
+    /// What nearly every batch writes, and all that most write.
+    fn new_rows(&mut self, facts: &Facts) -> Script {
+        let mut script = Script::default();
+        let names = std::mem::take(&mut self.names).into_iter().map(|(nid, name)| row![nid, name]);
+        script.insert(&NAMES, names.collect());
+        self.new_events(&mut script);
+        script.insert(&ROOMS, changed_rooms(facts));
+        script.insert(&STATE, self.state.rows.iter().map(StateRow::values).collect());
+        script.insert(&RECIPIENTS, std::mem::take(&mut self.recipients));
+        script.insert(&MEMBERSHIPS, std::mem::take(&mut self.memberships).into_values().collect());
+        script.insert(&RECEIPTS, std::mem::take(&mut self.receipts).into_values().collect());
+        script.insert(&NOTIFIED_EVENTS, std::mem::take(&mut self.notified_events));
+        script.insert(&NOTIFIED, std::mem::take(&mut self.notified));
         let read = std::mem::take(&mut self.read_up_to).into_iter();
         let read = read.map(|((user, room, thread), (position, changed))| row![user, room, thread, position, changed]);
-        READ_UP_TO.run(transaction, read.collect()).await?;
-        for redaction in &self.redactions {
-            redaction.withdraw_notification(transaction).await?;
+        script.insert(&READ_UP_TO, read.collect());
+        script.insert(&ACCOUNT_DATA, std::mem::take(&mut self.account_data).into_values().collect());
+        script.insert(&TRANSACTIONS, std::mem::take(&mut self.transactions));
+        self.keys.new_rows(&mut script);
+        script.insert(&LOG, self.log.iter().map(log_values).collect());
+        let head = facts.head;
+        script.add(HEAD, row![head.position, head.event_nid, head.name_nid]);
+        script
+    }
+
+    fn new_events(&mut self, script: &mut Script) {
+        script.insert(&EVENTS, self.events.iter().map(event_values).collect());
+        script.insert(&AUTH_EVENTS, std::mem::take(&mut self.auth_events));
+        script.insert(&STATE_DELTAS, std::mem::take(&mut self.state_deltas));
+        if !self.arrived.is_empty() {
+            script.add(FOUND, row![event_id_list(&self.arrived)]);
         }
-        Ok(())
+        let missing = std::mem::take(&mut self.missing).into_iter();
+        let missing = missing.map(|((room_nid, missing, nid), depth)| row![room_nid, missing.as_str(), nid, depth]);
+        script.insert(&MISSING, missing.collect());
+        script.insert(&AWAITED_REDACTIONS, std::mem::take(&mut self.awaited_redactions));
+        script.insert(&RELATIONS, std::mem::take(&mut self.relations));
+        script.insert(&SEARCH_TEXTS, std::mem::take(&mut self.search_texts));
     }
 
     async fn write_servers(&mut self, transaction: &mut Transaction) -> Result<()> {
@@ -354,11 +340,9 @@ impl RedactionRow {
                 sqlx::query(done).bind(self.event_id.as_str()).execute(connection).await.map(drop)
             })?;
         }
-        Ok(())
+        self.withdraw_notification(transaction).await
     }
-}
 
-impl RedactionRow {
     /// Nobody is notified any more of what is no longer to be read.
     async fn withdraw_notification(&self, transaction: &mut Transaction) -> Result<()> {
         const PEOPLE: &str = "DELETE FROM notified
@@ -372,6 +356,15 @@ impl RedactionRow {
         }
         Ok(())
     }
+}
+
+fn changed_rooms(facts: &Facts) -> Vec<Vec<Value>> {
+    let changed: BTreeMap<_, _> = facts.rooms.iter().filter(|(_, room)| room.changed).collect();
+    let row = |(nid, room): (&i64, &Room)| {
+        let (version, extremities) = (room.version.as_str(), room.forward_extremities.as_str());
+        row![*nid, version, room.revision, room.position, extremities]
+    };
+    changed.into_iter().map(row).collect()
 }
 
 fn event_values(event: &EventRow) -> Vec<Value> {
@@ -398,14 +391,4 @@ fn log_values(row: &LogRow) -> Vec<Value> {
     let event_id = entry.event_id.as_ref().map(ToString::to_string);
     let membership = entry.membership.as_ref().map(|membership| without_nul(membership.as_str()));
     row![entry.position, entry.kind.code(), row.room_nid, row.user_nid, event_id, entry.outbound, membership]
-}
-
-async fn write_head(facts: &Facts, transaction: &mut Transaction) -> Result<()> {
-    const SQL: &str = "UPDATE log_head SET position = $1, event_nid = $2, name_nid = $3";
-    let head = facts.head;
-    db!(transaction.connection(), |connection| {
-        let query = sqlx::query(SQL).bind(head.position).bind(head.event_nid).bind(head.name_nid);
-        query.execute(connection).await.map(drop)
-    })?;
-    Ok(())
 }
