@@ -142,10 +142,13 @@ struct Statement {
 
 impl Script {
     /// Adds the insertion of rows.
-    pub(crate) fn insert(&mut self, insert: &'static Insert, rows: Vec<Vec<Value>>) {
-        for rows in rows.chunks(ROWS_MAX) {
-            let [sqlite, postgres] = insert.texts(&rows[0]);
-            let json = serde_json::to_string(rows).expect("numbers and texts can be written as JSON");
+    pub(crate) fn insert(&mut self, insert: &'static Insert, rows: impl IntoIterator<Item = Vec<Value>>) {
+        let mut rows = rows.into_iter();
+        loop {
+            let rows: Vec<_> = rows.by_ref().take(ROWS_MAX).collect();
+            let Some(first) = rows.first() else { return };
+            let [sqlite, postgres] = insert.texts(first);
+            let json = serde_json::to_string(&rows).expect("numbers and texts can be written as JSON");
             self.statements.push(Statement { sqlite, postgres, arguments: row![json] });
         }
     }
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_table_has_one_text_for_each_database() {
-        let [sqlite, postgres] = LOG.texts(&row![1, "b", true]);
+        let [sqlite, postgres] = LOG.texts(&[1.into(), "b".into(), true.into()]);
         let text = "INSERT INTO log (a, b, c) SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?) WHERE TRUE \
             ON CONFLICT DO NOTHING";
         assert_eq!(&*sqlite, text);

@@ -298,7 +298,7 @@ impl Stored {
             (1, Some(nid), Some(standing), order, Some(depth), Some(event_id), ..) => {
                 let event_id = parsed(&event_id, "events", "event_id")?;
                 let standing = i16::try_from(standing)
-                    .map_err(|error| StorageError::corrupt("events", "standing", &standing.to_string(), &error))?;
+                    .map_err(|error| StorageError::corrupt("events", "standing", standing.to_string(), &error))?;
                 self.events.insert(event_id, Known { nid, standing, order, depth, inserting: None });
             }
             (_, _, _, _, _, Some(event_id), Some(user_id), Some(device_id), Some(scope), Some(transaction_id)) => {

@@ -146,9 +146,9 @@ impl KeyWrites {
     /// What is new.
     pub(super) fn new_rows(&mut self, script: &mut Script) {
         let cross_signing_keys = std::mem::take(&mut self.cross_signing_keys).into_values().flatten();
-        script.insert(&CROSS_SIGNING_KEYS, cross_signing_keys.collect());
-        script.insert(&DEVICE_KEYS, std::mem::take(&mut self.device_keys).into_values().flatten().collect());
-        script.insert(&SIGNATURES, std::mem::take(&mut self.signatures).into_values().collect());
+        script.insert(&CROSS_SIGNING_KEYS, cross_signing_keys);
+        script.insert(&DEVICE_KEYS, std::mem::take(&mut self.device_keys).into_values().flatten());
+        script.insert(&SIGNATURES, std::mem::take(&mut self.signatures).into_values());
         script.insert(&TO_DEVICE, std::mem::take(&mut self.to_device));
         script.insert(&TO_DEVICE_IDS, std::mem::take(&mut self.to_device_ids));
         script.insert(&EDUS, std::mem::take(&mut self.edus));

@@ -255,29 +255,29 @@ impl Writes {
     fn new_rows(&mut self, facts: &Facts) -> Script {
         let mut script = Script::default();
         let names = std::mem::take(&mut self.names).into_iter().map(|(nid, name)| row![nid, name]);
-        script.insert(&NAMES, names.collect());
+        script.insert(&NAMES, names);
         self.new_events(&mut script);
         script.insert(&ROOMS, changed_rooms(facts));
-        script.insert(&STATE, self.state.rows.iter().map(StateRow::values).collect());
+        script.insert(&STATE, self.state.rows.iter().map(StateRow::values));
         script.insert(&RECIPIENTS, std::mem::take(&mut self.recipients));
-        script.insert(&MEMBERSHIPS, std::mem::take(&mut self.memberships).into_values().collect());
-        script.insert(&RECEIPTS, std::mem::take(&mut self.receipts).into_values().collect());
+        script.insert(&MEMBERSHIPS, std::mem::take(&mut self.memberships).into_values());
+        script.insert(&RECEIPTS, std::mem::take(&mut self.receipts).into_values());
         script.insert(&NOTIFIED_EVENTS, std::mem::take(&mut self.notified_events));
         script.insert(&NOTIFIED, std::mem::take(&mut self.notified));
         let read = std::mem::take(&mut self.read_up_to).into_iter();
         let read = read.map(|((user, room, thread), (position, changed))| row![user, room, thread, position, changed]);
-        script.insert(&READ_UP_TO, read.collect());
-        script.insert(&ACCOUNT_DATA, std::mem::take(&mut self.account_data).into_values().collect());
+        script.insert(&READ_UP_TO, read);
+        script.insert(&ACCOUNT_DATA, std::mem::take(&mut self.account_data).into_values());
         script.insert(&TRANSACTIONS, std::mem::take(&mut self.transactions));
         self.keys.new_rows(&mut script);
-        script.insert(&LOG, self.log.iter().map(log_values).collect());
+        script.insert(&LOG, self.log.iter().map(log_values));
         let head = facts.head;
         script.add(HEAD, row![head.position, head.event_nid, head.name_nid]);
         script
     }
 
     fn new_events(&mut self, script: &mut Script) {
-        script.insert(&EVENTS, self.events.iter().map(event_values).collect());
+        script.insert(&EVENTS, self.events.iter().map(event_values));
         script.insert(&AUTH_EVENTS, std::mem::take(&mut self.auth_events));
         script.insert(&STATE_DELTAS, std::mem::take(&mut self.state_deltas));
         if !self.arrived.is_empty() {
@@ -285,7 +285,7 @@ impl Writes {
         }
         let missing = std::mem::take(&mut self.missing).into_iter();
         let missing = missing.map(|((room_nid, missing, nid), depth)| row![room_nid, missing.as_str(), nid, depth]);
-        script.insert(&MISSING, missing.collect());
+        script.insert(&MISSING, missing);
         script.insert(&AWAITED_REDACTIONS, std::mem::take(&mut self.awaited_redactions));
         script.insert(&RELATIONS, std::mem::take(&mut self.relations));
         script.insert(&SEARCH_TEXTS, std::mem::take(&mut self.search_texts));
