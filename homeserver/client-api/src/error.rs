@@ -150,9 +150,13 @@ impl ApiError {
 /// The code of a signature that does not fit, which ruma has no name for.
 const INVALID_SIGNATURE: &str = "M_INVALID_SIGNATURE";
 
-fn invalid_signature() -> ErrorKind {
-    let code = serde_json::json!({ "errcode": INVALID_SIGNATURE });
-    serde_json::from_value(code).unwrap_or(ErrorKind::InvalidParam)
+/// Codes of a proposal (MSC4306).
+const NOT_IN_THREAD: &str = "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD";
+const CONFLICTING_UNSUBSCRIPTION: &str = "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION";
+
+/// A code that ruma has no name for.
+fn kind_of(errcode: &str) -> ErrorKind {
+    serde_json::from_value(serde_json::json!({ "errcode": errcode })).unwrap_or(ErrorKind::Unknown)
 }
 
 fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
@@ -167,7 +171,9 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         }
         EngineError::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         EngineError::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
-        EngineError::InvalidSignature(_) => (StatusCode::BAD_REQUEST, invalid_signature()),
+        EngineError::InvalidSignature(_) => (StatusCode::BAD_REQUEST, kind_of(INVALID_SIGNATURE)),
+        EngineError::NotInThread => (StatusCode::BAD_REQUEST, kind_of(NOT_IN_THREAD)),
+        EngineError::ConflictingUnsubscription => (StatusCode::CONFLICT, kind_of(CONFLICTING_UNSUBSCRIPTION)),
         EngineError::WrongBackupVersion(current) => {
             let data = WrongRoomKeysVersionErrorData::new(current.clone());
             (StatusCode::FORBIDDEN, ErrorKind::WrongRoomKeysVersion(data))

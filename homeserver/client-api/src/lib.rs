@@ -48,6 +48,7 @@ mod send_to_device;
 mod standing;
 mod sync;
 mod thirdparty;
+mod thread_subscriptions;
 mod user;
 mod user_directory;
 mod users;

@@ -21,6 +21,7 @@ pub(crate) mod relations;
 pub(crate) mod report;
 pub(crate) mod send;
 pub(crate) mod state;
+pub(crate) mod thread_subscription;
 pub(crate) mod threads;
 pub(crate) mod timestamp_to_event;
 pub(crate) mod typing;

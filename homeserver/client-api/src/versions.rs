@@ -12,7 +12,7 @@ const VERSIONS: [&str; 13] =
     ["r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12"];
 
 /// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 11] = [
+const FEATURES: [&str; 13] = [
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
@@ -20,6 +20,8 @@ const FEATURES: [&str; 11] = [
     "org.matrix.msc4140",
     "org.matrix.msc4155",
     "org.matrix.msc4222",
+    "org.matrix.msc4306",
+    "org.matrix.msc4308",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",

@@ -108,6 +108,12 @@ pub enum EngineError {
     /// The user has said so of the event already.
     #[error("You have reacted to the event in this way already")]
     DuplicateAnnotation,
+    /// The event for which a thread is to be followed is not in it.
+    #[error("The event is not in this thread")]
+    NotInThread,
+    /// The user stopped following the thread after the event for which it is to be followed.
+    #[error("The user has unsubscribed from this thread since then")]
+    ConflictingUnsubscription,
     /// What is asked for cannot be, for a reason that has no code of its own.
     #[error("{0}")]
     BadRequest(String),

@@ -44,7 +44,8 @@ pub use self::{
     rooms::{
         Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery,
         HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage, PublicRoomsQuery,
-        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadsPage,
+        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadSubscription,
+        ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },
     search::SearchCommand,
     settings::{
@@ -52,9 +53,9 @@ pub use self::{
         Settings, TurnAccess, TurnSettings,
     },
     sync::{
-        AccountDataExtension, EncryptionExtension, Extensions, Hero, List, ListCount, ListFilters, RelationFilter,
-        RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom,
-        Switch, SyncQuery, ToDeviceExtension, ToDeviceQuery,
+        AccountDataExtension, EncryptionExtension, Extensions, Hero, LimitedExtension, List, ListCount, ListFilters,
+        RelationFilter, RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse,
+        SlidingRoom, Switch, SyncQuery, ThreadSubscriptionsExtension, ToDeviceExtension, ToDeviceQuery,
     },
 };
 

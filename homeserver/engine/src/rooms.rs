@@ -31,6 +31,7 @@ mod snapshot;
 mod space;
 mod state;
 mod summary;
+mod thread_subscription;
 mod threads;
 mod timestamp;
 mod typing;
@@ -53,6 +54,7 @@ pub(crate) use self::{
     remote::commit_error,
     space::MAX_CHILDREN,
     summary::Viewer,
+    thread_subscription::{PAGE_SUBSCRIPTIONS_MAX, Untold},
     typing::Typing,
     view::{RoomView, SeenEvent},
 };
@@ -68,6 +70,7 @@ pub use self::{
     remote::ROOM_VERSIONS,
     report::Reported,
     send::SendCommand,
+    thread_subscription::{ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription},
     threads::ThreadsPage,
     timestamp::EventAtTime,
 };

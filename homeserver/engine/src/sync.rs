@@ -36,9 +36,9 @@ use tokio::{sync::watch, time::Instant};
 
 pub use self::relation_filter::RelationFilter;
 pub use self::sliding::{
-    AccountDataExtension, EncryptionExtension, Extensions, Hero, List, ListCount, ListFilters, RoomDetails,
-    RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, Switch,
-    ToDeviceExtension, ToDeviceQuery,
+    AccountDataExtension, EncryptionExtension, Extensions, Hero, LimitedExtension, List, ListCount, ListFilters,
+    RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, Switch,
+    ThreadSubscriptionsExtension, ToDeviceExtension, ToDeviceQuery,
 };
 pub(crate) use self::{
     active::News,

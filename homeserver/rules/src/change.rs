@@ -159,6 +159,19 @@ pub enum Change {
         /// The content.
         content: Box<RawValue>,
     },
+    /// A local user follows a thread from now on, or no more. Gets a position.
+    ThreadSubscription {
+        /// The user.
+        user_id: OwnedUserId,
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The root of the thread.
+        thread_root: OwnedEventId,
+        /// Whether the user follows it.
+        subscribed: bool,
+        /// Whether a client did that of itself.
+        automatic: bool,
+    },
     /// The identity keys of a device: those it has from now on, or that the device is gone, and with it its one-time
     /// keys and the messages that wait for it.
     DeviceKeys {

@@ -338,21 +338,25 @@ async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
 type MigrationText = (i64, &'static str, &'static str);
 
 /// The migrations have the same numbers for both databases.
-const SQLITE_MIGRATIONS: [MigrationText; 6] = [
+const SQLITE_MIGRATIONS: [MigrationText; 8] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/sqlite/0002_accounts.sql")),
     (3, "rooms", include_str!("../migrations/sqlite/0003_rooms.sql")),
     (4, "talk", include_str!("../migrations/sqlite/0004_talk.sql")),
+    (5, "sync", include_str!("../migrations/sqlite/0005_sync.sql")),
     (6, "push", include_str!("../migrations/sqlite/0006_push.sql")),
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
+    (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
 ];
-const POSTGRES_MIGRATIONS: [MigrationText; 6] = [
+const POSTGRES_MIGRATIONS: [MigrationText; 8] = [
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/postgres/0002_accounts.sql")),
     (3, "rooms", include_str!("../migrations/postgres/0003_rooms.sql")),
     (4, "talk", include_str!("../migrations/postgres/0004_talk.sql")),
+    (5, "sync", include_str!("../migrations/postgres/0005_sync.sql")),
     (6, "push", include_str!("../migrations/postgres/0006_push.sql")),
     (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
+    (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -42,6 +42,7 @@ mod short_lived_tokens;
 mod state;
 mod state_history;
 mod third_party_ids;
+mod thread_subscriptions;
 mod timeline;
 mod to_device;
 mod transactions;
@@ -75,6 +76,7 @@ pub use self::{
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,
     third_party_ids::{AddressValidation, ThirdPartyId},
+    thread_subscriptions::ThreadSubscriptionRecord,
     timeline::{Direction, TimelineRange},
     to_device::ToDeviceRecord,
 };

@@ -29,6 +29,8 @@ pub enum LogKind {
     Receipt,
     /// Account data of a local user.
     AccountData,
+    /// Which threads a local user follows.
+    ThreadSubscription,
     /// The devices of a user, local or remote, or their keys; or what one local user, who is named then, sees of them.
     DeviceList,
     /// A message to a device of a local user.
@@ -63,6 +65,7 @@ impl LogKind {
             Self::Membership => 2,
             Self::Receipt => 3,
             Self::AccountData => 4,
+            Self::ThreadSubscription => 5,
             Self::DeviceList => 20,
             Self::ToDevice => 21,
             Self::Edu => 22,
@@ -70,9 +73,18 @@ impl LogKind {
     }
 
     fn from_code(code: i16) -> Option<Self> {
-        [Self::Event, Self::Membership, Self::Receipt, Self::AccountData, Self::DeviceList, Self::ToDevice, Self::Edu]
-            .into_iter()
-            .find(|kind| kind.code() == i64::from(code))
+        [
+            Self::Event,
+            Self::Membership,
+            Self::Receipt,
+            Self::AccountData,
+            Self::ThreadSubscription,
+            Self::DeviceList,
+            Self::ToDevice,
+            Self::Edu,
+        ]
+        .into_iter()
+        .find(|kind| kind.code() == i64::from(code))
     }
 }
 

@@ -10,7 +10,7 @@ pub(super) fn rows(table: Table) -> Table {
         .open::<discovery::get_supported_versions::Request, _>(at("get_matrixclientversions"), versions::versions)
         .open::<discovery::discover_homeserver::Request, _>(at("getwell-knownmatrixclient"), well_known::client)
         .open::<discovery::discover_support::Request, _>(at("getwell-knownmatrixsupport"), well_known::support)
-        .asked::<discovery::get_capabilities::v3::Request, _>(
+        .asked_for::<discovery::get_capabilities::v3::Request, _, _>(
             at("get_matrixclientv3capabilities"),
             capabilities::capabilities,
         )

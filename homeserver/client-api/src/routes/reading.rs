@@ -1,6 +1,6 @@
 //! What is read of rooms: sync, state, history, relations, search.
 
-use ruma::api::client::{context, membership, message, relations, room, search, state, threads};
+use ruma::api::client::{context, membership, relations, room, search, state, threads};
 
 use super::table::{Table, at};
 use crate::rate_limits::Class;
@@ -13,11 +13,14 @@ const STATE_WITHOUT_KEY: &[&str] = &[
     "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
 ];
 
+/// The chapter that following threads extends.
+const THREADING: &str = "threading";
+
 /// ruma knows no type for it, so this path it does not list.
 const INITIAL_SYNC_OF_OLD: &[&str] = &["/_matrix/client/r0/rooms/{room_id}/initialSync"];
 
 pub(super) fn rows(table: Table) -> Table {
-    relating(reading(syncing(table)))
+    following(relating(reading(syncing(table))))
 }
 
 fn syncing(table: Table) -> Table {
@@ -42,11 +45,11 @@ fn reading(table: Table) -> Table {
             at("get_matrixclientv3roomsroomidmembers"),
             rooms::members::members,
         )
-        .asked::<membership::joined_members::v3::Request, _>(
+        .asked_for::<membership::joined_members::v3::Request, _, _>(
             at("get_matrixclientv3roomsroomidjoined_members"),
             rooms::joined_members::joined_members,
         )
-        .asked::<message::get_message_events::v3::Request, _>(
+        .asked::<rooms::messages::Request, _>(
             at("get_matrixclientv3roomsroomidmessages").rated(Class::Costly),
             rooms::messages::messages,
         )
@@ -88,4 +91,13 @@ fn relating(table: Table) -> Table {
             rooms::threads::threads,
         )
         .asked_for::<search::search_events::v3::Request, _, _>(at("post_matrixclientv3search"), searching::search)
+}
+
+fn following(table: Table) -> Table {
+    use crate::{rooms::thread_subscription as subscription, thread_subscriptions};
+    table
+        .asked_for::<subscription::Get, _, _>(at(THREADING), subscription::get)
+        .asked::<subscription::Put, _>(at(THREADING), subscription::put)
+        .asked::<subscription::Delete, _>(at(THREADING), subscription::delete)
+        .asked_for::<thread_subscriptions::List, _, _>(at(THREADING), thread_subscriptions::list)
 }

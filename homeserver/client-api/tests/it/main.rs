@@ -27,5 +27,6 @@ mod signer;
 mod sliding;
 mod spaces;
 mod strangers;
+mod thread_subscriptions;
 mod upgrade;
 mod user_data;

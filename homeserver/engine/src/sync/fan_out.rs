@@ -58,7 +58,7 @@ impl Engine {
                     self.introduce_later(user_id, room_id);
                 }
             }
-            (LogKind::ToDevice, _, Some(user_id)) => users.wake_user(user_id, position),
+            (LogKind::ToDevice | LogKind::ThreadSubscription, _, Some(user_id)) => users.wake_user(user_id, position),
             (LogKind::DeviceList, _, Some(user_id)) => {
                 users.wake_user(user_id, position);
                 for room_id in self.storage().rooms_with(user_id).await? {

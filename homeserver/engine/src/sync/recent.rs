@@ -64,7 +64,9 @@ fn concerns_room(entry: &LogEntry, is_own: bool) -> bool {
     match entry.kind {
         LogKind::Event | LogKind::Receipt => true,
         LogKind::AccountData => is_own,
-        LogKind::Membership | LogKind::DeviceList | LogKind::ToDevice | LogKind::Edu => false,
+        LogKind::Membership | LogKind::ThreadSubscription | LogKind::DeviceList | LogKind::ToDevice | LogKind::Edu => {
+            false
+        }
     }
 }
 

@@ -33,10 +33,13 @@ use self::{
     room::{Asked, Asking},
 };
 pub use self::{
-    request::{Extensions, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery, Switch, ToDeviceQuery},
+    request::{
+        Extensions, LimitedExtension, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery, Switch,
+        ToDeviceQuery,
+    },
     response::{
         AccountDataExtension, EncryptionExtension, Hero, ListCount, RoomsExtension, SlidingExtensions, SlidingResponse,
-        SlidingRoom, ToDeviceExtension,
+        SlidingRoom, ThreadSubscriptionsExtension, ToDeviceExtension,
     },
 };
 use super::{

@@ -99,6 +99,7 @@ impl<'a> Applying<'a> {
             Change::Notification { .. } => self.notification(change),
             Change::Read { .. } => self.read(change),
             Change::AccountData { .. } => self.account_data(change),
+            Change::ThreadSubscription { .. } => self.thread_subscription(change),
             Change::TransactionId { event_id, .. } => self.transaction(change, event_id),
             Change::DeviceKeys { .. }
             | Change::CrossSigningKey { .. }
@@ -457,6 +458,25 @@ impl<'a> Applying<'a> {
             position,
             kind: LogKind::AccountData,
             room_id: room_id.clone(),
+            user_id: Some(user_id.clone()),
+            event_id: None,
+            outbound: false,
+            membership: None,
+        });
+    }
+
+    fn thread_subscription(&mut self, change: &Change) {
+        let Change::ThreadSubscription { user_id, room_id, thread_root, subscribed, automatic } = change else {
+            return;
+        };
+        let position = self.next_position();
+        let (user_nid, room_nid) = (self.batch.name(user_id.as_str()), self.batch.name(room_id.as_str()));
+        let row = row![user_nid, room_nid, thread_root.as_str(), *subscribed, *automatic, position];
+        self.batch.writes.thread_subscriptions.insert((user_nid, room_nid, thread_root.to_string()), row);
+        self.log(LogEntry {
+            position,
+            kind: LogKind::ThreadSubscription,
+            room_id: None,
             user_id: Some(user_id.clone()),
             event_id: None,
             outbound: false,

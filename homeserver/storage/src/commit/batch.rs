@@ -155,6 +155,9 @@ fn check_texts(change: &Change) -> Result<()> {
             storable(event_id.as_str(), "an event id")?;
         }
         Change::AccountData { event_type, .. } => drop(storable(event_type, "the type of account data")?),
+        Change::ThreadSubscription { thread_root, .. } => {
+            storable(thread_root.as_str(), "the root of a thread")?;
+        }
         Change::TransactionId { device_id, scope, transaction_id, .. } => {
             storable(device_id.as_str(), "a device id")?;
             storable(scope, "the scope of a transaction")?;

@@ -185,6 +185,7 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
             let users = notified.iter().map(|notified| notified.user_id.as_str().into());
             std::iter::once(room_id.as_str().into()).chain(users).collect()
         }
+        Change::ThreadSubscription { user_id, room_id, .. } => vec![user_id.as_str().into(), room_id.as_str().into()],
         Change::AccountData { user_id, room_id, .. } => {
             let room_id = room_id.as_ref().map(|room_id| room_id.as_str().into());
             std::iter::once(user_id.as_str().into()).chain(room_id).collect()

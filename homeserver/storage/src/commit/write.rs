@@ -78,6 +78,11 @@ static ACCOUNT_DATA: Insert = Insert::new(
     "account_data (user_nid, room_nid, type, content, position)",
     "ON CONFLICT (user_nid, room_nid, type) DO UPDATE SET content = excluded.content, position = excluded.position",
 );
+static THREAD_SUBSCRIPTIONS: Insert = Insert::new(
+    "thread_subscriptions (user_nid, room_nid, thread_root, subscribed, automatic, position)",
+    "ON CONFLICT (user_nid, room_nid, thread_root) DO UPDATE SET subscribed = excluded.subscribed,
+        automatic = excluded.automatic, position = excluded.position",
+);
 static TRANSACTIONS: Insert =
     Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id)", "");
 static LOG: Insert = Insert::new("log (position, kind, room_nid, user_nid, event_id, outbound, membership)", "");
@@ -219,6 +224,7 @@ pub(super) struct Writes {
     /// Up to where somebody has read, and when they came there.
     pub(super) read_up_to: BTreeMap<(i64, i64, String), (Position, Position)>,
     pub(super) account_data: BTreeMap<(i64, i64, String), Vec<Value>>,
+    pub(super) thread_subscriptions: BTreeMap<(i64, i64, String), Vec<Value>>,
     pub(super) redactions: Vec<RedactionRow>,
     pub(super) awaited_redactions: Vec<Vec<Value>>,
     pub(super) relations: Vec<Vec<Value>>,
@@ -268,6 +274,7 @@ impl Writes {
         let read = read.map(|((user, room, thread), (position, changed))| row![user, room, thread, position, changed]);
         script.insert(&READ_UP_TO, read);
         script.insert(&ACCOUNT_DATA, std::mem::take(&mut self.account_data).into_values());
+        script.insert(&THREAD_SUBSCRIPTIONS, std::mem::take(&mut self.thread_subscriptions).into_values());
         script.insert(&TRANSACTIONS, std::mem::take(&mut self.transactions));
         self.keys.new_rows(&mut script);
         script.insert(&LOG, self.log.iter().map(log_values));

@@ -24,6 +24,7 @@ mod stage;
 mod state;
 mod talk;
 mod third_party_ids;
+mod thread_subscriptions;
 mod timeline;
 mod transactions;
 mod unstorable;

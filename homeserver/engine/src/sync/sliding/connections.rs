@@ -54,6 +54,8 @@ pub(super) struct Told {
     pub(super) counts: BTreeMap<String, ListCount>,
     /// Whether it was told the account data that is of no room.
     pub(super) has_global_account_data: bool,
+    /// Up to where it was told which threads are followed.
+    pub(super) thread_subscriptions: Position,
 }
 
 /// What a client was told of a room.

@@ -10,10 +10,11 @@ use super::{
     connections::Told,
     lists::Views,
     request::{RoomExtension, SlidingQuery, Wanted},
-    response::{AccountDataExtension, RoomsExtension, SlidingExtensions, SlidingRoom},
+    response::{AccountDataExtension, RoomsExtension, SlidingExtensions, SlidingRoom, ThreadSubscriptionsExtension},
 };
 use crate::{
-    Engine, Requester, Result,
+    Engine, Requester, Result, ThreadSubscriptionChanges,
+    rooms::{PAGE_SUBSCRIPTIONS_MAX, Untold},
     sync::{
         changes::{Changes, RoomChanges},
         ephemeral, v3,
@@ -58,6 +59,9 @@ impl Engine {
         }
         if wanted.typing.enabled {
             extensions.typing = Some(self.typing_extension(telling)?);
+        }
+        if wanted.thread_subscriptions.enabled {
+            extensions.thread_subscriptions = self.thread_subscriptions_extension(telling, told).await?;
         }
         let now = telling.changes.now.position;
         self.add_device_extensions(telling.requester, telling.query, telling.since, now, &mut extensions).await?;
@@ -142,6 +146,23 @@ impl Engine {
         let mut receipts = self.storage().receipts_since(room_id, 0, now).await?;
         receipts.retain(|receipt| receipt.user_id == telling.requester.user_id || shown.contains(&receipt.event_id));
         Ok(receipts)
+    }
+
+    async fn thread_subscriptions_extension(
+        &self,
+        telling: &Telling<'_>,
+        told: &mut Told,
+    ) -> Result<Option<ThreadSubscriptionsExtension>> {
+        let now = telling.changes.now.position;
+        let untold = Untold { since: std::mem::replace(&mut told.thread_subscriptions, now), until: now };
+        let limit = telling.query.extensions.thread_subscriptions.limit.unwrap_or(PAGE_SUBSCRIPTIONS_MAX);
+        if untold.since >= untold.until {
+            return Ok(None);
+        }
+        let mut changes = self.thread_subscriptions_in(&telling.requester.user_id, untold, limit).await?;
+        let prev_batch = changes.more.take();
+        let is_news = changes != ThreadSubscriptionChanges::default();
+        Ok(is_news.then_some(ThreadSubscriptionsExtension { changes, prev_batch }))
     }
 
     fn typing_extension(&self, telling: &Telling<'_>) -> Result<RoomsExtension> {

@@ -110,10 +110,23 @@ pub struct Extensions {
     pub receipts: RoomExtension,
     /// Who is typing.
     pub typing: RoomExtension,
+    /// Which threads the user follows.
+    #[serde(rename = "io.element.msc4308.thread_subscriptions")]
+    pub thread_subscriptions: LimitedExtension,
     /// Messages to the device.
     pub to_device: ToDeviceQuery,
     /// What end-to-end encryption needs to know.
     pub e2ee: Switch,
+}
+
+/// Something that is wanted in pages.
+#[derive(Clone, Debug, Default, Deserialize, Hash)]
+#[serde(default)]
+pub struct LimitedExtension {
+    /// Whether it is wanted at all.
+    pub enabled: bool,
+    /// How much of it at once; `None` for as much as there may be.
+    pub limit: Option<usize>,
 }
 
 /// Which messages to the device are wanted.
@@ -176,9 +189,9 @@ impl SlidingQuery {
         let mut hasher = DefaultHasher::new();
         self.lists.hash(&mut hasher);
         self.room_subscriptions.hash(&mut hasher);
-        let Extensions { account_data, receipts, typing, to_device, e2ee } = &self.extensions;
+        let Extensions { account_data, receipts, typing, thread_subscriptions, to_device, e2ee } = &self.extensions;
         // What of the messages was told, each question says anew.
-        (account_data, receipts, typing, to_device.enabled, e2ee).hash(&mut hasher);
+        (account_data, receipts, typing, thread_subscriptions, to_device.enabled, e2ee).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -13,6 +13,8 @@ use ruma::{
 };
 use serde::Serialize;
 
+use crate::ThreadSubscriptionChanges;
+
 /// What sliding sync answers.
 #[derive(Debug, Default, Serialize)]
 pub struct SlidingResponse {
@@ -114,12 +116,26 @@ pub struct SlidingExtensions {
     /// Who is typing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub typing: Option<RoomsExtension>,
+    /// Which threads the user follows.
+    #[serde(rename = "io.element.msc4308.thread_subscriptions", skip_serializing_if = "Option::is_none")]
+    pub thread_subscriptions: Option<ThreadSubscriptionsExtension>,
     /// Messages to the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_device: Option<ToDeviceExtension>,
     /// What end-to-end encryption needs to know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub e2ee: Option<EncryptionExtension>,
+}
+
+/// Which threads the user follows.
+#[derive(Debug, Default, Serialize)]
+pub struct ThreadSubscriptionsExtension {
+    /// What changed last.
+    #[serde(flatten)]
+    pub changes: ThreadSubscriptionChanges,
+    /// Where what changed before is to be asked for, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prev_batch: Option<String>,
 }
 
 /// Messages to the device.
@@ -174,6 +190,8 @@ impl SlidingExtensions {
         let has_messages = self.to_device.as_ref().is_some_and(|extension| !extension.events.is_empty());
         // Counts of keys are in every answer, and are no news.
         let has_lists = self.e2ee.as_ref().is_some_and(|extension| !extension.device_lists.is_empty());
-        !has_account_data && !has_rooms(&self.receipts) && !has_rooms(&self.typing) && !has_messages && !has_lists
+        let has_threads = self.thread_subscriptions.is_some();
+        let has_rooms_news = has_account_data || has_rooms(&self.receipts) || has_rooms(&self.typing);
+        !has_rooms_news && !has_messages && !has_lists && !has_threads
     }
 }
