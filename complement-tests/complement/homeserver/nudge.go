@@ -38,6 +38,10 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_FEDERATION__DEVICE_NAMES=true",
 		"NUDGE_RATE_LIMITS__ENABLED=false",
 		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
+		// Some users of the tests have passwords of seven characters.
+		"NUDGE_ACCOUNTS__PASSWORD_CHARACTERS_MIN=1",
+		// Where the tests look for the server's notices.
+		"NUDGE_SERVER_NOTICES__USER=_server",
 		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",
 	}, place.Environment...)
 	return command, nil

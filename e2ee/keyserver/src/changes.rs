@@ -51,6 +51,8 @@ impl KeyServer {
             for change in self.storage.member_changes(&rooms.changed, since, until).await? {
                 match (rank(change.before.as_ref()), rank(change.after.as_ref())) {
                     (before, after) if after > before => drop(changes.changed.insert(change.user_id)),
+                    // Nobody told us of changes while the user was away.
+                    (_, 2) if change.was_away => drop(changes.changed.insert(change.user_id)),
                     (before, 0) if before > 0 => drop(gone.insert(change.user_id)),
                     _ => {}
                 }

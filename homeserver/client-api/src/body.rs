@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, Method, header, request::Parts},
 };
 use http_body_util::LengthLimitError;
-use ruma::serde::JsonObject;
+use ruma::{CanonicalJsonObject, serde::JsonObject};
 use serde::de::IgnoredAny;
 
 use crate::{Result, error::ApiError};
@@ -61,6 +61,11 @@ fn check_object(bytes: &[u8]) -> Result<()> {
     let text = str::from_utf8(bytes).map_err(|error| ApiError::NotJson(format!("Not UTF-8: {error}")))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| ApiError::NotJson(format!("Not JSON: {error}")))?;
     if text.trim_start().starts_with('{') { Ok(()) } else { Err(ApiError::bad_json("The body is not a JSON object")) }
+}
+
+/// The body as content of an event.
+pub(crate) fn canonical(body: &[u8]) -> Result<CanonicalJsonObject> {
+    serde_json::from_slice(body).map_err(|error| ApiError::bad_json(error.to_string()))
 }
 
 /// Corrects a body that ruma would misjudge, or refuses it.

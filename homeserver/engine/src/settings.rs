@@ -21,15 +21,20 @@ pub struct Settings {
     pub federation_device_names: bool,
     /// Whether users see who of those they share rooms with is there.
     pub presence: bool,
-    /// What accounts can do beyond passwords.
+    /// What accounts can do.
     pub accounts: AccountSettings,
     /// The localpart of the user who speaks for the server to its users; `None`: nobody does.
     pub server_notices_user: Option<String>,
 }
 
-/// What accounts can do beyond passwords. By default all that needs another service, or opens a door, is off.
-#[derive(Clone, Debug, Default)]
+/// The fewest characters of a new password, if the operator does not say otherwise.
+const PASSWORD_CHARACTERS_MIN: usize = 8;
+
+/// What accounts can do. By default all that needs another service, or opens a door, is off.
+#[derive(Clone, Debug)]
 pub struct AccountSettings {
+    /// The fewest characters of a new password.
+    pub password_characters_min: usize,
     /// Whether guests may register.
     pub guests: bool,
     /// Whether a session may ask for a token that logs in another one.
@@ -40,6 +45,19 @@ pub struct AccountSettings {
     pub jwt: Option<JwtSettings>,
     /// The relay for calls.
     pub turn: Option<TurnSettings>,
+}
+
+impl Default for AccountSettings {
+    fn default() -> Self {
+        Self {
+            password_characters_min: PASSWORD_CHARACTERS_MIN,
+            guests: false,
+            login_tokens: false,
+            mail: None,
+            jwt: None,
+            turn: None,
+        }
+    }
 }
 
 /// How letters are sent.

@@ -12,8 +12,8 @@ use axum::{
 /// Paths that only other servers ask for.
 pub const FEDERATION_PATHS: &[&str] = &["/_matrix/federation/", "/_matrix/key/", "/.well-known/matrix/server"];
 
-/// Paths that only operators ask for.
-pub const ADMINISTRATION_PATHS: &[&str] = &["/_synapse/admin/"];
+/// Paths that only operators' scripts ask for, without being users. What administrators ask for is at the clients' door.
+pub const ADMINISTRATION_PATHS: &[&str] = &["/_synapse/admin/v1/register"];
 
 /// Routers, each with the beginnings of the paths it answers.
 #[derive(Clone)]

@@ -151,6 +151,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
         federation_device_names: configuration.federation_device_names,
         presence: configuration.presence_enabled,
         accounts: engine::AccountSettings {
+            password_characters_min: configuration.accounts_password_characters_min.into(),
             guests: configuration.registration_guests,
             login_tokens: configuration.accounts_login_tokens,
             mail: mail(configuration),

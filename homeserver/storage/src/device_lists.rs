@@ -18,6 +18,8 @@ pub struct MemberChange {
     pub before: Option<MembershipState>,
     /// What it is.
     pub after: Option<MembershipState>,
+    /// Whether the user was not joined at some time in between.
+    pub was_away: bool,
 }
 
 /// What is known of the device list of another server's user.
@@ -73,19 +75,22 @@ impl Storage {
     ) -> Result<Vec<MemberChange>> {
         const SQL: &str = "SELECT k.name, s.membership, (SELECT b.membership FROM room_state b
                 WHERE b.room_nid = s.room_nid AND b.type_nid = s.type_nid AND b.state_key_nid = s.state_key_nid
-                AND b.since <= $2 AND (b.until IS NULL OR b.until > $2))
+                AND b.since <= $2 AND (b.until IS NULL OR b.until > $2)),
+                EXISTS (SELECT 1 FROM room_state g
+                WHERE g.room_nid = s.room_nid AND g.type_nid = s.type_nid AND g.state_key_nid = s.state_key_nid
+                AND g.since > $2 AND g.since < s.since AND (g.membership IS NULL OR g.membership <> 'join'))
             FROM room_state s JOIN names r ON r.name_nid = s.room_nid JOIN names k ON k.name_nid = s.state_key_nid
             WHERE r.name IN (SELECT value FROM json_each($1))
             AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.since > $2 AND s.since <= $3 AND (s.until IS NULL OR s.until > $3)";
         let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
         let names = list(names.iter().map(|name| &**name));
-        let rows: Vec<(String, Option<String>, Option<String>)> =
+        let rows: Vec<(String, Option<String>, Option<String>, bool)> =
             db!(self.read(), |pool| { sqlx::query_as(SQL).bind(names).bind(since).bind(until).fetch_all(pool).await })?;
         // A state key that is no user id has no membership.
-        let change = |(user_id, after, before): (String, Option<String>, Option<String>)| {
+        let change = |(user_id, after, before, was_away): (String, Option<String>, Option<String>, bool)| {
             let user_id = OwnedUserId::try_from(decode(user_id)).ok()?;
-            Some(MemberChange { user_id, before: before.map(Into::into), after: after.map(Into::into) })
+            Some(MemberChange { user_id, before: before.map(Into::into), after: after.map(Into::into), was_away })
         };
         Ok(rows.into_iter().filter_map(change).collect())
     }

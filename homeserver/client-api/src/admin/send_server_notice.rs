@@ -51,6 +51,9 @@ async fn say(
     body: &[u8],
     transaction_id: Option<String>,
 ) -> Result<Json<Sent>> {
+    if !door.engine.is_admin(&requester.user_id).await? {
+        return Err(ApiError::forbidden("Only administrators may do that"));
+    }
     let notice: Notice = serde_json::from_slice(body).map_err(|error| ApiError::bad_json(error.to_string()))?;
     let event_type = notice.event_type.unwrap_or(TimelineEventType::RoomMessage);
     let (target, content) = (&notice.user_id, notice.content);

@@ -6,7 +6,7 @@ use engine::AddressPurpose;
 use ruma::{UserId, api::client::uiaa::UserIdentifier};
 
 use super::{Auth, Owner, Proofs, Session, Stage};
-use crate::{Door, Result, rate_limits::Class};
+use crate::{Door, Result, error::ApiError, rate_limits::Class};
 
 /// Whether a stage was passed, or why not.
 type Verdict = Result<(), &'static str>;
@@ -34,6 +34,10 @@ impl Door {
     async fn pass_password(&self, owner: &Owner, auth: &Auth, address: IpAddr) -> Result<Verdict> {
         let limits = &self.inner.rate_limits;
         limits.check(Class::WrongPassword, address, self.now_ms())?;
+        if owner.user_id().is_some_and(|user_id| self.names_another(auth, user_id)) {
+            // No password makes that right, so there is nothing to try again.
+            return Err(ApiError::forbidden("Only the user themself can confirm this"));
+        }
         let right = match (owner.user_id(), auth.password.as_deref()) {
             (Some(user_id), Some(password)) if self.names(auth, user_id).await? => {
                 self.engine.check_password(user_id, password).await?
@@ -59,6 +63,13 @@ impl Door {
         };
         let named = UserId::parse_with_server_name(user.as_str(), self.engine.server_name());
         Ok(named.is_ok_and(|named| named == *user_id))
+    }
+
+    /// Whether a user id is given, and it is another one.
+    fn names_another(&self, auth: &Auth, user_id: &UserId) -> bool {
+        let Some(UserIdentifier::Matrix(identifier)) = &auth.identifier else { return false };
+        let named = UserId::parse_with_server_name(identifier.user.as_str(), self.engine.server_name());
+        named.is_ok_and(|named| named != *user_id)
     }
 
     async fn pass_registration_token(&self, token: Option<&str>, address: IpAddr) -> Result<Verdict> {

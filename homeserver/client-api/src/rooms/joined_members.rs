@@ -1,16 +1,30 @@
 //! `GET /_matrix/client/v3/rooms/{roomId}/joined_members`
 
-use ruma::api::client::membership::joined_members::v3::{Request, Response, RoomMember};
+use std::collections::BTreeMap;
 
-use crate::{Arguments, Door, Result};
+use ruma::{OwnedUserId, api::client::membership::joined_members::v3::Request};
+use serde::Serialize;
 
-pub(crate) async fn joined_members(door: Door, asked: Arguments<Request>) -> Result<Response> {
+use crate::{Arguments, Door, Result, json::Json};
+
+/// The members of a room.
+#[derive(Serialize)]
+pub(crate) struct Members {
+    joined: BTreeMap<OwnedUserId, Member>,
+}
+
+/// One of them. What a profile does not have is `null`, as other servers write it: there are clients that expect both
+/// fields.
+#[derive(Serialize)]
+struct Member {
+    display_name: Option<String>,
+    avatar_url: Option<String>,
+}
+
+pub(crate) async fn joined_members(door: Door, asked: Arguments<Request>) -> Result<Json<Members>> {
     let members = door.engine.joined_members(&asked.requester, &asked.request.room_id).await?;
     let joined = members.into_iter().map(|(user_id, profile)| {
-        let mut member = RoomMember::new();
-        member.display_name = profile.display_name;
-        member.avatar_url = profile.avatar_url.map(Into::into);
-        (user_id, member)
+        (user_id, Member { display_name: profile.display_name, avatar_url: profile.avatar_url })
     });
-    Ok(Response::new(joined.collect()))
+    Ok(Json(Members { joined: joined.collect() }))
 }

@@ -44,11 +44,16 @@ struct Answer<'a> {
     device_unused_fallback_key_types: Option<&'a [ruma::OneTimeKeyAlgorithm]>,
 }
 
+/// A kind of room of which there is nothing to tell is left out, as by other servers.
 #[derive(Serialize)]
 struct Rooms<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     join: BTreeMap<&'a OwnedRoomId, Joined<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     invite: BTreeMap<&'a OwnedRoomId, Invited<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     knock: BTreeMap<&'a OwnedRoomId, Knocked<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     leave: BTreeMap<&'a OwnedRoomId, Left<'a>>,
 }
 

@@ -1,6 +1,7 @@
 //! What an account has: devices, a profile, data of its own, filters.
 
 use axum::http::Method;
+use engine::AccountSettings;
 use serde_json::json;
 
 use crate::{
@@ -25,6 +26,18 @@ async fn what_the_server_says_of_itself() {
     assert_eq!(versions["default"], "11");
     assert_eq!(versions["available"]["12"], "stable");
     assert_eq!(capabilities["capabilities"]["m.3pid_changes"]["enabled"], false);
+    assert_eq!(capabilities["capabilities"]["m.change_password"]["enabled"], true);
+}
+
+#[tokio::test]
+async fn the_operator_says_how_long_passwords_are() {
+    let accounts = AccountSettings { password_characters_min: 12, ..AccountSettings::default() };
+    let server = TestServer::start_as(Setup { accounts, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let path = "/_matrix/client/v3/account/password";
+    let change = |new: &str| json!({ "new_password": new, "auth": password(&alice.user_id) });
+    server.post_as(&alice, path, change("elevenchars")).await.assert_error(400, "M_WEAK_PASSWORD");
+    server.post_as(&alice, path, change("twelve chars")).await.ok();
 }
 
 #[tokio::test]

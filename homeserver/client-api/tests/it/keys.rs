@@ -376,3 +376,24 @@ async fn s_073_messages_go_to_devices_that_are_there() {
     let bob2 = Session { token: token.as_str().unwrap().to_owned(), ..bob2 };
     assert!(to_device(&sync(&server, &bob2, None).await).is_empty());
 }
+
+#[tokio::test]
+async fn who_was_away_between_two_syncs_is_looked_at_again() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = together(&server, &alice, &bob).await;
+    let start = next_batch(&sync(&server, &alice, None).await);
+    server.post_as(&bob, &format!("/_matrix/client/v3/rooms/{room}/leave"), json!({})).await.ok();
+    server
+        .post_as(&alice, &format!("/_matrix/client/v3/rooms/{room}/invite"), json!({ "user_id": bob.user_id }))
+        .await
+        .ok();
+    server.post_as(&bob, &format!("/_matrix/client/v3/rooms/{room}/join"), json!({})).await.ok();
+    let synced = sync(&server, &alice, Some(&start)).await;
+    assert_eq!(synced["device_lists"]["changed"], json!([bob.user_id]), "{synced}");
+    let path = format!("/_matrix/client/v3/profile/{}/displayname", bob.user_id);
+    let start = next_batch(&synced);
+    server.put_as(&bob, &path, json!({ "displayname": "Bobby" })).await.ok();
+    let synced = sync(&server, &alice, Some(&start)).await;
+    assert!(synced["device_lists"]["changed"].is_null(), "a new name is no absence: {synced}");
+}

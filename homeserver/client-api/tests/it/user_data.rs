@@ -168,3 +168,41 @@ async fn the_server_speaks_in_one_room_that_cannot_be_turned_down() {
     server.post_as(&admin, path, notice("Done")).await.ok();
     assert!(sync(&server, &bob, None).await["rooms"]["invite"][room_id].is_object());
 }
+
+#[tokio::test]
+async fn a_join_carries_what_the_client_writes_into_it() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let body = json!({ "preset": "public_chat" });
+    let created = server.post_as(&alice, "/_matrix/client/v3/createRoom", body).await.ok();
+    let room_id = created["room_id"].as_str().unwrap();
+    let join = format!("/_matrix/client/v3/join/{}", encode(room_id));
+    server.post_as(&bob, &join, json!({ "org.test": 1.5 })).await.assert_error(400, "M_BAD_JSON");
+    let body = json!({
+        "org.test": { "a": 1 }, "reason": "tea", "membership": "ban", "third_party_signed": null,
+        "join_authorised_via_users_server": alice.user_id,
+    });
+    server.post_as(&bob, &join, body).await.ok();
+    let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encode(room_id), bob.user_id);
+    let content = server.get_as(&alice, &member).await.ok();
+    assert_eq!(content, json!({ "membership": "join", "reason": "tea", "org.test": { "a": 1 } }));
+}
+
+#[tokio::test]
+async fn an_invitation_into_a_room_that_everybody_has_left_can_be_turned_down() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = server.private_room(&alice).await;
+    let room = format!("/_matrix/client/v3/rooms/{}", encode(&room_id));
+    server.post_as(&alice, &format!("{room}/invite"), json!({ "user_id": bob.user_id })).await.ok();
+    let invited = sync(&server, &bob, None).await;
+    server.post_as(&alice, &format!("{room}/leave"), json!({})).await.ok();
+    server.post_as(&bob, &format!("{room}/leave"), json!({})).await.ok();
+    let told = sync(&server, &bob, Some(&invited["next_batch"])).await;
+    let event = &told["rooms"]["leave"][&room_id]["timeline"]["events"][0];
+    assert_eq!((&event["sender"], &event["content"]["membership"]), (&json!(bob.user_id), &json!("leave")), "{told}");
+    // What there is nothing of is left out.
+    assert!(told["rooms"].get("invite").is_none() && told["rooms"].get("join").is_none(), "{told}");
+    // Nobody can go back in.
+    server.post_as(&bob, &format!("{room}/join"), json!({})).await.assert_error(404, "M_NOT_FOUND");
+}

@@ -8,9 +8,6 @@ use storage::Account;
 use super::hashing::{self, PASSWORD_BYTES_MAX};
 use crate::{Engine, EngineError, Result};
 
-/// The fewest characters of a new password.
-const PASSWORD_CHARACTERS_MIN: usize = 8;
-
 impl Engine {
     /// Whether this is the user's password. Takes the same time when there is no such user, or none who may log in.
     pub async fn check_password(&self, user_id: &UserId, password: &str) -> Result<bool> {
@@ -25,7 +22,7 @@ impl Engine {
         new_password: &str,
         logout_others_except: Option<&DeviceId>,
     ) -> Result<()> {
-        check_strength(new_password)?;
+        self.check_strength(new_password)?;
         let account = self.storage().account(user_id).await?;
         if account.ok_or_else(|| EngineError::not_found("No such user"))?.deactivated {
             return Err(EngineError::UserDeactivated);
@@ -49,12 +46,16 @@ impl Engine {
     pub(super) async fn hash_password(&self, password: &str) -> Result<String> {
         self.inner.accounts.hashing.hash(self.world(), password).await
     }
+
+    /// Whether a password is good enough to be a new one.
+    pub(super) fn check_strength(&self, password: &str) -> Result<()> {
+        check_length(password, self.settings().accounts.password_characters_min)
+    }
 }
 
-/// Whether a password is good enough to be a new one.
-pub(super) fn check_strength(password: &str) -> Result<()> {
-    if password.chars().count() < PASSWORD_CHARACTERS_MIN {
-        let text = format!("Password must have at least {PASSWORD_CHARACTERS_MIN} characters");
+fn check_length(password: &str, characters_min: usize) -> Result<()> {
+    if password.chars().count() < characters_min {
+        let text = format!("Password must have at least {characters_min} characters");
         return Err(EngineError::WeakPassword(text));
     }
     if !hashing::is_possible(password) {
@@ -71,11 +72,11 @@ mod tests {
     #[test]
     fn new_passwords_are_neither_short_nor_endless() {
         for weak in ["", "1234567", "\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}\u{fc}"] {
-            assert!(matches!(check_strength(weak), Err(EngineError::WeakPassword(_))), "{weak:?}");
+            assert!(matches!(check_length(weak, 8), Err(EngineError::WeakPassword(_))), "{weak:?}");
         }
         for good in ["12345678", "\u{fc}bers3kr1t", &"x".repeat(512)] {
-            assert!(check_strength(good).is_ok(), "{good:?}");
+            assert!(check_length(good, 8).is_ok(), "{good:?}");
         }
-        assert!(matches!(check_strength(&"x".repeat(513)), Err(EngineError::InvalidParam(_))));
+        assert!(matches!(check_length(&"x".repeat(513), 8), Err(EngineError::InvalidParam(_))));
     }
 }

@@ -5,7 +5,7 @@
 use ruma::OwnedUserId;
 use storage::{AccountCreation, NewAccount};
 
-use super::{NewDevice, Session, ValidatedAddress, password::check_strength, username};
+use super::{NewDevice, Session, ValidatedAddress, username};
 use crate::{Engine, EngineError, Registration, Result};
 
 /// How many characters a user id has that we choose.
@@ -135,7 +135,7 @@ impl Engine {
         }
         username::check(command.user_id.localpart(), self.server_name())?;
         command.device.check()?;
-        command.password.as_deref().map_or(Ok(()), check_strength)
+        command.password.as_deref().map_or(Ok(()), |password| self.check_strength(password))
     }
 
     fn refuse_unless_registration_is_possible(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use ruma::OwnedUserId;
 use storage::{AccountCreation, NewAccount};
 
-use super::{NewDevice, Registered, password::check_strength, username};
+use super::{NewDevice, Registered, username};
 use crate::{Engine, EngineError, Result};
 
 /// An account that the operator wants.
@@ -23,7 +23,7 @@ impl Engine {
     /// Creates the account and logs a first device in.
     pub async fn register_by_operator(&self, wanted: OperatorRegistration) -> Result<Registered> {
         let user_id = username::new_user_id(&wanted.username.to_ascii_lowercase(), self.server_name())?;
-        check_strength(&wanted.password)?;
+        self.check_strength(&wanted.password)?;
         self.create_for_operator(&user_id, &wanted).await?;
         let inhibit_login = wanted.inhibit_login;
         let device = NewDevice::default();

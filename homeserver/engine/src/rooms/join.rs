@@ -14,20 +14,24 @@ use crate::{Engine, EngineError, Requester, Result, federation::servers_shown};
 /// The field of a join that names the user by whose authority it is.
 const AUTHORISER: &str = "join_authorised_via_users_server";
 
+/// What of a join is not for the client to write: the server does, or it has its place elsewhere.
+const NOT_THE_CLIENTS: [&str; 5] = ["membership", "reason", "third_party_signed", "third_party_invite", AUTHORISER];
+
 /// How many servers are asked to let our user in before we give up.
 const MAX_SERVERS_ASKED: usize = 5;
 
 impl Engine {
-    /// Joins a room by its id or an alias.
+    /// Joins a room by its id or an alias, with fields of the client's own in the member event.
     pub async fn join_by_alias_or_id(
         &self,
         requester: &Requester,
         room: &RoomOrAliasId,
         via: &[OwnedServerName],
         reason: Option<String>,
+        more: CanonicalJsonObject,
     ) -> Result<OwnedRoomId> {
         let (room_id, servers) = self.find_room(room, via).await?;
-        self.join(requester, &room_id, &servers, reason).await?;
+        self.join_with(requester, &room_id, &servers, reason, more).await?;
         Ok(room_id)
     }
 
@@ -53,9 +57,22 @@ impl Engine {
         via: &[OwnedServerName],
         reason: Option<String>,
     ) -> Result<()> {
+        self.join_with(requester, room_id, via, reason, CanonicalJsonObject::new()).await
+    }
+
+    /// The same, with fields of the client's own in the member event.
+    pub async fn join_with(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        via: &[OwnedServerName],
+        reason: Option<String>,
+        more: CanonicalJsonObject,
+    ) -> Result<()> {
         check_reason(reason.as_deref())?;
         self.refuse_unwanted_guest(&requester.user_id, room_id).await?;
-        let content = self.member_content(&requester.user_id, reason.as_deref()).await?;
+        let mut content = self.member_content(&requester.user_id, reason.as_deref()).await?;
+        content.extend(more.into_iter().filter(|(field, _)| !NOT_THE_CLIENTS.contains(&field.as_str())));
         if let Some(room) = self.resident_room(room_id).await? {
             if room.membership(&requester.user_id) == MembershipState::Join {
                 return Ok(());

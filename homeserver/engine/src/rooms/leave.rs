@@ -16,7 +16,9 @@ use rules::{
     },
     room::member::{self, Action},
 };
-use ruma::{OwnedServerName, RoomId, events::room::member::MembershipState, room_version_rules::EventIdFormatVersion};
+use ruma::{
+    OwnedServerName, RoomId, UserId, events::room::member::MembershipState, room_version_rules::EventIdFormatVersion,
+};
 use storage::{MembershipRecord, Submission};
 
 use crate::{
@@ -44,13 +46,21 @@ impl Engine {
         if record.membership == MembershipState::Invite {
             self.check_not_notice_room(user_id, room_id).await?;
         }
-        if self.resident_room(room_id).await?.is_some() {
+        if self.leaves_here(user_id, room_id).await? {
             return self.act(requester, room_id, Action::Leave, user_id, reason).await.map(drop);
         }
         match record.membership {
             MembershipState::Invite | MembershipState::Knock => self.refuse_invite(&record, reason).await,
             _ => Err(EngineError::forbidden("You are not in this room")),
         }
+    }
+
+    /// Whether the leave needs no other server: our users are in the room, or were the last to be, and it knows of the
+    /// user's invitation.
+    async fn leaves_here(&self, user_id: &UserId, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.room(room_id).await? else { return Ok(false) };
+        let is_known = matches!(room.membership(user_id), MembershipState::Invite | MembershipState::Knock);
+        Ok(room.has_server(self.server_name()) || is_known && self.is_ours_to_change(&room))
     }
 
     /// Leaves a room that no user of this server is in. When no server helps, the invitation is gone for our user all

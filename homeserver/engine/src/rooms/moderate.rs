@@ -83,7 +83,7 @@ impl Engine {
                 let intent = member::change(&requester.user_id, target, &MembershipState::Join, content);
                 return self.send_intent(room_id, intent, None).await;
             }
-            Some(MembershipState::Join) => self.join(requester, room_id, &[], reason).await?,
+            Some(MembershipState::Join) => self.join_with(requester, room_id, &[], reason, content).await?,
             Some(MembershipState::Invite) => self.invite(requester, room_id, target, reason).await?,
             Some(MembershipState::Knock) if target == requester.user_id => {
                 self.knock(requester, room_id, &[], reason).await?;

@@ -106,9 +106,10 @@ impl Engine {
         event.ok_or_else(|| EngineError::not_found("No such event in this room"))
     }
 
-    /// Refuses names of threads that the event is not in.
+    /// Refuses names of threads that the event is not in. The root, and what relates to it, are in the main timeline, but
+    /// shown with the thread too, where they may be what was read last.
     async fn check_thread(&self, thread_id: &str, pdu: &Arc<Pdu>) -> Result<()> {
-        if thread_id == pdu.event_id {
+        if thread_id == pdu.event_id || self.relates_to(pdu, thread_id).await? {
             return Ok(());
         }
         let thread = self.thread_of(pdu).await?;
@@ -116,6 +117,22 @@ impl Engine {
             return Ok(());
         }
         Err(EngineError::invalid_param("`thread_id` is not the thread of the event"))
+    }
+
+    /// Whether an event relates to another, or to one that does.
+    async fn relates_to(&self, pdu: &Arc<Pdu>, event_id: &str) -> Result<bool> {
+        let mut current = pdu.clone();
+        for _ in 0..THREAD_HOPS_MAX {
+            let Some(relation) = current.relation() else { return Ok(false) };
+            if relation.event_id == event_id {
+                return Ok(true);
+            }
+            match self.stored_event(&relation.event_id).await? {
+                Some(event) if event.pdu.room_id == pdu.room_id => current = event.pdu.clone(),
+                _ => return Ok(false),
+            }
+        }
+        Ok(false)
     }
 
     /// The root of the thread that an event is in, if it is in one.

@@ -143,8 +143,8 @@ impl Engine {
     async fn send_once(&self, room_id: &RoomId, intent: Intent, request: Option<Request>) -> Result<OwnedEventId> {
         let _lock = self.inner.rooms.lock(room_id).await;
         for _ in 0..MAX_ATTEMPTS {
-            let room =
-                self.resident_room(room_id).await?.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
+            let room = self.room(room_id).await?.filter(|room| self.is_ours_to_change(room));
+            let room = room.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
             self.check_relation(room_id, &intent).await?;
             let (pdu, mut decision) = self.decide_send(&room, intent.clone()).await?;
             decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu)));

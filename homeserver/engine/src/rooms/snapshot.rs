@@ -30,6 +30,12 @@ impl Engine {
         Ok(self.room(room_id).await?.filter(|room| room.has_server(self.server_name())))
     }
 
+    /// Whether new events of a room can be made here: our users are in it, or nobody is any more, and who left last was
+    /// ours. A room that goes on elsewhere has members of other servers, as far as we know.
+    pub(crate) fn is_ours_to_change(&self, room: &RoomSnapshot) -> bool {
+        room.has_server(self.server_name()) || room.servers().next().is_none()
+    }
+
     /// The room as it is now, or the error for a room that the asker cannot know.
     pub(crate) async fn known_room(&self, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
         self.room(room_id).await?.ok_or_else(|| EngineError::forbidden("You are not in this room"))

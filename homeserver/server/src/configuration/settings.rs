@@ -186,6 +186,8 @@ settings! {
 
     /// How much work it is to guess a password from its stored hash. `cheap` is for tests only.
     accounts_password_hashing: PasswordHashing = "strong", "accounts.password_hashing", example "\"strong\"";
+    /// The fewest characters of a new password.
+    accounts_password_characters_min: u16 = "8", "accounts.password_characters_min", example "12";
     /// How long an access token lives when the client can refresh it. Tokens of other clients live until they log out.
     accounts_access_token_lifetime: Lifetime = "1h", "accounts.access_token_lifetime", example "\"12h\"";
 

@@ -140,3 +140,15 @@ fn an_address_that_is_taken_is_named() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains(&format!("listen = {}", server.client)), "{message}");
 }
+
+#[test]
+fn what_scripts_ask_for_does_not_hide_what_administrators_do() {
+    let directory = TempDir::new().unwrap();
+    let variables = [("NUDGE_REGISTRATION__SHARED_SECRET", "a secret for scripts to use")];
+    let server = Nudge::start(&directory, &[], &variables);
+    let token = register(&server, "alice", "curiouser and curiouser");
+    let (status, answer) = server.get("/_synapse/admin/v1/register", None);
+    assert!(status == 200 && answer["nonce"].is_string(), "{answer}");
+    let (status, answer) = server.post("/_synapse/admin/v1/send_server_notice", Some(&token), &json!({}));
+    assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")), "{answer}");
+}

@@ -87,8 +87,12 @@ async fn threads_have_receipts_of_their_own() {
     let root = stage.send(&alice, &room_id, "root").await;
     let threaded = relate(json!({"m.relates_to": {"rel_type": "m.thread", "event_id": root}})).await;
     let reaction = relate(json!({"m.relates_to": {"rel_type": "m.annotation", "event_id": threaded}})).await;
+    let about_root = relate(json!({"m.relates_to": {"rel_type": "m.reference", "event_id": root}})).await;
     for (event_id, thread_id, allowed) in [
         (&root, "main", true),
+        (&about_root, "main", true),
+        (&about_root, root.as_str(), true),
+        (&about_root, threaded.as_str(), false),
         (&root, root.as_str(), true),
         (&threaded, root.as_str(), true),
         (&threaded, "main", false),
