@@ -78,18 +78,18 @@ async fn s_142_who_does_not_want_to_be_invited_is_not() {
     server.put_as(&bob, &member, json!({ "membership": "invite" })).await.assert_error(403, "M_INVITE_BLOCKED");
     let room = json!({ "preset": "private_chat", "invite": [alice.user_id] });
     server.post_as(&bob, "/_matrix/client/v3/createRoom", room).await.ok();
-    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], json!({}));
+    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], Value::Null);
     // Ignored: the inviter does not hear of it, the user neither.
     set_data(&server, &alice, "m.invite_permission_config", json!({})).await;
     let finer = "org.matrix.msc4155.invite_permission_config";
     set_data(&server, &alice, finer, json!({ "ignored_users": ["@b*:example.org"] })).await;
     server.post_as(&bob, &invite, body).await.ok();
-    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], json!({}));
+    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], Value::Null);
     set_data(&server, &alice, finer, json!({})).await;
     assert!(sync(&server, &alice, None).await["rooms"]["invite"][&room_id].is_object());
     // And of ignored users.
     set_data(&server, &alice, "m.ignored_user_list", json!({ "ignored_users": { &bob.user_id: {} } })).await;
-    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], json!({}));
+    assert_eq!(sync(&server, &alice, None).await["rooms"]["invite"], Value::Null);
 }
 
 #[tokio::test]
