@@ -1,5 +1,6 @@
 //! Checking that the tables tell one story.
 
+mod beside;
 mod graph;
 mod presence;
 
@@ -123,7 +124,7 @@ impl Storage {
     pub async fn fsck(&self) -> Result<Vec<Violation>> {
         let mut snapshot = self.snapshot().await?;
         let mut report = Report::default();
-        for (invariant, sql) in CHECKS {
+        for (invariant, sql) in CHECKS.iter().chain(beside::CHECKS) {
             let details: Vec<String> =
                 db!(snapshot.connection(), |connection| sqlx::query_scalar(*sql).fetch_all(connection).await)?;
             report.extend(invariant, details);

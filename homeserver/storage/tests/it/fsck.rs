@@ -1,11 +1,12 @@
 //! The check of the tables: silent about sound ones, and finding what is planted.
 
-use rules::Change;
-use serde_json::json;
+use rules::{Change, change::Notified};
+use ruma::{MilliSecondsSinceUnixEpoch, UInt, owned_device_id};
+use serde_json::{json, value::to_raw_value};
 
 use crate::stage::{
-    Stage, backfilled, event, extremities, live, member, membership, message, on_each_database, outlier, server,
-    set_state,
+    Stage, backfilled, event, event_id, extremities, live, member, membership, message, on_each_database, outlier,
+    room, server, set_state, user,
 };
 
 /// A room with a bit of everything.
@@ -20,6 +21,41 @@ async fn with_room(stage: &Stage) {
     stage.commit(vec![live(&bob), set_state(&[&bob]), server("b", true), extremities(&["$bob"])]).await;
     stage.commit(vec![outlier(&message("$outlier", "$x")), backfilled(&message("$old", "$gap"))]).await;
     stage.send("$m", "$bob").await;
+    with_replies(stage).await;
+}
+
+/// What is written beside events.
+async fn with_replies(stage: &Stage) {
+    let relation = json!({ "rel_type": "m.thread", "event_id": "$m" });
+    let reply = event(
+        "$reply",
+        json!({
+            "prev_events": ["$m"], "auth_events": ["$create"],
+            "content": { "body": "An answer", "m.relates_to": relation },
+        }),
+    );
+    let notified = Notified { user_id: user("@alice:here"), highlight: true, actions: 0 };
+    let notification = Change::Notification {
+        room_id: room(),
+        event_id: event_id("$reply"),
+        thread_root: Some(event_id("$m")),
+        ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+        actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
+        notified: vec![notified],
+    };
+    let read = Change::Read { room_id: room(), user_id: user("@alice:here"), thread_id: None, up_to: None };
+    let changed = Change::DeviceList { user_id: user("@bob:b"), device_id: None, viewer: None, servers: Vec::new() };
+    let content = to_raw_value(&json!({})).unwrap();
+    let to_device = Change::ToDevice {
+        user_id: user("@alice:here"),
+        device_id: owned_device_id!("A"),
+        sender: user("@bob:b"),
+        event_type: "m.test".to_owned(),
+        content: content.clone(),
+    };
+    let servers = vec!["b".try_into().unwrap()];
+    let edu = Change::Edu { servers, edu_type: "m.test".to_owned(), content };
+    stage.commit(vec![live(&reply), extremities(&["$reply"]), notification, read, changed, to_device, edu]).await;
 }
 
 #[tokio::test]
@@ -96,6 +132,20 @@ finds! {
     a_wrong_column: "UPDATE events SET depth = 77 WHERE event_id = '$m'"
         => "an event's columns say what its JSON says";
     a_lost_name: "DELETE FROM names WHERE name = 'm.room.topic'" => "a number has its name";
+    a_relation_of_a_redacted_event: "UPDATE events SET redacted_by = '$m' WHERE event_id = '$reply'"
+        => "a relation is that of an event in the timeline";
+    a_text_of_a_redacted_event: "UPDATE events SET redacted_by = '$m' WHERE event_id = '$reply'"
+        => "a text that can be searched for is that of an event in the timeline";
+    a_notification_of_nothing: "UPDATE notified_events SET event_id = '$none'" => "what notifies has its log entry";
+    somebody_who_is_notified_of_nothing: "DELETE FROM notified_events"
+        => "who is notified is notified of something";
+    somebody_who_has_read_the_future: "UPDATE read_up_to SET position = 99"
+        => "nobody has read what is not written yet";
+    a_lost_change_of_devices: "DELETE FROM log WHERE kind = 20" => "a change of devices has its log entry";
+    a_lost_message_to_a_device: "DELETE FROM log WHERE kind = 21" => "a message to a device has its log entry";
+    a_lost_edu: "DELETE FROM log WHERE kind = 22" => "an EDU has its log entry";
+    a_key_in_no_backup: "INSERT INTO backed_up_keys VALUES ('@alice:here', 1, '!r', 's', 0, 0, TRUE, '{}')"
+        => "a key that was backed up is in a backup";
 }
 
 #[tokio::test]
