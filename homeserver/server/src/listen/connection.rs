@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Listener, activity::Activity, request, write_timeout::WriteTimeout};
+use super::{Listener, activity::Activity, places::carries_many, request, write_timeout::WriteTimeout};
 use crate::stopping::Stopping;
 
 /// The most that a request's head, or a piece of a body waiting to be read, may take in memory.
@@ -60,11 +60,13 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = listener.limits;
+    let is_proxy = carries_many(peer.ip(), &listener.trusted_proxies);
+    let head_timeout = if is_proxy { limits.proxy_head_timeout } else { limits.head_timeout };
     let service = service_fn(move |request: Request<Incoming>| request::answer(listener.clone(), peer, request));
     let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(stream, service);

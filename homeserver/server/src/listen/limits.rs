@@ -15,6 +15,9 @@ pub struct Limits {
     /// From connecting, or from the end of the last answer, to the end of a request's head. It is also how long an
     /// idle connection is kept, since the first byte of a head cannot be told from its last by who waits for it.
     pub head_timeout: Duration,
+    /// The same on connections from this machine and from trusted proxies. A proxy keeps idle connections for requests
+    /// to come, and must be the one who closes them: what it sends while we close is lost, and its user sees an error.
+    pub proxy_head_timeout: Duration,
     /// Between two pieces of a request's body.
     pub body_idle_timeout: Duration,
     /// For a whole request's body: a large transaction over a slow line.
@@ -51,6 +54,8 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX,
             connections_per_address_max: 256,
             head_timeout: Duration::from_secs(20),
+            // Common ones keep them for one or two minutes.
+            proxy_head_timeout: Duration::from_mins(3),
             body_idle_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(2),
             write_timeout: Duration::from_secs(30),

@@ -42,7 +42,7 @@ impl Places {
     /// A place for a connection from `peer`, unless it has too many.
     pub(super) fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let address = subscriber(peer);
-        let limited = !address.is_loopback() && !self.trusted_proxies.iter().any(|proxy| proxy.contains(peer));
+        let limited = !carries_many(peer, &self.trusted_proxies);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.by_address.entry(address).or_default();
         if limited && *count >= self.per_address_max {
@@ -72,6 +72,11 @@ impl Drop for Place {
         }
         self.places.show(&open);
     }
+}
+
+/// Whether many people's requests come from an address: it is this machine's, where a proxy may run, or a known proxy's.
+pub(super) fn carries_many(peer: IpAddr, trusted_proxies: &[Network]) -> bool {
+    peer.to_canonical().is_loopback() || trusted_proxies.iter().any(|proxy| proxy.contains(peer))
 }
 
 /// One subscriber commands a whole /64 of IPv6, so that counts as one address.

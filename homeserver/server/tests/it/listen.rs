@@ -37,6 +37,20 @@ async fn s_153_an_idle_connection_is_closed_after_its_answer() {
 }
 
 #[tokio::test]
+async fn a_proxy_may_keep_an_idle_connection() {
+    let scene = Scene::new(Limits { proxy_head_timeout: PATIENCE * 10, ..impatient() }).await;
+    let mut stream = scene.connect().await;
+    for _ in 0..2 {
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "closed after {answer:?}");
+        }
+        tokio::time::sleep(impatient().head_timeout * 3).await;
+    }
+}
+
+#[tokio::test]
 async fn s_153_a_body_that_stops_ends_the_request() {
     let scene = Scene::new(impatient()).await;
     let mut stream = scene.send("POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc").await;

@@ -44,6 +44,8 @@ pub(crate) fn impatient() -> Limits {
     let soon = Duration::from_millis(300);
     Limits {
         head_timeout: soon,
+        // The tests come from this machine.
+        proxy_head_timeout: soon,
         body_idle_timeout: soon,
         body_timeout: soon * 4,
         write_timeout: soon,
