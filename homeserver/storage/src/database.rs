@@ -259,7 +259,7 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
     let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
-    migrator(&SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?;
+    migrator(SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?;
     check_sqlite(&write, expected).await?;
     if in_memory {
         return Ok(SqlitePools { read: write.clone(), write });
@@ -317,7 +317,7 @@ async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
         .connect_with(connect)
         .await
         .map_err(OpenError::Connect)?;
-    migrator(&POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?;
+    migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?;
     if options.durability == Durability::Full {
         check_postgres(&pool).await?;
     }
@@ -338,7 +338,7 @@ async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
 type MigrationText = (i64, &'static str, &'static str);
 
 /// The migrations have the same numbers for both databases.
-const SQLITE_MIGRATIONS: [MigrationText; 8] = [
+const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/sqlite/0002_accounts.sql")),
     (3, "rooms", include_str!("../migrations/sqlite/0003_rooms.sql")),
@@ -348,7 +348,7 @@ const SQLITE_MIGRATIONS: [MigrationText; 8] = [
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
 ];
-const POSTGRES_MIGRATIONS: [MigrationText; 8] = [
+const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
     (2, "accounts", include_str!("../migrations/postgres/0002_accounts.sql")),
     (3, "rooms", include_str!("../migrations/postgres/0003_rooms.sql")),
@@ -375,4 +375,25 @@ fn url_error(options: &Options, reason: &dyn fmt::Display) -> OpenError {
         _ => options.url.clone(),
     };
     OpenError::Url { url, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MigrationText, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
+
+    fn assert_whole(migrations: &[MigrationText], folder: &str) {
+        let folder = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<String> = files.collect();
+        files.sort();
+        let listed: Vec<String> =
+            migrations.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
+        assert_eq!(listed, files);
+    }
+
+    #[test]
+    fn every_migration_is_run() {
+        assert_whole(SQLITE_MIGRATIONS, "sqlite");
+        assert_whole(POSTGRES_MIGRATIONS, "postgres");
+    }
 }
