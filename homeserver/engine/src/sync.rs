@@ -51,7 +51,7 @@ pub(crate) use self::{
 use self::{
     active::{ActiveUsers, Listener},
     lazy::LazyMembers,
-    sliding::Connections,
+    sliding::{Connections, Indexes},
 };
 use crate::{Engine, EngineError, Requester, Result, locks::Locks};
 
@@ -88,6 +88,7 @@ pub(crate) struct Sync {
     users: ActiveUsers,
     lazy_members: LazyMembers,
     connections: Connections,
+    indexes: Indexes,
     /// One at a time for each user and room: receipts only move forward.
     pub(crate) receipts: Locks,
 }
@@ -100,6 +101,7 @@ impl Sync {
             users: ActiveUsers::default(),
             lazy_members: LazyMembers::new(),
             connections: Connections::new(),
+            indexes: Indexes::new(),
             receipts: Locks::default(),
         }
     }
@@ -163,7 +165,7 @@ impl Engine {
         }
         let Some(since) = since.filter(|_| !query.full_state) else {
             let _turn = listener.turn().await?;
-            return self.v3_response(requester, &query, since).await;
+            return Box::pin(self.v3_response(requester, &query, since)).await;
         };
         self.wait_and_answer(requester, &query, since, &mut listener, deadline).await
     }
@@ -183,7 +185,9 @@ impl Engine {
             let is_of_before_restart = since.typing > now.typing || since.presence > now.presence;
             if listener.may_have_news(since) || is_of_before_restart || since.to_device < since.position {
                 let _turn = listener.turn().await?;
-                let response = self.v3_response(requester, query, Some(since)).await?;
+                self.catch_up_with(listener).await?;
+                // Boxed, for whoever waits not to keep room for it.
+                let response = Box::pin(self.v3_response(requester, query, Some(since))).await?;
                 since = SyncToken::parse(&response.next_batch)?;
                 if !v3::is_empty(&response) {
                     return Ok(response);
@@ -199,6 +203,13 @@ impl Engine {
             }
         }
         self.v3_nothing(requester, since).await
+    }
+
+    /// Waits until this process knows all that a listener was woken for. Whoever is woken hears of a log entry a moment
+    /// before it counts as heard; who looked at that moment would see nothing, and not be woken again.
+    async fn catch_up_with(&self, listener: &Listener) -> Result<()> {
+        let is_known = self.inner.sync.caught_up(listener.position(), CATCH_UP_MAX).await;
+        if is_known { Ok(()) } else { Err(EngineError::Busy) }
     }
 
     fn now(&self, listener: &Listener) -> SyncToken {

@@ -11,7 +11,10 @@ mod historic_state;
 mod keys;
 mod write;
 
-use std::{sync::Arc, time::Duration, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use rules::change::{Change, Position};
 use ruma::{OwnedEventId, OwnedRoomId};
@@ -126,6 +129,7 @@ fn publish_sizes(shared: &Shared) {
     metrics::gauge!("storage_cached_events_bytes").set(approximate(shared.events.weight()));
     metrics::gauge!("storage_cached_access_tokens").set(approximate(shared.tokens.count()));
     metrics::gauge!("storage_cached_names").set(approximate(shared.names.count()));
+    metrics::counter!("storage_reads_total").absolute(shared.reads.load(Ordering::Relaxed));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "metrics are read by people")]

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -87,6 +87,8 @@ pub(crate) struct SqlitePools {
 pub(crate) struct Shared {
     pools: Backend<SqlitePools, PgPool>,
     read_only: Arc<AtomicBool>,
+    /// How many times it was read.
+    pub(crate) reads: AtomicU64,
     pub(crate) server_name: OwnedServerName,
     pub(crate) bus: Bus,
     pub(crate) names: NameCache,
@@ -113,6 +115,7 @@ impl Storage {
         let mut shared = Shared {
             pools,
             read_only: Arc::default(),
+            reads: AtomicU64::new(0),
             server_name: options.server_name.clone(),
             bus: Bus::new(0),
             names: NameCache::new(),
@@ -151,6 +154,11 @@ impl Storage {
         Ok(())
     }
 
+    /// How many times the database was read since it was opened. What is found in memory does not count.
+    pub fn reads(&self) -> u64 {
+        self.shared.reads.load(Ordering::Relaxed)
+    }
+
     /// `SQLite` or `PostgreSQL`.
     pub fn backend(&self) -> &'static str {
         match self.shared.pools {
@@ -182,6 +190,7 @@ impl Storage {
 
 impl Shared {
     pub(crate) fn read(&self) -> Backend<&SqlitePool, &PgPool> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         match &self.pools {
             Backend::Sqlite(pools) => Backend::Sqlite(&pools.read),
             Backend::Postgres(pool) => Backend::Postgres(pool),

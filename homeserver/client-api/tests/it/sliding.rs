@@ -1,5 +1,7 @@
 //! Sliding sync as its clients see it.
 
+mod extensions;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -338,40 +340,4 @@ async fn s_130_junk_in_rooms_is_not_shown() {
     let told = &answer["rooms"][&room_id];
     assert!(told["name"].is_null() && told["avatar"].is_null() && told["heroes"] == json!([]), "{told}");
     assert!(types(&told["required_state"]).contains(&"m.room.power_levels"));
-}
-
-#[tokio::test]
-async fn messages_to_devices_and_counts_of_keys_are_told() {
-    let server = TestServer::start().await;
-    let alice = server.register("alice").await;
-    let send = async |number: usize| {
-        let path = format!("/_matrix/client/v3/sendToDevice/a.type/{number}");
-        let messages = json!({ "messages": { &alice.user_id: { &alice.device_id: { "number": number } } } });
-        server.put_as(&alice, &path, messages).await.ok();
-    };
-    for number in 0..3 {
-        send(number).await;
-    }
-    let body = |since: Option<&Value>| {
-        let mut to_device = json!({ "enabled": true, "limit": 2 });
-        if let Some(since) = since {
-            to_device["since"] = since.clone();
-        }
-        json!({ "conn_id": "encryption", "extensions": { "to_device": to_device, "e2ee": { "enabled": true } } })
-    };
-    let numbers = |answer: &Value| {
-        let events = answer["extensions"]["to_device"]["events"].as_array().cloned().unwrap_or_default();
-        events.iter().map(|event| event["content"]["number"].as_u64().unwrap()).collect::<Vec<_>>()
-    };
-    let first = slide(&server, &alice, None, &body(None)).await;
-    assert_eq!(numbers(&first), [0, 1]);
-    assert_eq!(first["extensions"]["e2ee"]["device_one_time_keys_count"]["signed_curve25519"], 0);
-    let since = &first["extensions"]["to_device"]["next_batch"];
-    let second = ask(&server, &alice, first["pos"].as_str(), 10_000, &body(Some(since))).await.ok();
-    assert_eq!(numbers(&second), [2]);
-    let since = &second["extensions"]["to_device"]["next_batch"];
-    let quiet = ask(&server, &alice, second["pos"].as_str(), 100, &body(Some(since))).await.ok();
-    assert!(numbers(&quiet).is_empty());
-    assert!(quiet["extensions"]["e2ee"]["device_unused_fallback_key_types"].is_array(), "{quiet}");
-    ask(&server, &alice, None, 0, &body(Some(&json!("junk")))).await.assert_error(400, "M_INVALID_PARAM");
 }

@@ -339,6 +339,11 @@ impl Listener {
             || token.typing < typing.load(Ordering::Acquire)
     }
 
+    /// The position of the last log entry that concerns the user, of those that were heard.
+    pub(crate) fn position(&self) -> Position {
+        self.news.borrow().position
+    }
+
     /// The user's count of changes of others' presence.
     pub(crate) fn presence(&self) -> u64 {
         self.user.presences().count

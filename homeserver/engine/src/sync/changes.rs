@@ -95,7 +95,7 @@ impl Engine {
         // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
         // committed too, and up to there they are exact.
         let newest = records.iter().map(|record| record.position).max().unwrap_or(0);
-        let now = SyncToken::new(now.position.max(newest), now.typing);
+        let now = SyncToken { presence, ..SyncToken::new(now.position.max(newest), now.typing) };
         let records = records.into_iter().filter(|record| (selection.room)(&record.room_id)).collect();
         let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
         let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;
@@ -273,7 +273,7 @@ impl Engine {
 }
 
 /// Puts in the push rules as they apply. Who changed none has the default ones, and is told so at the beginning.
-fn show_push_rules(
+pub(crate) fn show_push_rules(
     user_id: &UserId,
     since: Position,
     now: Position,

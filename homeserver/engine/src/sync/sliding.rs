@@ -4,32 +4,31 @@
 //! out as for the other kind of sync; here is only what the client was told, which rooms it looks at, and how they are
 //! shown.
 
+mod away;
 mod connections;
 mod devices;
+mod entry;
 mod extensions;
 mod index;
 mod lists;
+mod ordered;
 mod request;
+mod required;
 mod response;
 mod room;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use ruma::{OwnedRoomId, events::room::member::MembershipState};
-use storage::AccountDataRecord;
 use tokio::time::Instant;
 
-pub(crate) use self::connections::Connections;
+pub(crate) use self::{connections::Connections, index::Indexes};
 use self::{
-    connections::{RoomTold, Told},
+    connections::{RoomTold, Seen, Told},
     extensions::Telling,
-    index::RoomIndex,
     lists::Views,
+    request::Wanted,
     room::{Asked, Asking},
 };
 pub use self::{
@@ -46,8 +45,10 @@ use super::{
     CATCH_UP_MAX, TIMEOUT_MAX_MS, Waiting,
     active::Listener,
     changes::{Changes, RoomChanges, Selection},
+    state::Base,
+    token::SyncToken,
 };
-use crate::{Engine, EngineError, Requester, Result, accounts::hides_invitations};
+use crate::{Engine, EngineError, Requester, Result};
 
 /// How many rooms of one answer are worked on at the same time: as many as the database has readers, usually.
 const ROOMS_AT_ONCE: usize = 4;
@@ -58,8 +59,10 @@ const NONCE_LENGTH: usize = 12;
 struct Answer {
     response: SlidingResponse,
     told: Told,
-    index: Option<Arc<RoomIndex>>,
 }
+
+/// What changed in rooms, by room.
+type ByRoom<'a> = BTreeMap<&'a OwnedRoomId, &'a RoomChanges>;
 
 impl Engine {
     /// What is new for one connection of a device. Waits for something to happen, up to the timeout, unless the
@@ -68,12 +71,12 @@ impl Engine {
         query.check()?;
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let conn_id = query.conn_id.as_deref().unwrap_or_default();
-        let (told, index) = match &query.pos {
+        let told = match &query.pos {
             Some(pos) => {
                 let resumed = self.inner.sync.connections.resume(requester, conn_id, pos);
                 resumed.ok_or(EngineError::UnknownPos)?
             }
-            None => (Arc::default(), None),
+            None => Arc::default(),
         };
         let mut listener = self.listen(&requester.user_id).await?;
         let _attendance = self.attend(requester, query.set_presence.as_ref());
@@ -81,12 +84,11 @@ impl Engine {
         if !self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX).await {
             return Err(EngineError::Busy);
         }
-        let start = Answer { response: SlidingResponse::default(), told: (*told).clone(), index };
+        let start = Answer { response: SlidingResponse::default(), told: (*told).clone() };
         let mut answer = self.sliding_answer(requester, &query, start, &mut listener, deadline).await?;
         let nonce = || self.world().random_string(NONCE_LENGTH);
-        let (told, index) = (Arc::new(answer.told), answer.index);
         let connections = &self.inner.sync.connections;
-        answer.response.pos = connections.keep(requester, conn_id, query.pos.as_deref(), nonce, told, index);
+        answer.response.pos = connections.keep(requester, conn_id, query.pos.as_deref(), nonce, Arc::new(answer.told));
         answer.response.txn_id = query.txn_id;
         Ok(answer.response)
     }
@@ -103,11 +105,13 @@ impl Engine {
         let fingerprint = query.fingerprint();
         let mut more_waits = self.acknowledge(requester, query, &answer.told).await?;
         loop {
-            let is_news = answer.told.token.is_none_or(|token| listener.may_have_news(token));
-            if is_news || answer.told.fingerprint != fingerprint || std::mem::take(&mut more_waits) {
+            let is_same = answer.told.fingerprint == fingerprint;
+            if is_news(&answer.told, listener) || !is_same || std::mem::take(&mut more_waits) {
                 let _turn = listener.turn().await?;
+                self.catch_up_with(listener).await?;
                 let (is_first, counts) = (answer.told.token.is_none(), answer.told.counts.clone());
-                answer = self.sliding_response(requester, query, answer.told, answer.index).await?;
+                // Boxed, for whoever waits not to keep room for it.
+                answer = self.sliding_response(requester, query, answer.told, is_same).boxed().await?;
                 answer.told.fingerprint = fingerprint;
                 if is_first || !answer.response.is_empty() || answer.told.counts != counts {
                     return Ok(answer);
@@ -125,86 +129,73 @@ impl Engine {
         Ok(answer)
     }
 
-    /// What is new for somebody who was told this.
+    /// What is new for somebody who was told this, and asks the same as last time, or something else.
     async fn sliding_response(
         &self,
         requester: &Requester,
         query: &SlidingQuery,
         mut told: Told,
-        index: Option<Arc<RoomIndex>>,
+        is_same: bool,
     ) -> Result<Answer> {
-        let selection = Selection { room: &|_| true, left: false, unchanged: false };
-        let changes = self.changes(&requester.user_id, told.token, &selection).await?;
-        let wants_rooms = !query.lists.is_empty() || !query.room_subscriptions.is_empty();
-        let index = if wants_rooms { Some(self.index_for(requester, index, &changes).await?) } else { None };
-        let views = match &index {
-            Some(index) => self.views(&requester.user_id, query, index).await?,
-            None => Views::default(),
-        };
+        let (changes, views) = self.look(requester, query, told.token, is_same).await?;
         let since = told.token.map(|token| token.position);
         let asked = Asked { requester, now: changes.now.position, since, ignored: changes.ignored.clone() };
-        let by_room = changes.rooms.iter().map(|changes| (&changes.record.room_id, changes)).collect();
-        let rooms = match &index {
-            Some(index) => self.sliding_rooms(&asked, index, &views, &by_room, &mut told).await?,
-            None => BTreeMap::new(),
-        };
-        mark_missed(&mut told, &views, &changes, since);
-        let telling = Telling { requester, query, views: &views, changes: &changes, since, rooms: &rooms };
+        let by_room: ByRoom<'_> = changes.rooms.iter().map(|changes| (&changes.record.room_id, changes)).collect();
+        let rooms = self.sliding_rooms(&asked, query, &views, &by_room, &mut told).await?;
+        note_missed(&mut told, &views, &changes, since);
+        let telling =
+            Telling { requester, query, views: &views, changes: &changes, by_room: &by_room, since, rooms: &rooms };
         let extensions = self.sliding_extensions(&telling, &mut told).await?;
         told.token = Some(changes.now);
         told.counts.clone_from(&views.counts);
         let response = SlidingResponse { lists: views.counts, rooms, extensions, ..SlidingResponse::default() };
-        Ok(Answer { response, told, index })
+        Ok(Answer { response, told })
     }
 
-    /// The rooms of the user, looked up anew where they changed.
-    async fn index_for(
+    /// What changed, and which rooms the client looks at of which something may be new.
+    async fn look(
         &self,
         requester: &Requester,
-        index: Option<Arc<RoomIndex>>,
-        changes: &Changes,
-    ) -> Result<Arc<RoomIndex>> {
-        let Some(mut index) = index else { return Ok(Arc::new(self.room_index(&requester.user_id).await?)) };
-        let news = changes.rooms.iter().filter(|room| room.parts.timeline);
-        let records: Vec<_> = news.map(|room| room.record.clone()).collect();
-        let changes_all = |record: &AccountDataRecord| hides_invitations(&record.event_type);
-        if changes.account_data.iter().any(changes_all) {
-            return Ok(Arc::new(self.room_index(&requester.user_id).await?));
+        query: &SlidingQuery,
+        since: Option<SyncToken>,
+        is_same: bool,
+    ) -> Result<(Changes, Views)> {
+        let user_id = &requester.user_id;
+        let selection = Selection { room: &|_| true, left: false, unchanged: false };
+        if !query.wants_rooms() {
+            return Ok((self.changes(user_id, since, &selection).await?, Views::default()));
         }
-        let has_direct = changes.account_data.iter().any(|record| record.event_type == "m.direct");
-        if !records.is_empty() || has_direct {
-            let fresh = Arc::make_mut(&mut index);
-            self.refresh_index(fresh, records).await?;
-            if has_direct {
-                fresh.direct = self.direct_rooms(&requester.user_id).await?;
-            }
-        }
-        Ok(index)
+        let index = self.inner.sync.indexes.of(user_id);
+        // Nobody else brings the rooms up to date while it is found out what changed: they are of the same moment.
+        let mut index = index.lock().await;
+        let changes = self.changes(user_id, since, &selection).await?;
+        let is_made_anew = self.refresh_index(user_id, &mut index, since, &changes).await?;
+        let touched = || changes.rooms.iter().map(|room| room.record.room_id.clone()).collect();
+        let touched = (is_same && !is_made_anew).then(touched);
+        let views = self.views(user_id, query, &mut index, touched).await?;
+        index.forget_lists();
+        Ok((changes, views))
     }
 
     async fn sliding_rooms(
         &self,
         asked: &Asked<'_>,
-        index: &RoomIndex,
+        query: &SlidingQuery,
         views: &Views,
-        changes: &HashMap<&OwnedRoomId, &RoomChanges>,
+        changes: &ByRoom<'_>,
         told: &mut Told,
     ) -> Result<BTreeMap<OwnedRoomId, SlidingRoom>> {
+        if !query.wants_rooms() {
+            return Ok(BTreeMap::new());
+        }
         let before = told.rooms.clone();
-        let due = views.rooms.iter().filter_map(|(room_id, wanted)| {
-            let entry = index.rooms.get(room_id)?;
-            let asking = Asking {
-                entry,
-                wanted,
-                told: before.get(room_id),
-                changes: changes.get(room_id).copied(),
-                is_dm: index.direct.contains(room_id),
-            };
-            let is_ignored = !entry.is_joined() && asked.ignored.contains(&entry.record.sender);
-            (asking.is_due() && !is_ignored).then_some(asking)
+        let due = views.rooms.iter().map(|(room_id, (entry, wanted))| {
+            let changes = changes.get(room_id).copied();
+            Asking { entry, wanted, told: before.get(room_id), changes }
         });
         // Boxed, for the compiler cannot tell otherwise that futures with so many borrows may go from thread to thread.
-        let due: Vec<_> = due.map(|asking| self.sliding_one(asked, asking).boxed()).collect();
+        let due = due.filter(Asking::is_due).map(|asking| self.sliding_one(asked, asking).boxed());
+        let due: Vec<_> = due.collect();
         let mut built = stream::iter(due).buffered(ROOMS_AT_ONCE);
         let mut rooms = BTreeMap::new();
         while let Some((room_id, room, now_told)) = built.try_next().await? {
@@ -213,9 +204,14 @@ impl Engine {
         }
         for (room_id, changes) in changes {
             let is_over = matches!(changes.record.membership, MembershipState::Leave | MembershipState::Ban);
-            if is_over && told.rooms.contains_key(*room_id) {
+            let was_in = asked.since.is_some() && changes.left_at.is_some();
+            let known = before.get(*room_id);
+            if is_over && (known.is_some() || was_in) && !views.rooms.contains_key(*room_id) {
                 told.rooms.remove_mut(*room_id);
-                rooms.insert((*room_id).clone(), self.sliding_left(asked, changes).await?);
+                let after = known.and_then(|told| told.up_to).or(asked.since);
+                rooms.extend(
+                    self.sliding_left(asked, room_id, after, None).await?.map(|room| ((*room_id).clone(), room)),
+                );
             }
         }
         Ok(rooms)
@@ -226,40 +222,73 @@ impl Engine {
         asked: &Asked<'_>,
         asking: Asking<'_>,
     ) -> Result<(OwnedRoomId, Option<SlidingRoom>, RoomTold)> {
-        let room_id = asking.entry.record.room_id.clone();
-        let mut now_told = RoomTold {
-            up_to: None,
-            timeline_limit: asking.wanted.timeline_limit,
-            required: Arc::new(asking.wanted.required.clone()),
-            members: Arc::default(),
-            has_account_data: asking.told.is_some_and(|told| told.has_account_data),
-            has_receipts: asking.told.is_some_and(|told| told.has_receipts),
+        let room_id = asking.entry.room_id.clone();
+        let mut now_told = asking.now_told(asked);
+        // What others have read changes nothing in the room.
+        let is_silent = !asking.has_news() && !self.has_read(asked, &asking).await?;
+        let room = if is_silent {
+            None
+        } else if asking.entry.is_joined() {
+            let built = self.sliding_room(asked, &asking).await?;
+            built.map(|built| {
+                now_told.members = Arc::new(built.members);
+                built.room
+            })
+        } else if asking.entry.is_over() {
+            let after = asking.told.and_then(|told| told.up_to.or(asked.since));
+            self.sliding_left(asked, &room_id, after, Some(asking.wanted)).await?
+        } else {
+            self.sliding_invited(asked, &asking).await?
         };
-        if let Some(told) = asking.told {
-            // Asking for less and then for more again is no reason to be told everything again.
-            now_told.timeline_limit = now_told.timeline_limit.max(told.timeline_limit);
-            now_told.members = told.members.clone();
-        }
-        if !asking.entry.is_joined() {
-            return Ok((room_id, Some(self.sliding_invited(&asking).await?), now_told));
-        }
-        let built = self.sliding_room(asked, &asking).await?;
-        let room = built.map(|built| {
-            now_told.members = Arc::new(built.members);
-            built.room
-        });
         Ok((room_id, room, now_told))
     }
 }
 
+impl Asking<'_> {
+    /// What the client knows once it is told.
+    fn now_told(&self, asked: &Asked<'_>) -> RoomTold {
+        let Wanted { timeline_limit, required, .. } = self.wanted;
+        let now_told = RoomTold {
+            up_to: None,
+            timeline_limit: *timeline_limit,
+            required: required.clone(),
+            members: Arc::default(),
+            is_dm: self.entry.is_dm,
+            account_data: Seen::Nothing,
+            receipts: Seen::Nothing,
+            missed_typing: false,
+        };
+        let Some(told) = self.told.filter(|_| self.from(asked).is_some()) else { return now_told };
+        RoomTold {
+            // Asking for less and then for more again is no reason to be told everything again.
+            timeline_limit: told.timeline_limit.max(*timeline_limit),
+            required: if told.required == *required { told.required.clone() } else { required.clone() },
+            members: told.members.clone(),
+            account_data: told.account_data,
+            receipts: told.receipts,
+            missed_typing: told.missed_typing,
+            ..now_told
+        }
+    }
+}
+
+/// Whether anything may have happened that sliding sync tells of, which does not tell of presence.
+fn is_news(told: &Told, listener: &mut Listener) -> bool {
+    let presence = listener.presence();
+    told.token.is_none_or(|token| listener.may_have_news(SyncToken { presence, ..token }))
+}
+
 /// Rooms that the client was told of, but does not look at now: what happened there is still to be told.
-fn mark_missed(told: &mut Told, views: &Views, changes: &Changes, since: Option<rules::change::Position>) {
+fn note_missed(told: &mut Told, views: &Views, changes: &Changes, since: Option<rules::change::Position>) {
     let Some(since) = since else { return };
-    let news = changes.rooms.iter().filter(|room| room.parts.timeline).map(|room| &room.record.room_id);
-    for room_id in news.filter(|room_id| !views.rooms.contains_key(*room_id)) {
-        if let Some(mut room) = told.rooms.get(room_id).filter(|room| room.up_to.is_none()).cloned() {
-            room.up_to = Some(since);
-            told.rooms.insert_mut(room_id.clone(), room);
+    for changes in changes.rooms.iter().filter(|room| room.parts.timeline) {
+        let room_id = &changes.record.room_id;
+        let Some(room) = told.rooms.get(room_id).filter(|_| !views.rooms.contains_key(room_id)) else { continue };
+        if changes.base == Base::Nothing {
+            // Who was away in between starts anew.
+            told.rooms.remove_mut(room_id);
+        } else if room.up_to.is_none() {
+            told.note(room_id, |room| room.up_to = Some(since));
         }
     }
 }

@@ -65,7 +65,7 @@ impl StateQuery<'_> {
 }
 
 /// Events by the key that they are the value of.
-type Values = HashMap<StateKey, OwnedEventId>;
+pub(crate) type Values = HashMap<StateKey, OwnedEventId>;
 
 impl Engine {
     /// The state events that, together with the timeline shown, bring the client up to date.
@@ -111,16 +111,34 @@ impl Engine {
                 apply(&mut values, entry);
             }
         }
-        let members: Vec<StateKey> = query
-            .members
-            .into_iter()
-            .flatten()
-            .map(|user_id| (StateEventType::RoomMember, user_id.to_string()))
-            .filter(|key| !values.contains_key(key))
-            .collect();
-        for key in members {
-            let entry = self.storage().state_entry_at(query.room_id, &key.0, &key.1, target).await?;
-            values.extend(entry.and_then(|entry| entry.event_id).map(|event_id| (key, event_id)));
+        let members = query.members.into_iter().flatten().map(member_key).filter(|key| !values.contains_key(key));
+        let members: Vec<StateKey> = members.collect();
+        values.extend(self.values_of(query.room_id, target, &members).await?);
+        Ok(values)
+    }
+
+    /// The values of some keys at a point of a room's timeline.
+    pub(crate) async fn values_of(&self, room_id: &RoomId, order: i64, keys: &[StateKey]) -> Result<Values> {
+        let mut values = Values::new();
+        if keys.is_empty() {
+            return Ok(values);
+        }
+        let Some(room) = self.room(room_id).await?.filter(|room| room.position <= order) else {
+            for key in keys {
+                let entry = self.storage().state_entry_at(room_id, &key.0, &key.1, order).await?;
+                values.extend(entry.and_then(|entry| entry.event_id).map(|event_id| (key.clone(), event_id)));
+            }
+            return Ok(values);
+        };
+        for key in keys {
+            values.extend(room.state_event_id(&key.0, &key.1).map(|event_id| (key.clone(), event_id.to_owned())));
+        }
+        if room.position < order {
+            for entry in self.storage().state_changes(room_id, room.position, order).await? {
+                if keys.contains(&key_of(&entry)) {
+                    apply(&mut values, entry);
+                }
+            }
         }
         Ok(values)
     }
@@ -198,6 +216,11 @@ impl Engine {
 /// Who sent some events.
 pub(crate) fn senders(events: &[SeenEvent]) -> BTreeSet<OwnedUserId> {
     events.iter().map(|seen| seen.event.pdu.sender.clone()).collect()
+}
+
+/// The key of somebody's member event.
+pub(crate) fn member_key(user_id: &OwnedUserId) -> StateKey {
+    (StateEventType::RoomMember, user_id.to_string())
 }
 
 fn key_of(entry: &StateEntry) -> StateKey {

@@ -1,5 +1,6 @@
 //! What `/sync` tells.
 
+mod cost;
 mod exactly_once;
 mod filters;
 mod sections;

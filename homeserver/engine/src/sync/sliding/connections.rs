@@ -12,7 +12,7 @@ use rpds::HashTrieMapSync;
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedUserId};
 
-use super::{index::RoomIndex, request::RequiredState, response::ListCount};
+use super::{required::RequiredState, response::ListCount};
 use crate::{Requester, sync::token::SyncToken};
 
 /// How many devices are remembered, and how long those that do not ask.
@@ -38,7 +38,6 @@ struct Connection {
     last_number: u64,
     /// The state of which the client asked last, and the one that it was answered with.
     states: BTreeMap<u64, Arc<Told>>,
-    index: Option<Arc<RoomIndex>>,
 }
 
 /// What a client was told.
@@ -52,8 +51,8 @@ pub(super) struct Told {
     pub(super) fingerprint: u64,
     /// How long the lists were.
     pub(super) counts: BTreeMap<String, ListCount>,
-    /// Whether it was told the account data that is of no room.
-    pub(super) has_global_account_data: bool,
+    /// Which of the account data that is of no room.
+    pub(super) account_data: Seen,
     /// Up to where it was told which threads are followed.
     pub(super) thread_subscriptions: Position,
 }
@@ -67,9 +66,53 @@ pub(super) struct RoomTold {
     pub(super) required: Arc<RequiredState>,
     /// The members that were told because they are loaded lazily.
     pub(super) members: Arc<HashSet<OwnedUserId>>,
-    /// Whether it was told the account data of the room, and its receipts.
-    pub(super) has_account_data: bool,
-    pub(super) has_receipts: bool,
+    /// Whether it was told that the room is a direct chat.
+    pub(super) is_dm: bool,
+    /// Which of its account data, and which receipts.
+    pub(super) account_data: Seen,
+    pub(super) receipts: Seen,
+    /// Whether who is typing changed since the client was told.
+    pub(super) missed_typing: bool,
+}
+
+/// How much of something the client was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What happened up to a position.
+    Until(Position),
+    /// What happened up to where it was told everything else.
+    All,
+}
+
+impl Seen {
+    /// After which position it is still to be told, by somebody who tells what happened after `since`. `None` for all.
+    pub(super) fn up_to(self, since: Option<Position>) -> Option<Position> {
+        match self {
+            Self::Nothing => None,
+            Self::Until(position) => Some(position),
+            Self::All => since,
+        }
+    }
+
+    /// Something happened after `since` that is not told now.
+    pub(super) fn miss(&mut self, since: Position) {
+        if *self == Self::All {
+            *self = Self::Until(since);
+        }
+    }
+}
+
+impl Told {
+    /// Changes what is known of a room that the client was told of.
+    pub(super) fn note(&mut self, room_id: &OwnedRoomId, change: impl FnOnce(&mut RoomTold)) {
+        if let Some(mut room) = self.rooms.get(room_id).cloned() {
+            change(&mut room);
+            self.rooms.insert_mut(room_id.clone(), room);
+        }
+    }
 }
 
 impl Connections {
@@ -77,13 +120,8 @@ impl Connections {
         Self(Cache::builder().max_capacity(DEVICES_MAX).time_to_idle(DEVICES_IDLE).build())
     }
 
-    /// What the client was told up to `pos`, and the rooms as they were looked up last. Nothing if that is not known.
-    pub(super) fn resume(
-        &self,
-        requester: &Requester,
-        conn_id: &str,
-        pos: &str,
-    ) -> Option<(Arc<Told>, Option<Arc<RoomIndex>>)> {
+    /// What the client was told up to `pos`. Nothing if that is not known.
+    pub(super) fn resume(&self, requester: &Requester, conn_id: &str, pos: &str) -> Option<Arc<Told>> {
         let device = self.0.get(requester)?;
         let mut device = lock(&device);
         let (nonce, number) = pos.split_once('_')?;
@@ -95,7 +133,7 @@ impl Connections {
         connection.used = uses;
         // Whoever asks for this one has got it, and needs none of those before.
         connection.states.retain(|kept, _| *kept >= number);
-        Some((told, connection.index.clone()))
+        Some(told)
     }
 
     /// Keeps what a client is told, and names it. `after` is the `pos` that the client came with; without one the
@@ -107,7 +145,6 @@ impl Connections {
         after: Option<&str>,
         nonce: impl FnOnce() -> String,
         told: Arc<Told>,
-        index: Option<Arc<RoomIndex>>,
     ) -> String {
         let device = self.0.get_with(requester.clone(), Arc::default);
         let mut device = lock(&device);
@@ -119,7 +156,7 @@ impl Connections {
         if !is_continued {
             device.make_room(conn_id);
             let states = BTreeMap::new();
-            let connection = Connection { nonce: nonce(), used, last_number: 0, states, index: None };
+            let connection = Connection { nonce: nonce(), used, last_number: 0, states };
             device.by_id.insert(conn_id.to_owned(), connection);
         }
         let Some(connection) = device.by_id.get_mut(conn_id) else { return String::new() };
@@ -128,7 +165,6 @@ impl Connections {
         let asked = continued.and_then(|(_, number)| number.parse::<u64>().ok());
         connection.states.retain(|number, _| Some(*number) == asked);
         connection.states.insert(connection.last_number, told);
-        connection.index = index;
         format!("{}_{}", connection.nonce, connection.last_number)
     }
 }
@@ -163,10 +199,10 @@ mod tests {
         let connections = Connections::new();
         let requester = Requester { user_id: owned_user_id!("@me:test"), device_id: owned_device_id!("PHONE") };
         let at = |conn_id: &str, pos: &str| {
-            connections.resume(&requester, conn_id, pos).and_then(|(told, _)| Some(told.token?.position))
+            connections.resume(&requester, conn_id, pos).and_then(|told| Some(told.token?.position))
         };
         let keep = |conn_id: &str, after: Option<&str>, nonce: &str, position| {
-            connections.keep(&requester, conn_id, after, || nonce.to_owned(), told(position), None)
+            connections.keep(&requester, conn_id, after, || nonce.to_owned(), told(position))
         };
         let first = keep("list", None, "a", 1);
         let second = keep("list", Some(&first), "x", 2);

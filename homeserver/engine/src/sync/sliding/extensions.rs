@@ -1,22 +1,27 @@
 //! What sliding sync tells besides rooms: account data, receipts, who is typing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use rules::change::Position;
-use ruma::{OwnedEventId, OwnedRoomId, api::client::filter::Filter, serde::Raw};
+use ruma::{
+    OwnedEventId, OwnedRoomId,
+    api::client::filter::{Filter, RoomEventFilter},
+    serde::Raw,
+};
 use storage::{AccountDataRecord, ReceiptRecord};
 
 use super::{
-    connections::Told,
+    connections::{Seen, Told},
     lists::Views,
-    request::{RoomExtension, SlidingQuery, Wanted},
+    request::{RoomExtension, SlidingQuery},
     response::{AccountDataExtension, RoomsExtension, SlidingExtensions, SlidingRoom, ThreadSubscriptionsExtension},
 };
 use crate::{
     Engine, Requester, Result, ThreadSubscriptionChanges,
+    accounts::is_deleted,
     rooms::{PAGE_SUBSCRIPTIONS_MAX, Untold},
     sync::{
-        changes::{Changes, RoomChanges},
+        changes::{Changes, RoomChanges, show_push_rules},
         ephemeral, v3,
     },
 };
@@ -27,22 +32,46 @@ pub(super) struct Telling<'a> {
     pub(super) query: &'a SlidingQuery,
     pub(super) views: &'a Views,
     pub(super) changes: &'a Changes,
+    pub(super) by_room: &'a BTreeMap<&'a OwnedRoomId, &'a RoomChanges>,
     pub(super) since: Option<Position>,
     /// The rooms of the answer.
     pub(super) rooms: &'a BTreeMap<OwnedRoomId, SlidingRoom>,
 }
 
 impl Telling<'_> {
-    /// The joined rooms that an extension is for.
-    fn covered<'b>(&'b self, extension: &'b RoomExtension) -> impl Iterator<Item = &'b OwnedRoomId> {
-        let covers = |(room_id, wanted): &(&OwnedRoomId, &Wanted)| {
-            extension.covers(room_id.as_str(), &wanted.lists, wanted.is_subscribed)
-        };
-        self.views.rooms.iter().filter(covers).map(|(room_id, _)| room_id)
+    fn covers(&self, extension: &RoomExtension, room_id: &OwnedRoomId) -> bool {
+        let shown = self.views.rooms.get(room_id);
+        shown.is_some_and(|(_, wanted)| extension.covers(room_id.as_str(), &wanted.lists, wanted.is_subscribed))
     }
 
-    fn changes_by_room(&self) -> HashMap<&OwnedRoomId, &RoomChanges> {
-        self.changes.rooms.iter().map(|changes| (&changes.record.room_id, changes)).collect()
+    /// The rooms that an extension is for, of those of which something may be new.
+    fn covered(&self, extension: &RoomExtension) -> Vec<&OwnedRoomId> {
+        self.views.rooms.keys().filter(|room_id| self.covers(extension, room_id)).collect()
+    }
+
+    /// What happened in rooms that an extension is not for now, and is to be told when it is.
+    fn note_missed(&self, told: &mut Told) {
+        let Some(since) = self.since else { return };
+        let extensions = &self.query.extensions;
+        for (room_id, changes) in self.by_room {
+            let receipts = changes.parts.receipts && !self.covers(&extensions.receipts, room_id);
+            let account_data = !changes.account_data.is_empty() && !self.covers(&extensions.account_data, room_id);
+            let typing = changes.typing.is_some() && !self.covers(&extensions.typing, room_id);
+            if receipts || account_data || typing {
+                told.note(room_id, |room| {
+                    if receipts {
+                        room.receipts.miss(since);
+                    }
+                    if account_data {
+                        room.account_data.miss(since);
+                    }
+                    room.missed_typing |= typing;
+                });
+            }
+        }
+        if !extensions.account_data.enabled && !self.changes.account_data.is_empty() {
+            told.account_data.miss(since);
+        }
     }
 }
 
@@ -58,11 +87,12 @@ impl Engine {
             extensions.receipts = Some(self.receipts_extension(telling, told).await?);
         }
         if wanted.typing.enabled {
-            extensions.typing = Some(self.typing_extension(telling)?);
+            extensions.typing = Some(self.typing_extension(telling, told)?);
         }
         if wanted.thread_subscriptions.enabled {
             extensions.thread_subscriptions = self.thread_subscriptions_extension(telling, told).await?;
         }
+        telling.note_missed(told);
         let now = telling.changes.now.position;
         self.add_device_extensions(telling.requester, telling.query, telling.since, now, &mut extensions).await?;
         Ok(extensions)
@@ -71,80 +101,87 @@ impl Engine {
     async fn account_data_extension(&self, telling: &Telling<'_>, told: &mut Told) -> Result<AccountDataExtension> {
         let user_id = &telling.requester.user_id;
         let now = telling.changes.now.position;
-        let covered: Vec<&OwnedRoomId> = telling.covered(&telling.query.extensions.account_data).collect();
-        let is_known = |room_id: &OwnedRoomId| told.rooms.get(room_id).is_some_and(|room| room.has_account_data);
-        let is_all_known = told.has_global_account_data && covered.iter().all(|room_id| is_known(room_id));
-        let all = match telling.since {
-            Some(_) if is_all_known => Vec::new(),
-            _ => self.storage().account_data_since(user_id, 0, now).await?,
+        let covered = telling.covered(&telling.query.extensions.account_data);
+        let after = |room_id: &OwnedRoomId| {
+            told.rooms.get(room_id).map_or(Seen::Nothing, |room| room.account_data).up_to(telling.since)
         };
-        let mut all_by_room: HashMap<Option<OwnedRoomId>, Vec<AccountDataRecord>> = HashMap::new();
-        for record in all {
-            all_by_room.entry(record.room_id.clone()).or_default().push(record);
-        }
-        let mut extension = AccountDataExtension::default();
-        let global = all_by_room.remove(&None).unwrap_or_default();
-        let global = if told.has_global_account_data { &telling.changes.account_data } else { &global };
-        extension.global = v3::account_data::global(global, &Filter::default())?.events;
-        told.has_global_account_data = true;
-        let news = telling.changes_by_room();
-        for room_id in &covered {
-            let known = is_known_now(told, room_id);
-            let records = match news.get(room_id) {
-                Some(changes) if known => changes.account_data.clone(),
-                _ if known => Vec::new(),
-                _ => all_by_room.remove(&Some((*room_id).clone())).unwrap_or_default(),
-            };
-            let events = v3::account_data::of_room(&records, &ruma::api::client::filter::RoomEventFilter::default())?;
-            if !events.events.is_empty() {
-                extension.rooms.insert((*room_id).clone(), events.events);
+        let after: BTreeMap<&OwnedRoomId, Option<Position>> = covered.iter().map(|id| (*id, after(id))).collect();
+        let global_after = told.account_data.up_to(telling.since);
+        // Who was told nothing of something comes first.
+        let oldest = after.values().copied().fold(global_after, Option::min);
+        let mut records: Vec<AccountDataRecord> = if oldest.is_some() && oldest == telling.since {
+            let of_rooms = telling.by_room.values().flat_map(|changes| &changes.account_data);
+            of_rooms.chain(&telling.changes.account_data).cloned().collect()
+        } else {
+            let mut records = self.storage().account_data_since(user_id, oldest.unwrap_or(0), now).await?;
+            show_push_rules(user_id, global_after.unwrap_or(0), now, &mut records)?;
+            records
+        };
+        // Who was told nothing need not hear of what is gone.
+        let is_new = |record: &AccountDataRecord, after: Option<Position>| {
+            after.map_or_else(|| !is_deleted(&record.content), |after| record.position > after)
+        };
+        records.retain(|record| match &record.room_id {
+            Some(room_id) => after.get(room_id).is_some_and(|after| is_new(record, *after)),
+            None => is_new(record, global_after),
+        });
+        let mut by_room: BTreeMap<OwnedRoomId, Vec<AccountDataRecord>> = BTreeMap::new();
+        for record in records.extract_if(.., |record| record.room_id.is_some()) {
+            if let Some(room_id) = record.room_id.clone() {
+                by_room.entry(room_id).or_default().push(record);
             }
         }
-        let covered: HashSet<OwnedRoomId> = covered.into_iter().cloned().collect();
-        mark(told, &covered, |room| room.has_account_data = true);
-        let missed = news.values().filter(|changes| !changes.account_data.is_empty());
-        let missed: HashSet<OwnedRoomId> =
-            missed.map(|changes| changes.record.room_id.clone()).filter(|id| !covered.contains(id)).collect();
-        mark(told, &missed, |room| room.has_account_data = false);
+        let global = v3::account_data::global(&records, &Filter::default())?.events;
+        let mut extension = AccountDataExtension { global, rooms: BTreeMap::new() };
+        for (room_id, records) in by_room {
+            let events = v3::account_data::of_room(&records, &RoomEventFilter::default())?.events;
+            extension.rooms.insert(room_id, events);
+        }
+        told.account_data = Seen::All;
+        note_seen(told, &covered, |room| &mut room.account_data);
         Ok(extension)
     }
 
     async fn receipts_extension(&self, telling: &Telling<'_>, told: &mut Told) -> Result<RoomsExtension> {
-        let now = telling.changes.now.position;
-        let news = telling.changes_by_room();
-        let covered: HashSet<OwnedRoomId> = telling.covered(&telling.query.extensions.receipts).cloned().collect();
+        let covered = telling.covered(&telling.query.extensions.receipts);
         let mut extension = RoomsExtension::default();
         for room_id in &covered {
-            let is_known = told.rooms.get(room_id).is_some_and(|room| room.has_receipts);
-            let has_changed = news.get(room_id).is_some_and(|changes| changes.parts.receipts);
-            let receipts = match telling.since {
-                Some(since) if is_known && has_changed && since < now => {
-                    self.storage().receipts_since(room_id, since, now).await?
-                }
-                Some(_) if is_known => Vec::new(),
-                _ => self.first_receipts(telling, room_id).await?,
-            };
+            let seen = told.rooms.get(*room_id).map_or(Seen::Nothing, |room| room.receipts);
+            let receipts = self.new_receipts(telling, room_id, seen).await?;
             let event = ephemeral::one_receipt_event(receipts, &telling.requester.user_id)?;
-            extension.rooms.extend(event.map(|event| (room_id.clone(), event)));
+            extension.rooms.extend(event.map(|event| ((*room_id).clone(), event)));
         }
-        mark(told, &covered, |room| room.has_receipts = true);
-        let missed = news.values().filter(|changes| changes.parts.receipts);
-        let missed: HashSet<OwnedRoomId> =
-            missed.map(|changes| changes.record.room_id.clone()).filter(|id| !covered.contains(id)).collect();
-        mark(told, &missed, |room| room.has_receipts = false);
+        note_seen(told, &covered, |room| &mut room.receipts);
         Ok(extension)
     }
 
-    /// Of a room that the client sees for the first time: the user's own receipts, and those of others on what it sees.
-    async fn first_receipts(&self, telling: &Telling<'_>, room_id: &OwnedRoomId) -> Result<Vec<ReceiptRecord>> {
+    /// The receipts that are new to the client. With events that it sees for the first time come all the receipts on
+    /// them, and with a room the user's own.
+    async fn new_receipts(
+        &self,
+        telling: &Telling<'_>,
+        room_id: &OwnedRoomId,
+        seen: Seen,
+    ) -> Result<Vec<ReceiptRecord>> {
         let now = telling.changes.now.position;
-        let shown: HashSet<OwnedEventId> = telling
-            .rooms
-            .get(room_id)
-            .map(|room| room.timeline.iter().filter_map(|event| event.get_field("event_id").ok().flatten()).collect())
-            .unwrap_or_default();
+        let room = telling.rooms.get(room_id);
+        let after = seen.up_to(telling.since);
+        if let Some(after) = after.filter(|_| !room.is_some_and(|room| room.unstable_expanded_timeline)) {
+            let has_changed = telling.by_room.get(room_id).is_some_and(|changes| changes.parts.receipts);
+            if after >= now || seen == Seen::All && !has_changed {
+                return Ok(Vec::new());
+            }
+            return Ok(self.storage().receipts_since(room_id, after, now).await?);
+        }
+        let shown = room.into_iter().flat_map(|room| &room.timeline);
+        let shown: HashSet<OwnedEventId> =
+            shown.filter_map(|event| event.get_field("event_id").ok().flatten()).collect();
         let mut receipts = self.storage().receipts_since(room_id, 0, now).await?;
-        receipts.retain(|receipt| receipt.user_id == telling.requester.user_id || shown.contains(&receipt.event_id));
+        receipts.retain(|receipt| {
+            receipt.user_id == telling.requester.user_id
+                || shown.contains(&receipt.event_id)
+                || after.is_some_and(|after| receipt.position > after)
+        });
         Ok(receipts)
     }
 
@@ -165,18 +202,21 @@ impl Engine {
         Ok(is_news.then_some(ThreadSubscriptionsExtension { changes, prev_batch }))
     }
 
-    fn typing_extension(&self, telling: &Telling<'_>) -> Result<RoomsExtension> {
+    fn typing_extension(&self, telling: &Telling<'_>, told: &mut Told) -> Result<RoomsExtension> {
         let now_ms = self.world().clock.now_ms();
-        let news = telling.changes_by_room();
         let mut extension = RoomsExtension::default();
         for room_id in telling.covered(&telling.query.extensions.typing) {
+            let typing = || self.inner.rooms.typing.users(room_id, now_ms);
             let is_initial = telling.rooms.get(room_id).is_some_and(|room| room.initial == Some(true));
-            let users = match news.get(room_id).and_then(|changes| changes.typing.clone()) {
-                None if is_initial => {
-                    Some(self.inner.rooms.typing.users(room_id, now_ms)).filter(|users| !users.is_empty())
-                }
+            let has_missed = told.rooms.get(room_id).is_some_and(|room| room.missed_typing);
+            let users = match telling.by_room.get(room_id).and_then(|changes| changes.typing.clone()) {
+                None if has_missed => Some(typing()),
+                None if is_initial => Some(typing()).filter(|users| !users.is_empty()),
                 users => users,
             };
+            if has_missed {
+                told.note(room_id, |room| room.missed_typing = false);
+            }
             if let Some(users) = users {
                 let event: Raw<_> = ephemeral::typing(&users)?;
                 extension.rooms.insert(room_id.clone(), event);
@@ -186,16 +226,12 @@ impl Engine {
     }
 }
 
-fn is_known_now(told: &Told, room_id: &OwnedRoomId) -> bool {
-    told.rooms.get(room_id).is_some_and(|room| room.has_account_data)
-}
-
-/// Changes what is known of some of the rooms that the client was told of.
-fn mark(told: &mut Told, rooms: &HashSet<OwnedRoomId>, change: impl Fn(&mut super::connections::RoomTold)) {
+/// Everything of these rooms was told.
+fn note_seen(told: &mut Told, rooms: &[&OwnedRoomId], part: impl Fn(&mut super::connections::RoomTold) -> &mut Seen) {
     for room_id in rooms {
-        if let Some(mut room) = told.rooms.get(room_id).cloned() {
-            change(&mut room);
-            told.rooms.insert_mut(room_id.clone(), room);
+        let is_seen = told.rooms.get(*room_id).cloned().is_none_or(|mut room| *part(&mut room) == Seen::All);
+        if !is_seen {
+            told.note(room_id, |room| *part(room) = Seen::All);
         }
     }
 }

@@ -1,168 +1,133 @@
-//! The rooms of a user as far as lists need them: kept with the connection, so that what happens in one room does not
-//! make all of them be looked up.
+//! The rooms of a user as far as lists need them. They are kept from one answer to the next, each list in its order, so
+//! that what happens in one room costs the same however many others there are.
 
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
+use moka::sync::Cache;
 use rules::change::Position;
-use ruma::{
-    OwnedRoomId, UserId,
-    events::{StateEventType, room::member::MembershipState},
-};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use storage::MembershipRecord;
+use ruma::{OwnedRoomId, OwnedUserId, UserId};
+use storage::{AccountDataRecord, MembershipRecord};
+use tokio::sync::Mutex;
 
-use super::request::bumps;
-use crate::{Engine, Result};
+use super::{
+    entry::{Entry, TAG},
+    ordered::OrderedList,
+};
+use crate::{
+    Engine, Result,
+    accounts::hides_invitations,
+    sync::{
+        changes::{Changes, IGNORED_USERS, RoomChanges},
+        token::SyncToken,
+    },
+};
 
 /// The account data that says which rooms are direct chats.
 const DIRECT: &str = "m.direct";
+/// For how many users the rooms are kept, and how long for one who does not ask: then they are looked up anew.
+const USERS_MAX: u64 = 10_000;
+const USERS_IDLE: Duration = Duration::from_mins(30);
+
+/// The rooms of all users who use sliding sync.
+pub(crate) struct Indexes(Cache<OwnedUserId, Arc<Mutex<RoomIndex>>>);
 
 /// The rooms of a user.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(crate) struct RoomIndex {
-    pub(super) rooms: HashMap<OwnedRoomId, Entry>,
-    pub(super) direct: Arc<HashSet<OwnedRoomId>>,
+    /// Up to where it is complete; `None` before it is made.
+    position: Option<Position>,
+    pub(super) rooms: HashMap<OwnedRoomId, Arc<Entry>>,
+    pub(super) lists: Vec<OrderedList>,
+    direct: HashSet<OwnedRoomId>,
 }
 
-/// One of them.
-#[derive(Clone)]
-pub(super) struct Entry {
-    pub(super) record: Arc<MembershipRecord>,
-    /// When somebody said something last, or else when the user came in.
-    pub(super) bump: Position,
-    pub(super) traits: Arc<Traits>,
+impl Indexes {
+    pub(crate) fn new() -> Self {
+        Self(Cache::builder().max_capacity(USERS_MAX).time_to_idle(USERS_IDLE).build())
+    }
+
+    pub(super) fn of(&self, user_id: &UserId) -> Arc<Mutex<RoomIndex>> {
+        self.0.get_with_by_ref(user_id, Arc::default)
+    }
 }
 
-/// What lists select by.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Traits {
-    pub(super) room_type: Option<String>,
-    pub(super) is_encrypted: bool,
-    pub(super) name: Option<String>,
-}
+impl RoomIndex {
+    /// Whether all that happened up to a position is in here, or can be put in from what happened since.
+    fn reaches(&self, since: Position) -> bool {
+        self.position.is_some_and(|position| position >= since)
+    }
 
-/// A stripped state event, as far as it matters here; whatever does not fit is as good as absent.
-#[derive(Deserialize)]
-struct Stripped {
-    #[serde(rename = "type")]
-    event_type: String,
-    #[serde(default)]
-    state_key: String,
-    content: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Entry {
-    pub(super) fn is_joined(&self) -> bool {
-        self.record.membership == MembershipState::Join
+    fn replace(&mut self, room_id: &OwnedRoomId, entry: Option<&Arc<Entry>>) {
+        let before = match entry {
+            Some(entry) => self.rooms.insert(room_id.clone(), entry.clone()),
+            None => self.rooms.remove(room_id),
+        };
+        for list in &mut self.lists {
+            if let Some(before) = &before {
+                list.remove(before);
+            }
+            if let Some(entry) = entry {
+                list.insert(entry);
+            }
+        }
     }
 }
 
 impl Engine {
+    /// Brings the rooms of a user up to date with what changed after `since`. Returns whether they were looked up all
+    /// anew, so that any may have changed.
+    pub(super) async fn refresh_index(
+        &self,
+        user_id: &UserId,
+        index: &mut RoomIndex,
+        since: Option<SyncToken>,
+        changes: &Changes,
+    ) -> Result<bool> {
+        let selects = |record: &AccountDataRecord| {
+            [DIRECT, IGNORED_USERS].contains(&record.event_type.as_str()) || hides_invitations(&record.event_type)
+        };
+        let is_kept = since.is_some_and(|since| index.reaches(since.position));
+        if !is_kept || changes.account_data.iter().any(selects) {
+            *index = self.room_index(user_id, changes).await?;
+            return Ok(true);
+        }
+        let is_tag = |record: &AccountDataRecord| record.event_type == TAG;
+        let matters = |room: &&RoomChanges| room.parts.timeline || room.account_data.iter().any(is_tag);
+        let rooms: Vec<&RoomChanges> = changes.rooms.iter().filter(matters).collect();
+        let records: Vec<MembershipRecord> = rooms.iter().map(|room| room.record.clone()).collect();
+        let mut entries = self.entries(user_id, records, &index.direct, &changes.ignored).await?;
+        for room in &rooms {
+            let room_id = &room.record.room_id;
+            index.replace(room_id, entries.remove(room_id).map(Arc::new).as_ref());
+        }
+        let ids: HashSet<&OwnedRoomId> = rooms.iter().map(|room| &room.record.room_id).collect();
+        let known = index.lists.len();
+        index.lists.retain(|list| !list.depends_on(&ids));
+        index.position = index.position.max(Some(changes.now.position));
+        Ok(index.lists.len() < known)
+    }
+
     /// Looks up all rooms of a user.
-    pub(super) async fn room_index(&self, user_id: &UserId) -> Result<RoomIndex> {
+    async fn room_index(&self, user_id: &UserId, changes: &Changes) -> Result<RoomIndex> {
+        let direct = self.direct_rooms(user_id).await?;
+        let mut index = RoomIndex { direct, ..RoomIndex::default() };
         let records = self.storage().memberships(user_id).await?;
-        let mut index = RoomIndex { rooms: HashMap::new(), direct: self.direct_rooms(user_id).await? };
-        self.index_rooms(&mut index, records).await?;
+        let entries = self.entries(user_id, records, &index.direct, &changes.ignored).await?;
+        index.rooms = entries.into_iter().map(|(room_id, entry)| (room_id, Arc::new(entry))).collect();
+        index.position = Some(changes.now.position);
         Ok(index)
     }
 
-    /// Looks up some of the rooms again.
-    pub(super) async fn refresh_index(&self, index: &mut RoomIndex, records: Vec<MembershipRecord>) -> Result<()> {
-        for record in &records {
-            index.rooms.remove(&record.room_id);
-        }
-        self.index_rooms(index, records).await
-    }
-
     /// Which rooms are direct chats.
-    pub(super) async fn direct_rooms(&self, user_id: &UserId) -> Result<Arc<HashSet<OwnedRoomId>>> {
+    async fn direct_rooms(&self, user_id: &UserId) -> Result<HashSet<OwnedRoomId>> {
         let record = self.storage().account_data(user_id, None, DIRECT).await?;
         let by_user: HashMap<String, serde_json::Value> =
             record.and_then(|record| serde_json::from_str(record.content.get()).ok()).unwrap_or_default();
         let rooms = by_user.values().filter_map(serde_json::Value::as_array).flatten();
-        let rooms = rooms.filter_map(|room_id| OwnedRoomId::try_from(room_id.as_str()?).ok());
-        Ok(Arc::new(rooms.collect()))
-    }
-
-    async fn index_rooms(&self, index: &mut RoomIndex, records: Vec<MembershipRecord>) -> Result<()> {
-        let is_listed = |record: &MembershipRecord| {
-            matches!(record.membership, MembershipState::Join | MembershipState::Invite | MembershipState::Knock)
-        };
-        let (joined, others): (Vec<_>, Vec<_>) =
-            records.into_iter().filter(is_listed).partition(|record| record.membership == MembershipState::Join);
-        for record in others {
-            if record.membership == MembershipState::Invite && self.hides_invitation(&record).await? {
-                continue;
-            }
-            let traits = record.stripped_state.as_deref().map(traits_of_stripped).unwrap_or_default();
-            let entry = Entry { bump: record.position, traits: Arc::new(traits), record: Arc::new(record) };
-            index.rooms.insert(entry.record.room_id.clone(), entry);
-        }
-        let room_ids: Vec<OwnedRoomId> = joined.iter().map(|record| record.room_id.clone()).collect();
-        let bumps = self.storage().last_of_types(&room_ids, &bumps()).await?;
-        let mut traits = self.traits_of(&room_ids).await?;
-        for record in joined {
-            let bump = bumps.get(&record.room_id).copied().filter(|order| *order > 0).unwrap_or(record.position);
-            let traits = Arc::new(traits.remove(&record.room_id).unwrap_or_default());
-            index.rooms.insert(record.room_id.clone(), Entry { record: Arc::new(record), bump, traits });
-        }
-        Ok(())
-    }
-
-    async fn traits_of(&self, room_ids: &[OwnedRoomId]) -> Result<HashMap<OwnedRoomId, Traits>> {
-        let mut found: HashMap<OwnedRoomId, Traits> = HashMap::new();
-        for event_type in [StateEventType::RoomCreate, StateEventType::RoomEncryption, StateEventType::RoomName] {
-            let values = self.storage().current_state_of(room_ids, &event_type).await?;
-            let event_ids: Vec<_> = values.into_iter().map(|(_, event_id)| event_id).collect();
-            for event in self.storage().events(&event_ids).await? {
-                let traits = found.entry(event.pdu.room_id.clone()).or_default();
-                let text = |field| event.pdu.content_str(field);
-                match event_type {
-                    StateEventType::RoomCreate => traits.room_type = text("type"),
-                    StateEventType::RoomEncryption => traits.is_encrypted = true,
-                    _ => traits.name = text("name").filter(|name| !name.is_empty()),
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn traits_of_stripped(json: &RawValue) -> Traits {
-    let events: Vec<Box<RawValue>> = serde_json::from_str(json.get()).unwrap_or_default();
-    let mut traits = Traits::default();
-    for event in events.iter().filter_map(|event| serde_json::from_str::<Stripped>(event.get()).ok()) {
-        let text = |field: &str| event.content.get(field).and_then(|value| value.as_str()).map(ToOwned::to_owned);
-        match (event.event_type.as_str(), event.state_key.as_str()) {
-            ("m.room.create", "") => traits.room_type = text("type"),
-            ("m.room.encryption", "") => traits.is_encrypted = true,
-            ("m.room.name", "") => traits.name = text("name").filter(|name| !name.is_empty()),
-            _ => {}
-        }
-    }
-    traits
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{json, value::to_raw_value};
-
-    use super::*;
-
-    #[test]
-    fn s_130_stripped_state_may_be_junk() {
-        let events = json!([
-            1, null, {"type": "m.room.name"}, {"type": "m.room.name", "state_key": "", "content": {"name": {}}},
-            {"type": "m.room.create", "state_key": "", "content": {"type": "m.space"}},
-            {"type": "m.room.encryption", "state_key": "", "content": {}},
-        ]);
-        let traits = traits_of_stripped(&to_raw_value(&events).unwrap());
-        let expected = Traits { room_type: Some("m.space".to_owned()), is_encrypted: true, name: None };
-        assert_eq!(traits, expected);
-        assert_eq!(traits_of_stripped(&to_raw_value(&json!({})).unwrap()), Traits::default());
+        Ok(rooms.filter_map(|room_id| OwnedRoomId::try_from(room_id.as_str()?).ok()).collect())
     }
 }

@@ -1,76 +1,100 @@
-//! Which rooms are in which list, and which of them the client looks at.
+//! Which rooms the client looks at: those in the windows of its lists, and those that it subscribed to.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use ruma::{OwnedRoomId, UserId, events::StateEventType};
-use serde::Deserialize;
 
 use super::{
-    index::{Entry, RoomIndex},
-    request::{List, ListFilters, SlidingQuery, Wanted},
+    entry::Entry,
+    index::RoomIndex,
+    ordered::OrderedList,
+    request::{List, ListFilters, RoomDetails, SlidingQuery, Wanted},
+    required::RequiredState,
     response::ListCount,
 };
 use crate::{Engine, Result};
 
 /// How many spaces one filter names: a client shows one.
 const SPACES_MAX: usize = 10;
+/// How many lists of a user are kept in their order. Clients have a handful; more are made anew each time.
+const LISTS_KEPT_MAX: usize = 16;
 
 /// What the client looks at.
 #[derive(Default)]
 pub(super) struct Views {
-    /// The rooms, with what is wanted of each.
-    pub(super) rooms: BTreeMap<OwnedRoomId, Wanted>,
+    /// The rooms of which something may be new, with what is wanted of each.
+    pub(super) rooms: BTreeMap<OwnedRoomId, (Arc<Entry>, Wanted)>,
     /// How many rooms are in each list.
     pub(super) counts: BTreeMap<String, ListCount>,
 }
 
-#[derive(Deserialize)]
-struct Tags {
-    tags: HashMap<String, serde_json::Value>,
+/// In which of the lists a room is shown, and what is wanted of it by itself.
+type Places<'a> = (Vec<usize>, Option<&'a RoomDetails>);
+
+/// A list as it was asked for, with its windows.
+struct Windows<'a> {
+    name: &'a String,
+    list: &'a List,
+    ranges: Vec<Range<usize>>,
+    order: &'a OrderedList,
 }
 
-/// By room.
-type TagsByRoom = HashMap<OwnedRoomId, HashSet<String>>;
-
 impl Engine {
-    pub(super) async fn views(&self, user_id: &UserId, query: &SlidingQuery, index: &RoomIndex) -> Result<Views> {
-        let mut views = Views::default();
-        let by_tags = |list: &List| list.filters.tags.is_some() || list.filters.not_tags.is_some();
-        let tags =
-            if query.lists.values().any(by_tags) { self.tags_by_room(user_id).await? } else { TagsByRoom::new() };
-        for (name, list) in &query.lists {
-            let children = self.children_of_spaces(&list.filters, index).await?;
-            let mut rooms: Vec<(&OwnedRoomId, &Entry)> = index.rooms.iter().collect();
-            rooms.retain(|(room_id, entry)| {
-                fits(&list.filters, room_id, entry, index)
-                    && fits_tags(&list.filters, tags.get(*room_id))
-                    && children.as_ref().is_none_or(|children| children.contains(*room_id))
-            });
-            rooms.sort_unstable_by(|one, two| (two.1.bump, one.0).cmp(&(one.1.bump, two.0)));
-            views.counts.insert(name.clone(), ListCount { count: rooms.len() as u64 });
-            for place in places(list, rooms.len()) {
-                let wanted = views.rooms.entry(rooms[place].0.clone()).or_default();
-                wanted.add(&list.details, user_id);
-                wanted.lists.push(name.clone());
-            }
+    /// What the client looks at: of all its rooms, or of those that may have come into its windows or were changed.
+    pub(super) async fn views(
+        &self,
+        user_id: &UserId,
+        query: &SlidingQuery,
+        index: &mut RoomIndex,
+        changed: Option<BTreeSet<OwnedRoomId>>,
+    ) -> Result<Views> {
+        let is_known = query.lists.values().all(|list| position(index, &list.filters).is_some());
+        let changed = changed.filter(|_| is_known);
+        for list in query.lists.values() {
+            self.order_list(list, index).await?;
         }
-        for (room_id, details) in &query.room_subscriptions {
-            if index.rooms.contains_key(room_id) {
-                let wanted = views.rooms.entry(room_id.clone()).or_default();
-                wanted.add(details, user_id);
-                wanted.is_subscribed = true;
+        let windows: Vec<Windows<'_>> =
+            query.lists.iter().filter_map(|(name, list)| Windows::new(name, list, index)).collect();
+        let mut views = Views::default();
+        for window in &windows {
+            views.counts.insert(window.name.clone(), ListCount { count: window.order.len() as u64 });
+        }
+        let rooms: BTreeSet<OwnedRoomId> = if let Some(changed) = changed {
+            let edges = windows.iter().flat_map(|window| window.order.near_edges(&window.ranges, changed.len()));
+            let edges: BTreeSet<OwnedRoomId> = edges.collect();
+            changed.into_iter().chain(edges).collect()
+        } else {
+            let shown = windows.iter().flat_map(Windows::shown).map(|entry| &entry.room_id);
+            shown.chain(query.room_subscriptions.keys()).cloned().collect()
+        };
+        let mut sets: HashMap<Places<'_>, Arc<RequiredState>> = HashMap::new();
+        for room_id in rooms {
+            let Some(entry) = index.rooms.get(&room_id) else { continue };
+            let shown = windows.iter().enumerate().filter(|(_, window)| window.order.shows(entry, &window.ranges));
+            let places: Places<'_> =
+                (shown.map(|(number, _)| number).collect(), query.room_subscriptions.get(&room_id));
+            if places.0.is_empty() && places.1.is_none() {
+                continue;
             }
+            let wanted = wanted(user_id, &windows, places, &mut sets);
+            views.rooms.insert(room_id, (entry.clone(), wanted));
         }
         Ok(views)
     }
 
-    async fn tags_by_room(&self, user_id: &UserId) -> Result<TagsByRoom> {
-        let records = self.storage().account_data_since(user_id, 0, i64::MAX).await?;
-        let tags = records.into_iter().filter(|record| record.event_type == "m.tag").filter_map(|record| {
-            let tags: Tags = serde_json::from_str(record.content.get()).ok()?;
-            Some((record.room_id?, tags.tags.into_keys().collect()))
-        });
-        Ok(tags.collect())
+    /// Puts the rooms of a list in order, unless they are.
+    async fn order_list(&self, list: &List, index: &mut RoomIndex) -> Result<()> {
+        if position(index, &list.filters).is_some() {
+            return Ok(());
+        }
+        let children = self.children_of_spaces(&list.filters, index).await?;
+        let ordered = OrderedList::new(list.filters.clone(), children, index.rooms.values());
+        index.lists.push(ordered);
+        Ok(())
     }
 
     /// The rooms in the spaces that a filter names, of those spaces that the user is in.
@@ -82,7 +106,7 @@ impl Engine {
         let Some(spaces) = &filters.spaces else { return Ok(None) };
         let mut children = HashSet::new();
         for space in spaces.iter().take(SPACES_MAX) {
-            if !index.rooms.get(space).is_some_and(Entry::is_joined) {
+            if !index.rooms.get(space).is_some_and(|entry| entry.is_joined()) {
                 continue;
             }
             let Some(room) = self.room(space).await? else { continue };
@@ -99,36 +123,58 @@ impl Engine {
     }
 }
 
-/// The places of a list that are in one of its windows, each once.
-fn places(list: &List, length: usize) -> Vec<usize> {
-    let mut places = Vec::new();
-    for (first, last) in list.all_ranges() {
-        let end = usize::try_from(last).unwrap_or(usize::MAX).saturating_add(1).min(length);
-        places.extend(usize::try_from(first).unwrap_or(usize::MAX)..end);
+impl RoomIndex {
+    /// Forgets the lists that were asked for least lately, where there are too many.
+    pub(super) fn forget_lists(&mut self) {
+        let excess = self.lists.len().saturating_sub(LISTS_KEPT_MAX);
+        self.lists.drain(..excess);
     }
-    places.sort_unstable();
-    places.dedup();
-    places
 }
 
-fn fits(filters: &ListFilters, room_id: &OwnedRoomId, entry: &Entry, index: &RoomIndex) -> bool {
-    let is_invite = entry.record.membership == ruma::events::room::member::MembershipState::Invite;
-    let is_of = |types: &Vec<Option<String>>| types.contains(&entry.traits.room_type);
-    let is_named = |part: &String| {
-        let name = entry.traits.name.as_deref().unwrap_or_default();
-        name.to_lowercase().contains(&part.to_lowercase())
-    };
-    filters.is_dm.is_none_or(|wanted| wanted == index.direct.contains(room_id))
-        && filters.is_encrypted.is_none_or(|wanted| wanted == entry.traits.is_encrypted)
-        && filters.is_invite.is_none_or(|wanted| wanted == is_invite)
-        && filters.room_types.as_ref().is_none_or(is_of)
-        && !filters.not_room_types.as_ref().is_some_and(is_of)
-        && filters.room_name_like.as_ref().is_none_or(is_named)
+impl<'a> Windows<'a> {
+    fn new(name: &'a String, list: &'a List, index: &'a RoomIndex) -> Option<Self> {
+        let order = &index.lists[position(index, &list.filters)?];
+        Some(Self { name, list, ranges: ranges(list, order.len()), order })
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.ranges.iter().flat_map(|range| self.order.at(range.clone()))
+    }
 }
 
-fn fits_tags(filters: &ListFilters, tags: Option<&HashSet<String>>) -> bool {
-    let has_one = |wanted: &Vec<String>| wanted.iter().any(|tag| tags.is_some_and(|tags| tags.contains(tag)));
-    filters.tags.as_ref().is_none_or(has_one) && !filters.not_tags.as_ref().is_some_and(has_one)
+fn position(index: &RoomIndex, filters: &ListFilters) -> Option<usize> {
+    index.lists.iter().position(|list| list.filters == *filters)
+}
+
+/// What is wanted of a room, put together from its lists and subscription. Rooms of which the same state is wanted
+/// share the description of it.
+fn wanted<'a>(
+    user_id: &UserId,
+    windows: &[Windows<'a>],
+    places: Places<'a>,
+    sets: &mut HashMap<Places<'a>, Arc<RequiredState>>,
+) -> Wanted {
+    let shown = || places.0.iter().map(|number| &windows[*number]);
+    let details = || shown().map(|window| &window.list.details).chain(places.1);
+    let timeline_limit = details().map(RoomDetails::timeline_limit).max().unwrap_or_default();
+    let lists = shown().map(|window| window.name.clone()).collect();
+    let is_subscribed = places.1.is_some();
+    let required = sets.get(&places).cloned().unwrap_or_else(|| {
+        let mut required = RequiredState::default();
+        for details in details() {
+            required.add(&details.required_state, user_id);
+        }
+        Arc::new(required)
+    });
+    sets.insert(places, required.clone());
+    Wanted { timeline_limit, required, lists, is_subscribed }
+}
+
+/// The windows of a list, as places: the end of each is not in it.
+fn ranges(list: &List, length: usize) -> Vec<Range<usize>> {
+    let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let range = |(first, last)| place(first).min(length)..place(last).saturating_add(1).min(length);
+    list.all_ranges().map(range).collect()
 }
 
 #[cfg(test)]
@@ -138,8 +184,10 @@ mod tests {
     #[test]
     fn s_130_windows_are_clamped_and_may_overlap() {
         let list = |ranges: &[(u64, u64)]| List { ranges: ranges.to_vec(), ..List::default() };
-        assert_eq!(places(&list(&[(0, 2), (1, 3)]), 10), [0, 1, 2, 3]);
-        assert_eq!(places(&list(&[(0, u64::MAX)]), 3), [0, 1, 2]);
-        assert_eq!(places(&list(&[(u64::MAX, u64::MAX), (5, 9)]), 3), [0_usize; 0]);
+        assert_eq!(ranges(&list(&[(0, 2), (1, 3)]), 10), [0..3, 1..4]);
+        assert_eq!(ranges(&list(&[(0, u64::MAX), (7, 8)]), 3), [0..3, 3..3]);
+        assert_eq!(ranges(&list(&[(u64::MAX, u64::MAX), (5, 9)]), 3), [3..3, 3..3]);
+        // Who names none wants all.
+        assert_eq!(ranges(&list(&[]), 3), [0..3, 3..3][..1]);
     }
 }

@@ -1,18 +1,15 @@
 //! What a client asks of sliding sync.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
-use rules::room::StateKey;
-use ruma::{
-    OwnedRoomId, UserId,
-    events::{StateEventType, TimelineEventType},
-    presence::PresenceState,
-};
+use ruma::{OwnedRoomId, events::TimelineEventType, presence::PresenceState};
 use serde::Deserialize;
 
+use super::required::RequiredState;
 use crate::{EngineError, Result};
 
 /// How many lists, and how many ranges in each: a client shows a handful.
@@ -55,7 +52,7 @@ pub struct SlidingQuery {
 #[derive(Clone, Debug, Default, Deserialize, Hash)]
 #[serde(default)]
 pub struct List {
-    /// Which places of the list are wanted, first and last included.
+    /// Which places of the list are wanted, first and last included. Who names none wants all.
     pub ranges: Vec<(u64, u64)>,
     /// One range, for clients that write it so.
     pub range: Option<(u64, u64)>,
@@ -67,7 +64,7 @@ pub struct List {
 }
 
 /// What is wanted of a room.
-#[derive(Clone, Debug, Default, Deserialize, Hash)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(default)]
 pub struct RoomDetails {
     /// Pairs of event type and state key, with `*`, `$ME` and `$LAZY`.
@@ -77,7 +74,7 @@ pub struct RoomDetails {
 }
 
 /// Which rooms are in a list. All that is given must fit.
-#[derive(Clone, Debug, Default, Deserialize, Hash)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
 #[serde(default)]
 pub struct ListFilters {
     /// Whether the room is marked as a direct chat.
@@ -87,6 +84,7 @@ pub struct ListFilters {
     /// Whether the room is encrypted.
     pub is_encrypted: Option<bool>,
     /// Whether the user is invited only.
+    #[serde(alias = "is_invited")]
     pub is_invite: Option<bool>,
     /// The types of rooms; `null` for rooms without.
     pub room_types: Option<Vec<Option<String>>>,
@@ -184,6 +182,11 @@ impl SlidingQuery {
         Ok(())
     }
 
+    /// Whether any rooms are wanted.
+    pub(super) fn wants_rooms(&self) -> bool {
+        !self.lists.is_empty() || !self.room_subscriptions.is_empty()
+    }
+
     /// What tells two questions apart, but for where they start.
     pub(super) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -198,7 +201,15 @@ impl SlidingQuery {
 
 impl List {
     pub(super) fn all_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.ranges.iter().copied().chain(self.range)
+        let named = self.ranges.iter().copied().chain(self.range);
+        let all = (self.ranges.is_empty() && self.range.is_none()).then_some((0, u64::MAX));
+        named.chain(all)
+    }
+}
+
+impl RoomDetails {
+    pub(super) fn timeline_limit(&self) -> usize {
+        self.timeline_limit.min(TIMELINE_LIMIT_MAX) as usize
     }
 }
 
@@ -216,67 +227,13 @@ impl RoomExtension {
     }
 }
 
-/// Which state of a room is wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RequiredState {
-    exact: HashSet<StateKey>,
-    /// Of these types all.
-    types: HashSet<StateEventType>,
-    /// With these state keys of all types.
-    keys: HashSet<String>,
-    everything: bool,
-    /// Members as they are needed.
-    pub(super) lazy: bool,
-}
-
-impl RequiredState {
-    pub(super) fn add(&mut self, entries: &[(String, String)], user_id: &UserId) {
-        for (event_type, state_key) in entries {
-            let state_key = if state_key == "$ME" { user_id.as_str() } else { state_key };
-            match (event_type.as_str(), state_key) {
-                ("*", "*") => self.everything = true,
-                ("m.room.member", "$LAZY") => self.lazy = true,
-                // Has a meaning for members only.
-                (_, "$LAZY") => {}
-                ("*", key) => drop(self.keys.insert(key.to_owned())),
-                (event_type, "*") => drop(self.types.insert(event_type.into())),
-                (event_type, key) => drop(self.exact.insert((event_type.into(), key.to_owned()))),
-            }
-        }
-    }
-
-    /// Whether a key is wanted, however the members that are loaded lazily are.
-    pub(super) fn wants(&self, key: &StateKey) -> bool {
-        self.everything || self.exact.contains(key) || self.types.contains(&key.0) || self.keys.contains(&key.1)
-    }
-
-    /// Whether everything that another wants is wanted here.
-    pub(super) fn includes(&self, other: &Self) -> bool {
-        let lazily = self.lazy || !other.lazy;
-        lazily
-            && (self.everything
-                || !other.everything
-                    && other.types.is_subset(&self.types)
-                    && other.keys.is_subset(&self.keys)
-                    && other.exact.iter().all(|key| self.wants(key)))
-    }
-}
-
 /// What is wanted of one room, put together from its lists and subscription.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Wanted {
     pub(super) timeline_limit: usize,
-    pub(super) required: RequiredState,
+    pub(super) required: Arc<RequiredState>,
     pub(super) lists: Vec<String>,
     pub(super) is_subscribed: bool,
-}
-
-impl Wanted {
-    pub(super) fn add(&mut self, details: &RoomDetails, user_id: &UserId) {
-        let limit = details.timeline_limit.min(TIMELINE_LIMIT_MAX) as usize;
-        self.timeline_limit = self.timeline_limit.max(limit);
-        self.required.add(&details.required_state, user_id);
-    }
 }
 
 /// The events that move a room up in the lists: what people say to each other.
@@ -296,20 +253,12 @@ pub(super) fn bumps() -> [TimelineEventType; 8] {
 
 #[cfg(test)]
 mod tests {
-    use ruma::user_id;
     use serde_json::{Value, json};
 
     use super::*;
 
     fn query(json: Value) -> SlidingQuery {
         serde_json::from_value(json).unwrap()
-    }
-
-    fn required(entries: &[(&str, &str)]) -> RequiredState {
-        let entries: Vec<_> = entries.iter().map(|(one, two)| ((*one).to_owned(), (*two).to_owned())).collect();
-        let mut required = RequiredState::default();
-        required.add(&entries, user_id!("@me:test"));
-        required
     }
 
     #[test]
@@ -323,22 +272,6 @@ mod tests {
         let many: Vec<_> = (0..501).map(|number| [format!("t{number}"), String::new()]).collect();
         assert!(query(json!({"lists": {"all": {"required_state": many}}})).check().is_err());
         assert!(serde_json::from_value::<SlidingQuery>(list(json!([[-1, 5]]))).is_err());
-    }
-
-    #[test]
-    fn required_state_knows_its_wildcards() {
-        let key = |event_type: &str, state_key: &str| (StateEventType::from(event_type), state_key.to_owned());
-        let some =
-            required(&[("m.room.member", "$ME"), ("m.room.member", "$LAZY"), ("m.space.child", "*"), ("*", "k")]);
-        assert!(some.lazy && some.wants(&key("m.room.member", "@me:test")));
-        assert!(!some.wants(&key("m.room.member", "@other:test")));
-        assert!(some.wants(&key("m.space.child", "!any:test")) && some.wants(&key("any", "k")));
-        assert!(!some.wants(&key("m.room.name", "")));
-        let all = required(&[("*", "*")]);
-        assert!(all.wants(&key("m.room.name", "")) && !all.lazy);
-        assert!(!all.includes(&some) && !some.includes(&all));
-        assert!(some.includes(&required(&[("m.space.child", "!one:test"), ("m.room.member", "$LAZY")])));
-        assert!(all.includes(&required(&[("m.room.name", "")])));
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use rules::{RoomSnapshot, change::Position, room::StateKey};
+use rules::{
+    RoomSnapshot,
+    change::{Position, StateEntry},
+    room::StateKey,
+};
 use ruma::{
-    OwnedEventId, OwnedUserId, RoomId,
+    OwnedEventId, OwnedUserId, RoomId, UserId,
     events::{AnySyncStateEvent, StateEventType},
     serde::Raw,
 };
@@ -16,16 +20,18 @@ use storage::StoredEvent;
 
 use super::{
     connections::RoomTold,
-    index::Entry,
-    request::{RequiredState, Wanted},
+    entry::Entry,
+    request::Wanted,
+    required::RequiredState,
     response::{Hero, SlidingRoom},
 };
 use crate::{
     ClientEvent, Engine, Requester, Result,
     push::shown,
+    rooms::SeenEvent,
     sync::{
         changes::RoomChanges,
-        state::senders,
+        state::{Base, member_key, senders},
         summary,
         timeline::{Span, Window},
     },
@@ -50,7 +56,6 @@ pub(super) struct Asking<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) told: Option<&'a RoomTold>,
     pub(super) changes: Option<&'a RoomChanges>,
-    pub(super) is_dm: bool,
 }
 
 /// What the client is told, and what it then knows.
@@ -68,60 +73,69 @@ struct Member {
 
 impl Asking<'_> {
     /// From where on the room is new to the client; `None` when all of it is.
-    fn from(&self, asked: &Asked<'_>) -> Option<Position> {
+    pub(super) fn from(&self, asked: &Asked<'_>) -> Option<Position> {
         let told = self.told?;
-        let from = told.up_to.or(asked.since)?;
         // Who was away in between starts anew.
-        let has_come_back = self.entry.record.position > from;
-        (!has_come_back).then_some(from)
+        let was_away = self.changes.is_some_and(|changes| changes.base == Base::Nothing);
+        told.up_to.or(asked.since).filter(|_| !was_away)
     }
 
     fn is_expanded(&self) -> bool {
         self.told.is_some_and(|told| told.timeline_limit < self.wanted.timeline_limit)
     }
 
+    fn is_dm_changed(&self) -> bool {
+        self.told.is_some_and(|told| told.is_dm != self.entry.is_dm)
+    }
+
     /// Whether there may be anything to tell.
     pub(super) fn is_due(&self) -> bool {
+        if self.told.is_some() && !self.entry.is_joined() {
+            return self.changes.is_some_and(|changes| changes.parts.timeline);
+        }
+        self.has_news() || self.changes.is_some_and(|changes| changes.parts.receipts)
+    }
+
+    /// Whether there may be anything to tell but that the user has read on.
+    pub(super) fn has_news(&self) -> bool {
         let Some(told) = self.told else { return true };
-        let has_changed = self.changes.is_some_and(|changes| {
-            changes.parts.timeline || changes.parts.receipts || changes.base == crate::sync::state::Base::Nothing
-        });
-        told.up_to.is_some() || self.is_expanded() || !told.required.includes(&self.wanted.required) || has_changed
+        let has_changed = self.changes.is_some_and(|changes| changes.parts.timeline || changes.base == Base::Nothing);
+        has_changed
+            || told.up_to.is_some()
+            || self.is_expanded()
+            || self.is_dm_changed()
+            || !told.required.includes(&self.wanted.required)
     }
 }
 
 impl Engine {
     /// A room that the user is joined to. Nothing if there is nothing to tell.
     pub(super) async fn sliding_room(&self, asked: &Asked<'_>, asking: &Asking<'_>) -> Result<Option<Built>> {
-        let record = &asking.entry.record;
-        let room_id = &*record.room_id;
+        let room_id = &*asking.entry.room_id;
         let from = asking.from(asked);
         let Some(snapshot) = self.room(room_id).await? else { return Ok(None) };
         let window = self.sliding_window(asked, asking, from).await?;
-        let (state, members) = self.sliding_state(asked, asking, from, &window).await?;
-        let mut room = SlidingRoom::default();
-        let is_affected = match from {
-            Some(from) if from < asked.now => {
-                let delta = self.storage().state_changes(room_id, from, asked.now).await?;
-                let has_avatar = delta.iter().any(|entry| entry.event_type == StateEventType::RoomAvatar);
-                has_avatar || summary::is_affected(&delta)
-            }
-            Some(_) => false,
-            None => true,
+        let delta = match from {
+            Some(from) if from < asked.now => self.storage().state_changes(room_id, from, asked.now).await?,
+            _ => Vec::new(),
         };
+        let has_avatar = delta.iter().any(|entry| entry.event_type == StateEventType::RoomAvatar);
+        let is_affected = from.is_none() || has_avatar || summary::is_affected(&delta);
+        let (state, members) = self.sliding_state(asked, asking, from, &window, delta).await?;
+        let mut room = SlidingRoom::default();
         if is_affected {
             self.add_summary(asked, &snapshot, &mut room).await?;
         }
         let orders = window.events.iter().filter_map(|seen| seen.event.order);
         let num_live = orders.filter(|order| asked.since.is_some_and(|since| *order > since)).count();
-        let is_told = !window.events.is_empty() || !state.is_empty() || is_affected || from.is_none();
-        if !is_told && !self.has_read(asked, asking, from).await? {
+        let is_told = !window.events.is_empty() || !state.is_empty() || is_affected || asking.is_dm_changed();
+        if !is_told && from.is_some() && !self.has_read(asked, asking).await? {
             return Ok(None);
         }
         room.unread = shown(self.unread(&asked.requester.user_id, room_id).await?.total());
         room.initial = from.is_none().then_some(true);
         room.unstable_expanded_timeline = asking.is_expanded() && from.is_some();
-        room.is_dm = asking.is_dm.then_some(true);
+        room.is_dm = (asking.entry.is_dm || asking.is_dm_changed()).then_some(asking.entry.is_dm);
         room.bump_stamp = u64::try_from(asking.entry.bump).ok();
         room.num_live = Some(num_live as u64);
         if !window.events.is_empty() || from.is_none() {
@@ -134,61 +148,19 @@ impl Engine {
         Ok(Some(Built { room, members }))
     }
 
-    /// A room that the user has left, or was removed from, and that the client was told of.
-    pub(super) async fn sliding_left(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<SlidingRoom> {
-        let record = &changes.record;
-        let window = match changes.left_at {
-            Some(until) => {
-                let span = Span {
-                    room_id: &record.room_id,
-                    user_id: &asked.requester.user_id,
-                    after: changes.told,
-                    until,
-                    joined_since: None,
-                };
-                self.window(span, 10, &|pdu| asked.wants(pdu)).await?
-            }
-            None => Window::empty(asked.now),
-        };
-        let mut room = SlidingRoom::default();
-        let events = self.client_events(asked.requester, &window.events, false).await?;
-        room.timeline = events.into_iter().map(ClientEvent::into_raw).collect();
-        room.limited = Some(window.limited);
-        room.prev_batch = Some(window.start.to_string());
-        room.num_live = Some(window.events.len() as u64);
-        room.bump_stamp = u64::try_from(record.position).ok();
-        let member = self.stored_event(&record.event_id).await?;
-        let member: Vec<Arc<StoredEvent>> = member.into_iter().collect();
-        room.required_state = self.raw_state(&member).await?;
-        Ok(room)
-    }
-
-    /// A room that the user is invited to, or has knocked on.
-    pub(super) async fn sliding_invited(&self, asking: &Asking<'_>) -> Result<SlidingRoom> {
-        let record = &asking.entry.record;
-        Ok(SlidingRoom {
-            bump_stamp: u64::try_from(asking.entry.bump).ok(),
-            name: asking.entry.traits.name.clone(),
-            initial: Some(true),
-            is_dm: asking.is_dm.then_some(true),
-            invite_state: Some(self.stripped_state_of(record).await?),
-            ..SlidingRoom::default()
-        })
-    }
-
     async fn sliding_window(&self, asked: &Asked<'_>, asking: &Asking<'_>, from: Option<Position>) -> Result<Window> {
-        let record = &asking.entry.record;
+        let entry = asking.entry;
         let limit = asking.wanted.timeline_limit;
         let after = if asking.is_expanded() { None } else { from };
         if after.is_some_and(|after| after >= asked.now) {
             return Ok(Window::empty(asked.now));
         }
         let span = Span {
-            room_id: &record.room_id,
+            room_id: &entry.room_id,
             user_id: &asked.requester.user_id,
             after,
             until: asked.now,
-            joined_since: Some(record.position),
+            joined_since: Some(entry.position),
         };
         self.window(span, limit, &|pdu| asked.wants(pdu)).await
     }
@@ -200,38 +172,40 @@ impl Engine {
         asking: &Asking<'_>,
         from: Option<Position>,
         window: &Window,
+        delta: Vec<StateEntry>,
     ) -> Result<(Vec<Raw<AnySyncStateEvent>>, HashSet<OwnedUserId>)> {
         let required = &asking.wanted.required;
         let told = asking.told.filter(|_| from.is_some());
         let known = told.map(|told| told.members.clone()).unwrap_or_default();
-        let lazy: BTreeSet<OwnedUserId> = if required.lazy { senders(&window.events) } else { BTreeSet::new() };
-        let new: HashSet<&str> = lazy.iter().filter(|id| !known.contains(*id)).map(|id| id.as_str()).collect();
-        let is_lazy = |key: &StateKey| key.0 == StateEventType::RoomMember && new.contains(key.1.as_str());
-        let room_id = &*asking.entry.record.room_id;
-        let event_ids = match told {
-            None => self.values(room_id, asked.now, &|key| required.wants(key) || is_lazy(key)).await?,
+        let lazy: BTreeSet<OwnedUserId> = if required.lazy { concerned(&window.events) } else { BTreeSet::new() };
+        let room_id = &*asking.entry.room_id;
+        let mut event_ids = match told {
+            None => self.values(room_id, asked.now, &|key| required.wants(key)).await?,
             Some(told) => {
-                let mut found = self.changed_state(asked, room_id, from, &known, required).await?;
+                // Without a gap, the client can keep its list of members up to date.
+                let is_kept = |member: &str| {
+                    !window.limited && required.lazy || <&UserId>::try_from(member).is_ok_and(|id| known.contains(id))
+                };
+                let mut found = changed_state(delta, &is_kept, required);
                 if !told.required.includes(required) {
                     let is_new = |key: &StateKey| required.wants(key) && !told.required.wants(key);
                     found.extend(self.values(room_id, asked.now, &is_new).await?);
                 }
-                if !new.is_empty() {
-                    found.extend(self.values(room_id, asked.now, &is_lazy).await?);
-                }
                 found
             }
         };
+        let new: Vec<StateKey> = lazy.iter().filter(|id| !known.contains(*id)).map(member_key).collect();
+        event_ids.extend(self.values_of(room_id, asked.now, &new).await?.into_values());
         let unique: BTreeSet<OwnedEventId> = event_ids.into_iter().collect();
         let events = self.storage().events(&unique.into_iter().collect::<Vec<_>>()).await?;
         let mut members: HashSet<OwnedUserId> = known.iter().cloned().chain(lazy).collect();
         if members.len() > LAZY_MEMBERS_MAX {
-            members = senders(&window.events).into_iter().collect();
+            members = concerned(&window.events).into_iter().collect();
         }
         Ok((self.raw_state(&events).await?, members))
     }
 
-    async fn values(
+    pub(super) async fn values(
         &self,
         room_id: &RoomId,
         now: Position,
@@ -240,28 +214,7 @@ impl Engine {
         Ok(self.state_values(room_id, now, wanted).await?.into_values().collect())
     }
 
-    /// What of the wanted state has changed. Members who were told lazily are told of when they change.
-    async fn changed_state(
-        &self,
-        asked: &Asked<'_>,
-        room_id: &RoomId,
-        from: Option<Position>,
-        known: &HashSet<OwnedUserId>,
-        required: &RequiredState,
-    ) -> Result<Vec<OwnedEventId>> {
-        let Some(from) = from.filter(|from| *from < asked.now) else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for entry in self.storage().state_changes(room_id, from, asked.now).await? {
-            let key = (entry.event_type, entry.state_key);
-            let is_known = key.0 == StateEventType::RoomMember && known.iter().any(|id| id.as_str() == key.1);
-            if required.wants(&key) || is_known {
-                found.extend(entry.event_id);
-            }
-        }
-        Ok(found)
-    }
-
-    async fn raw_state(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Raw<AnySyncStateEvent>>> {
+    pub(super) async fn raw_state(&self, events: &[Arc<StoredEvent>]) -> Result<Vec<Raw<AnySyncStateEvent>>> {
         let served = self.client_state(events, false).await?;
         Ok(served.into_iter().map(ClientEvent::into_raw).collect())
     }
@@ -293,18 +246,35 @@ impl Engine {
     }
 
     /// Whether the user has read on in a room, so that there is less to be read.
-    async fn has_read(&self, asked: &Asked<'_>, asking: &Asking<'_>, from: Option<Position>) -> Result<bool> {
-        if !asking.changes.is_some_and(|changes| changes.parts.receipts) {
+    pub(super) async fn has_read(&self, asked: &Asked<'_>, asking: &Asking<'_>) -> Result<bool> {
+        let Some(from) = asking.from(asked).filter(|_| asking.changes.is_some_and(|changes| changes.parts.receipts))
+        else {
             return Ok(false);
-        }
-        let room_id = &asking.entry.record.room_id;
-        let receipts = self.storage().receipts_since(room_id, from.unwrap_or(0), asked.now).await?;
-        Ok(receipts.iter().any(|receipt| receipt.user_id == asked.requester.user_id))
+        };
+        let (user_id, room_id) = (&asked.requester.user_id, &asking.entry.room_id);
+        Ok(self.storage().read_changed(user_id, room_id).await? > from)
     }
 }
 
 impl Asked<'_> {
-    fn wants(&self, pdu: &rules::Pdu) -> bool {
+    pub(super) fn wants(&self, pdu: &rules::Pdu) -> bool {
         pdu.state_key.is_some() || !self.ignored.contains(&pdu.sender)
     }
+}
+
+/// What has changed of the wanted state, and of the members that the client knows.
+fn changed_state(delta: Vec<StateEntry>, knows: &dyn Fn(&str) -> bool, required: &RequiredState) -> Vec<OwnedEventId> {
+    let is_told = |entry: StateEntry| {
+        let key = (entry.event_type, entry.state_key);
+        let is_known = key.0 == StateEventType::RoomMember && knows(&key.1);
+        entry.event_id.filter(|_| is_known || required.wants(&key))
+    };
+    delta.into_iter().filter_map(is_told).collect()
+}
+
+/// Who sent some events, and whose membership they change.
+fn concerned(events: &[SeenEvent]) -> BTreeSet<OwnedUserId> {
+    let mut users = senders(events);
+    users.extend(events.iter().filter_map(|seen| seen.event.pdu.membership()).map(|(user_id, _)| user_id.clone()));
+    users
 }
