@@ -92,6 +92,7 @@ impl Engine {
             return Ok(Changes { presences, ..recent });
         }
         let records = self.storage().memberships(user_id).await?;
+        count_considered(records.len());
         // The memberships may be newer than what was seen before they were read. Then all before the newest of them is
         // committed too, and up to there they are exact.
         let newest = records.iter().map(|record| record.position).max().unwrap_or(0);
@@ -118,6 +119,7 @@ impl Engine {
             return Ok(None);
         };
         let mut rooms = Vec::with_capacity(joined.len());
+        count_considered(joined.len());
         for record in joined {
             let parts = recent.rooms.get(&record.room_id).copied().unwrap_or(Parts::NONE);
             rooms.push(RoomChanges {
@@ -270,6 +272,11 @@ impl Engine {
             };
         }
     }
+}
+
+/// Counts rooms that were considered for an answer: with an account in many rooms, few of them should be.
+pub(crate) fn count_considered(rooms: usize) {
+    metrics::counter!("sync_rooms_considered_total").increment(rooms as u64);
 }
 
 /// Puts in the push rules as they apply. Who changed none has the default ones, and is told so at the beginning.

@@ -1,7 +1,6 @@
 //! What changed, as the answer to `GET /_matrix/client/v3/sync`.
 //!
-//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>. Left empty until their chapters
-//! are built: unread counts.
+//! Spec: <https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync>.
 
 pub(super) mod account_data;
 mod devices;

@@ -16,7 +16,7 @@ use super::{
     required::RequiredState,
     response::ListCount,
 };
-use crate::{Engine, Result};
+use crate::{Engine, Result, sync::changes::count_considered};
 
 /// How many spaces one filter names: a client shows one.
 const SPACES_MAX: usize = 10;
@@ -71,6 +71,7 @@ impl Engine {
             let shown = windows.iter().flat_map(Windows::shown).map(|entry| &entry.room_id);
             shown.chain(query.room_subscriptions.keys()).cloned().collect()
         };
+        count_considered(rooms.len());
         let mut sets: HashMap<Places<'_>, Arc<RequiredState>> = HashMap::new();
         for room_id in rooms {
             let Some(entry) = index.rooms.get(&room_id) else { continue };
