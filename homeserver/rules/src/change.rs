@@ -260,6 +260,8 @@ pub enum Change {
         transaction_id: String,
         /// What came of it.
         event_id: OwnedEventId,
+        /// When it was done, in milliseconds since the epoch.
+        ts: u64,
     },
 }
 

@@ -79,6 +79,7 @@ async fn submit(storage: Storage, submitter: u64, until: Instant, committed: Arc
             scope: room_id.to_string(),
             transaction_id: format!("m{submitter}.{revision}.{}", process::id()),
             event_id,
+            ts: 1_000,
         });
         let guard = RoomGuard { room_id: room_id.clone(), revision };
         let started = Instant::now();

@@ -45,6 +45,15 @@ impl Storage {
         row.map(record).transpose()
     }
 
+    /// How many pieces of account data a user has.
+    pub async fn account_data_count(&self, user_id: &UserId) -> Result<u64> {
+        const SQL: &str = "SELECT COUNT(*) FROM account_data
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1)";
+        let user = encode(user_id.as_str());
+        let count: i64 = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).fetch_one(pool).await)?;
+        Ok(count.unsigned_abs())
+    }
+
     /// The global account data of some users that has one of these types.
     pub async fn account_data_of(
         &self,

@@ -356,6 +356,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (6, "push", include_str!("../migrations/sqlite/0006_push.sql")),
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
+    (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -366,6 +367,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (6, "push", include_str!("../migrations/postgres/0006_push.sql")),
     (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
+    (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -29,6 +29,7 @@ mod memberships;
 mod names;
 mod notifications;
 mod one_time_keys;
+mod presence;
 mod profile_fields;
 mod receipts;
 mod registration_tokens;
@@ -46,6 +47,7 @@ mod thread_subscriptions;
 mod timeline;
 mod to_device;
 mod transactions;
+mod user_directory;
 
 pub use self::{
     account_data::AccountDataRecord,

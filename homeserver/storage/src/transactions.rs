@@ -29,6 +29,24 @@ impl Storage {
         event_id.map(|event_id| parsed(&event_id, "client_transactions", "event_id")).transpose()
     }
 
+    /// Forgets clients' requests that were done before a time, in milliseconds since the epoch: up to `limit` of them.
+    /// Returns how many.
+    pub async fn prune_client_transactions(&self, before_ts: u64, limit: usize) -> Result<u64> {
+        const LAST: &str = "SELECT MAX(ts) FROM
+            (SELECT ts FROM client_transactions WHERE ts < $1 ORDER BY ts LIMIT $2) AS oldest";
+        const SQL: &str = "DELETE FROM client_transactions WHERE ts <= $1";
+        let last: Option<i64> = db!(self.read(), |pool| {
+            sqlx::query_scalar(LAST).bind(before_ts as i64).bind(limit as i64).fetch_one(pool).await
+        })?;
+        let Some(last) = last else { return Ok(0) };
+        let mut transaction = self.begin().await?;
+        let pruned = db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(last).execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        transaction.commit().await?;
+        Ok(pruned)
+    }
+
     /// The JSON that another server's transaction was answered with, if it was answered before.
     pub async fn received_transaction(&self, origin: &ServerName, transaction_id: &str) -> Result<Option<String>> {
         const SQL: &str = "SELECT response FROM received_transactions WHERE origin = $1 AND transaction_id = $2";

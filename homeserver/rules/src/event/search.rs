@@ -2,6 +2,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#server-side-search>
 
+use std::collections::BTreeSet;
+
 use ruma::events::TimelineEventType;
 use serde_json::Value;
 
@@ -71,6 +73,29 @@ pub fn grams(text: &str) -> impl Iterator<Item = i64> {
     triples.chain(pairs)
 }
 
+/// The pieces of a name in lower case: those of [`grams`], and the first one and two characters of each of its words, so
+/// that what is too short to have pieces of its own is found at the beginning of a word.
+pub fn name_pieces(name: &str) -> BTreeSet<i64> {
+    let words = name.split(|character: char| !character.is_alphanumeric());
+    let beginnings = words.flat_map(|word| [prefix(word, 1), prefix(word, 2)]).flatten();
+    grams(name).chain(beginnings).chain(prefix(name, 1)).chain(prefix(name, 2)).collect()
+}
+
+/// The pieces that a name has in which a text in lower case occurs: at the beginning of a word, if it has one or two
+/// ASCII characters. What follows a colon is a server's name, and not looked at.
+pub fn wanted_pieces(text: &str) -> BTreeSet<i64> {
+    let text = text.split(':').next().unwrap_or_default();
+    let pieces: BTreeSet<i64> = grams(text).collect();
+    if pieces.is_empty() { prefix(text, text.chars().count()).into_iter().collect() } else { pieces }
+}
+
+/// The first characters of a word as a number, if it has as many.
+fn prefix(word: &str, length: usize) -> Option<i64> {
+    let number =
+        word.chars().take(length).fold(0, |number, character| (number << 21) | i64::from(u32::from(character)));
+    (length > 0 && word.chars().count() >= length).then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -99,6 +124,16 @@ mod tests {
             { "body": "Tea" }, { "body": "<b>", "mimetype": "text/html" }, { "body": "Cake", "mimetype": "text/plain" },
         ] } });
         assert_eq!(text_of("m.room.topic", &topic), Some((SearchField::Topic, "tea\ncake".to_owned())));
+    }
+
+    #[test]
+    fn names_are_found_by_what_they_hold_and_how_their_words_begin() {
+        let finds = |name: &str, text: &str| wanted_pieces(text).is_subset(&name_pieces(name));
+        for text in ["al", "a", "wond", "wo", "w", "alice in", "lice", "alice:example.org", "\u{e4}p", "pf\u{e4}"] {
+            assert!(finds("alice in-wonderland \u{e4}pf\u{e4}l", text), "{text}");
+        }
+        assert!(!finds("alice", "lic e") && !finds("alice", "li") && !finds("alice", "bob"));
+        assert!(wanted_pieces("").is_empty() && wanted_pieces(":a").is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl<'a> Applying<'a> {
             Change::Read { .. } => self.read(change),
             Change::AccountData { .. } => self.account_data(change),
             Change::ThreadSubscription { .. } => self.thread_subscription(change),
-            Change::TransactionId { event_id, .. } => self.transaction(change, event_id),
+            Change::TransactionId { event_id, ts, .. } => self.transaction(change, event_id, *ts),
             Change::DeviceKeys { .. }
             | Change::CrossSigningKey { .. }
             | Change::KeySignature { .. }
@@ -348,10 +348,10 @@ impl<'a> Applying<'a> {
         self.batch.writes.historic.push(HistoricState { key, order, event_id, membership, before });
     }
 
-    fn transaction(&mut self, change: &Change, event_id: &OwnedEventId) {
+    fn transaction(&mut self, change: &Change, event_id: &OwnedEventId, ts: u64) {
         let Some(key) = client_transaction(change) else { return };
         let (user_id, device_id, scope, transaction_id) = key.clone();
-        let row = row![transaction_id, user_id, device_id, scope, event_id.as_str()];
+        let row = row![transaction_id, user_id, device_id, scope, event_id.as_str(), ts as i64];
         self.batch.writes.transactions.push(row);
         self.batch.facts.done.insert(key, event_id.clone());
     }

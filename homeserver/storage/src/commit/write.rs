@@ -84,7 +84,7 @@ static THREAD_SUBSCRIPTIONS: Insert = Insert::new(
         automatic = excluded.automatic, position = excluded.position",
 );
 static TRANSACTIONS: Insert =
-    Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id)", "");
+    Insert::new("client_transactions (transaction_id, user_id, device_id, scope, event_id, ts)", "");
 static LOG: Insert = Insert::new("log (position, kind, room_nid, user_nid, event_id, outbound, membership)", "");
 
 /// Nobody misses any more what has arrived.

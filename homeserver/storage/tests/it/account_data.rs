@@ -34,6 +34,8 @@ async fn each_user_room_and_type_has_its_own() {
         assert_eq!(value(alice, Some(&a), "t").await, in_a);
         assert_eq!(value(alice, Some(&b), "t").await, None, "not the global one");
         assert_eq!(value(bob, None, "t").await, None);
+        assert_eq!(stage.storage.account_data_count(&user(alice)).await.unwrap(), 3);
+        assert_eq!(stage.storage.account_data_count(&user("@nobody:here")).await.unwrap(), 0);
         assert_eq!(value(bob, Some(&a), "t").await.unwrap().1, 3);
 
         let since = async |since, until| {

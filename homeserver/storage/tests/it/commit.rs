@@ -32,6 +32,7 @@ fn transaction(id: &str, event: &str) -> Change {
         scope: "send !room:here m.room.message".to_owned(),
         transaction_id: id.to_owned(),
         event_id: event_id(event),
+        ts: 1_000,
     }
 }
 

@@ -15,6 +15,7 @@ async fn a_clients_transaction_is_told_from_others() {
             scope: "send".to_owned(),
             transaction_id: "1".to_owned(),
             event_id: event_id("$e"),
+            ts: 1_000,
         };
         stage.commit_unguarded(vec![change]).await.unwrap();
         let known = async |device: &str, scope: &str, id: &str| {
@@ -26,6 +27,9 @@ async fn a_clients_transaction_is_told_from_others() {
         assert_eq!(known("A", "send", "2").await, None);
         let bob = stage.storage.transaction(&user("@bob:here"), device_id!("A"), "send", "1").await.unwrap();
         assert_eq!(bob, None);
+        assert_eq!(stage.storage.prune_client_transactions(1_000, 10).await.unwrap(), 0);
+        assert_eq!(stage.storage.prune_client_transactions(1_001, 10).await.unwrap(), 1);
+        assert_eq!(known("A", "send", "1").await, None);
     })
     .await;
 }

@@ -63,6 +63,7 @@ async fn what_cannot_be_kept_is_refused() {
             scope: "send".to_owned(),
             transaction_id: "nul\0".to_owned(),
             event_id: ruma::owned_event_id!("$e"),
+            ts: 1_000,
         };
         let long_name = state_event("$long", "t", &"x".repeat(900), json!({}));
         for change in
