@@ -19,6 +19,7 @@ mod delayed_events;
 mod devices;
 mod directory;
 mod error;
+mod events;
 mod interactive;
 mod join;
 mod joined_rooms;
@@ -83,6 +84,8 @@ pub struct Options {
     pub terms: Option<Terms>,
     /// Whether new users have to show an e-mail address.
     pub registration_requires_email: bool,
+    /// Whether the directory of public rooms is shown to whoever asks, with an account or without.
+    pub directory_for_everybody: bool,
     /// Whom to turn to, for `/.well-known/matrix/support`. Where all is `None`, that path answers 404.
     pub support: Support,
 }

@@ -2,7 +2,7 @@
 
 pub(crate) mod get_token;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use engine::{EngineError, NewDevice, Session};
 use ruma::{
@@ -47,23 +47,26 @@ pub(crate) fn require_type(body: &mut JsonObject) -> Result<()> {
 
 pub(crate) async fn login(door: Door, asked: Open<Request>) -> Result<Response> {
     let Open { request, address, .. } = asked;
-    door.inner.rate_limits.check(Class::WrongPassword, address, door.now_ms())?;
     let device = NewDevice {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
         wants_refresh_token: request.refresh_token,
     };
-    let session = match by_any_means(&door, request.login_info, device).await {
-        Err(ApiError::Engine(EngineError::WrongCredentials)) => {
-            door.inner.rate_limits.take(Class::WrongPassword, address, door.now_ms())?;
-            return Err(EngineError::WrongCredentials.into());
-        }
-        outcome => outcome?,
-    };
+    let session = log_in(&door, address, request.login_info, device).await?;
     let mut response = Response::new(session.user_id, session.access_token, session.device_id);
     response.refresh_token = session.refresh_token;
     response.expires_in = milliseconds(session.expires_in_ms);
     Ok(response)
+}
+
+/// Logs a device in. Whoever guesses wrong is soon not listened to any more.
+pub(crate) async fn log_in(door: &Door, address: IpAddr, info: LoginInfo, device: NewDevice) -> Result<Session> {
+    door.inner.rate_limits.check(Class::WrongPassword, address, door.now_ms())?;
+    let outcome = by_any_means(door, info, device).await;
+    if let Err(ApiError::Engine(EngineError::WrongCredentials)) = outcome {
+        door.inner.rate_limits.take(Class::WrongPassword, address, door.now_ms())?;
+    }
+    outcome
 }
 
 async fn by_any_means(door: &Door, info: LoginInfo, device: NewDevice) -> Result<Session> {

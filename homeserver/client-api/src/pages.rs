@@ -1,9 +1,10 @@
-//! Pages for browsers: confirming an e-mail address, and stages of user-interactive authentication that a client has
+//! Pages for browsers: logging in, confirming an e-mail address, and stages of user-interactive authentication that a client has
 //! no form of its own for.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#fallback>
 
 mod html;
+mod login;
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -33,6 +34,7 @@ pub(crate) fn router() -> Router<Door> {
     Router::new()
         .route("/_nudge/client/v1/validate_address", get(show_validation).post(validate))
         .route("/_nudge/client/v1/auth/{auth_type}", axum::routing::post(pass_stage))
+        .route(login::PATH, get(login::show).post(login::log_in))
 }
 
 type Parameters = HashMap<String, String>;
@@ -41,7 +43,7 @@ type Parameters = HashMap<String, String>;
 async fn show_validation(RawQuery(query): RawQuery) -> Page {
     let query = parameters(query.as_deref().unwrap_or_default());
     let fields = ["sid", "client_secret", "token"].map(|name| (name, parameter(&query, name)));
-    let form = Form { action: "", hidden: &fields, secret: None, button: "Yes, this is my address" };
+    let form = Form { action: "", hidden: &fields, user: None, secret: None, button: "Yes, this is my address" };
     page(StatusCode::OK, "Your e-mail address", "Is this address yours?", Some(&form))
 }
 
@@ -78,7 +80,7 @@ fn is_asked_for(stage: Stage, session: &Session) -> bool {
 fn stage_page(door: &Door, stage: Stage, id: &str, session: &Session, refusal: Option<&str>) -> Page {
     let action = format!("/_nudge/client/v1/auth/{}", stage.auth_type());
     let hidden = [("session", id)];
-    let form = |secret, button| Form { action: &action, hidden: &hidden, secret, button };
+    let form = |secret, button| Form { action: &action, hidden: &hidden, user: None, secret, button };
     let (title, text, form) = match stage {
         Stage::Password => {
             let whose = session.owner.user_id().map_or_else(String::new, |user_id| format!("of {user_id}"));

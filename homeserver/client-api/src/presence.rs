@@ -18,6 +18,6 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_presence::v3::Request>)
 
 pub(crate) async fn put(door: Door, asked: Arguments<set_presence::v3::Request>) -> Result<set_presence::v3::Response> {
     let set_presence::v3::Request { presence, status_msg, .. } = asked.request;
-    door.engine.set_presence(&asked.requester, &presence, status_msg)?;
+    door.engine.set_presence(&asked.requester, &presence, status_msg).await?;
     Ok(set_presence::v3::Response::new())
 }

@@ -1,6 +1,6 @@
 //! `/_matrix/client/v3/publicRooms`
 
-use engine::{PublicRoomsPage, PublicRoomsQuery};
+use engine::{PublicRoomsPage, PublicRoomsQuery, Requester};
 use ruma::{
     UInt,
     api::client::directory::{
@@ -11,7 +11,7 @@ use ruma::{
 };
 use serde::Serialize;
 
-use crate::{Arguments, Door, Result, json::Json};
+use crate::{Arguments, Door, Result, error::ApiError, json::Json};
 
 /// A part of a directory.
 #[derive(Serialize)]
@@ -53,9 +53,19 @@ impl From<PublicRoomsPage> for Rooms {
     }
 }
 
-/// Other than the specification says, the directory is for our users only.
-pub(crate) async fn get(door: Door, asked: Arguments<get_public_rooms::Request>) -> Result<Json<Rooms>> {
+/// The specification lets anybody read the directory. Here that is for the operator to choose, and other servers'
+/// directories are not fetched for nobody in particular.
+pub(crate) async fn get(
+    door: Door,
+    asked: Arguments<get_public_rooms::Request, Option<Requester>>,
+) -> Result<Json<Rooms>> {
     let request = asked.request;
+    if asked.requester.is_none() {
+        let is_ours = request.server.as_deref().is_none_or(|server| server == door.engine.server_name());
+        if !door.inner.options.directory_for_everybody || !is_ours {
+            return Err(ApiError::MissingToken("The room directory is for users of this server"));
+        }
+    }
     let query = PublicRoomsQuery {
         server: request.server,
         limit: request.limit.map(u64::from),

@@ -46,8 +46,13 @@ pub(crate) enum Class {
     UnknownToken,
     /// Tokens refreshed, by address.
     Refresh,
-    /// What costs the database or other servers much, by user: history, searches, directories.
+    /// What costs the database or other servers much, by user, or by address where there is none: history, relations,
+    /// searches, directories, spaces.
     Costly,
+    /// Questions for other users' keys, by user: each may be a call to every server that is named.
+    Keys,
+    /// Messages to devices, by user: each may be as many rows as there are devices.
+    ToDevice,
     /// Everything, by device: one that runs wild leaves something to the user's others.
     Device,
     /// Everything, by address: many people may share one.
@@ -64,7 +69,7 @@ struct Rate {
 }
 
 impl Class {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::Login,
         Self::Account,
         Self::WrongPassword,
@@ -79,6 +84,8 @@ impl Class {
         Self::Membership,
         Self::CreateRoom,
         Self::Costly,
+        Self::Keys,
+        Self::ToDevice,
         Self::Other,
         Self::Device,
         Self::Address,
@@ -101,6 +108,10 @@ impl Class {
             Self::UnknownToken => (1_000, 60),
             Self::Refresh => (500, 20),
             Self::Costly => (200, 60),
+            // Clients ask for the devices of some 250 users at once, so that the largest rooms need some 40 requests.
+            Self::Keys => (200, 100),
+            // Clients share a room key with 20 to 250 devices at once; 300 requests are 6,000 devices of the former.
+            Self::ToDevice => (50, 300),
             // 40 per second.
             Self::Device => (25, 160),
             // 200 per second: an office or a school behind one address passes.
@@ -127,6 +138,8 @@ impl Class {
             Self::UnknownToken => "unknown_token",
             Self::Refresh => "refresh",
             Self::Costly => "costly",
+            Self::Keys => "keys",
+            Self::ToDevice => "to_device",
             Self::Device => "device",
             Self::Address => "address",
             Self::Other => "other",
@@ -151,7 +164,9 @@ impl Class {
             Self::LetterTo => "letters asked for, by mailbox",
             Self::UnknownToken => "access tokens tried that are none, by address",
             Self::Refresh => "tokens refreshed, by address",
-            Self::Costly => "history, searches and directories, by user",
+            Self::Costly => "history, relations, searches, directories and spaces, by user, or by address without one",
+            Self::Keys => "keys of others asked for and claimed, by user",
+            Self::ToDevice => "requests that send messages to devices, by user",
             Self::Device => "everything, by device",
             Self::Address => "everything, by address",
             Self::Other => "everything else, by user, or by address without one",

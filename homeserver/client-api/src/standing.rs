@@ -17,7 +17,7 @@ const GUESTS: &[&str] = &[
     "get_matrixclientv3accountwhoami",
     "get_matrixclientv3devices",
     "get_matrixclientv3devicesdeviceid",
-    "get_matrixclientv3events",
+    "peeking_get_matrixclientv3events",
     "get_matrixclientv3roomsroomidcontexteventid",
     "get_matrixclientv3roomsroomideventeventid",
     "get_matrixclientv3roomsroomidinitialsync",

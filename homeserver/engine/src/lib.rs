@@ -8,6 +8,7 @@ mod accounts;
 mod client_event;
 mod error;
 mod federation;
+mod housekeeping;
 mod keys;
 mod locks;
 mod notices;

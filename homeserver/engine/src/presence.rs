@@ -1,4 +1,5 @@
-//! Presence: who is there, who is away, and what they say about it. In memory only.
+//! Presence: who is there, who is away, and what they say about it. In memory only, but for what our users say.
+//! That is stored when it changes, and outlives a restart.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#presence>, with the state `busy` of MSC3026. A user is what
 //! the user's devices say together; who does nothing for five minutes is unavailable, and who was not heard of for half
@@ -64,7 +65,12 @@ impl Engine {
     }
 
     /// The asker wants to be shown like that.
-    pub fn set_presence(&self, requester: &Requester, state: &PresenceState, status_msg: Option<String>) -> Result<()> {
+    pub async fn set_presence(
+        &self,
+        requester: &Requester,
+        state: &PresenceState,
+        status_msg: Option<String>,
+    ) -> Result<()> {
         let state = Shown::read(state).ok_or_else(|| EngineError::invalid_param("Unknown presence state"))?;
         if status_msg.as_ref().is_some_and(|text| text.len() > STATUS_BYTES_MAX) {
             let text = format!("`status_msg` must not be longer than {STATUS_BYTES_MAX} bytes");
@@ -74,8 +80,21 @@ impl Engine {
             let Requester { user_id, device_id } = requester;
             let status_msg = status_msg.filter(|text| !text.is_empty());
             let now_ms = self.world().clock.now_ms();
+            let before = self.inner.presence.known.get(user_id, now_ms).and_then(|known| known.status_msg);
+            if before != status_msg {
+                self.storage().set_status_message(user_id, status_msg.as_deref()).await?;
+            }
             let noted = self.inner.presence.known.set(user_id, device_id, state, status_msg, now_ms);
             self.heed(user_id, noted);
+        }
+        Ok(())
+    }
+
+    /// Takes up what our users said about their presence before the server stopped. For the start, before anybody asks.
+    pub async fn restore_statuses(&self) -> Result<()> {
+        if self.settings().presence {
+            let statuses = self.storage().status_messages(known::USERS_MAX).await?;
+            self.inner.presence.known.restore(statuses);
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod leave;
 mod members;
 mod messages;
 mod moderate;
+mod peek;
 mod profile;
 mod public;
 mod receipts;

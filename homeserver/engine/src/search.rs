@@ -13,7 +13,7 @@ use std::{
 
 use rules::event::search::{SearchField, normalised, text};
 use ruma::{
-    OwnedRoomId,
+    OwnedRoomId, OwnedUserId,
     api::client::{
         filter::RoomEventFilter,
         search::search_events::v3::{Criteria, OrderBy, ResultRoomEvents, SearchKeys},
@@ -50,10 +50,30 @@ pub struct SearchCommand {
 }
 
 /// A point in the results of a search: how many were shown, and the number of the latest event that counts.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct SearchToken {
     offset: usize,
     until: i64,
+    /// The group whose results alone are counted and shown, if it is only one.
+    group: Option<Group>,
+}
+
+/// Results that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Group {
+    /// Those of a room.
+    Room(OwnedRoomId),
+    /// Those that a user sent.
+    Sender(OwnedUserId),
+}
+
+impl Group {
+    fn has(&self, found: &Found) -> bool {
+        match self {
+            Self::Room(room_id) => found.seen.event.pdu.room_id == *room_id,
+            Self::Sender(user_id) => found.seen.event.pdu.sender == *user_id,
+        }
+    }
 }
 
 /// An event that was found.
@@ -75,7 +95,10 @@ impl Engine {
     pub async fn search(&self, requester: &Requester, command: SearchCommand) -> Result<ResultRoomEvents> {
         let token = command.next_batch.as_deref().map(SearchToken::parse).transpose()?;
         let terms = terms(&command.criteria.search_term);
-        let findings = self.findings(requester, &command, &terms, token).await?;
+        let mut findings = self.findings(requester, &command, &terms, token.as_ref()).await?;
+        if let Some(group) = token.as_ref().and_then(|token| token.group.as_ref()) {
+            findings.found.retain(|found| group.has(found));
+        }
         self.search_page(requester, &command, &terms, findings, token).await
     }
 
@@ -84,7 +107,7 @@ impl Engine {
         requester: &Requester,
         command: &SearchCommand,
         terms: &[String],
-        token: Option<SearchToken>,
+        token: Option<&SearchToken>,
     ) -> Result<Findings> {
         let criteria = &command.criteria;
         let mut findings = Findings { found: Vec::new(), views: HashMap::new(), until: i64::MAX };
@@ -164,16 +187,29 @@ impl Engine {
 
 impl SearchToken {
     fn parse(text: &str) -> Result<Self> {
-        let parts = text.split_once('_').and_then(|(offset, until)| {
-            Some(Self { offset: offset.parse().ok()?, until: until.parse().ok().filter(|until| *until >= 0)? })
-        });
+        let mut parts = text.splitn(3, '_');
+        let mut part = || parts.next();
+        let read = |offset: Option<&str>, until: Option<&str>, group: Option<&str>| {
+            let group = match group {
+                None => None,
+                Some(id) if id.starts_with('!') => Some(Group::Room(id.try_into().ok()?)),
+                Some(id) => Some(Group::Sender(id.try_into().ok()?)),
+            };
+            Some(Self { offset: offset?.parse().ok()?, until: until?.parse().ok().filter(|until| *until >= 0)?, group })
+        };
+        let parts = read(part(), part(), part());
         parts.ok_or_else(|| EngineError::invalid_param("Not a token of this server's /search"))
     }
 }
 
 impl std::fmt::Display for SearchToken {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}_{}", self.offset, self.until)
+        write!(formatter, "{}_{}", self.offset, self.until)?;
+        match &self.group {
+            None => Ok(()),
+            Some(Group::Room(room_id)) => write!(formatter, "_{room_id}"),
+            Some(Group::Sender(user_id)) => write!(formatter, "_{user_id}"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod data_directory;
 pub mod doors;
 mod greeting;
 mod health;
+mod housekeeping;
 pub mod listen;
 mod logging;
 mod metrics;

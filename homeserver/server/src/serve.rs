@@ -15,7 +15,7 @@ use crate::{
     data_directory::Use,
     doors::{ADMINISTRATION_PATHS, Doors, FEDERATION_PATHS},
     greeting::{Addresses, greeting},
-    health,
+    health, housekeeping,
     listen::{Limits, Listener},
     metrics, registration_token,
     stopping::{self, Stopping},
@@ -51,6 +51,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
         tracing::warn!("{notice}");
     }
     let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
+    let mut housekeeper = tokio::spawn(housekeeping::keep_house(house.engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
     let mut listeners = sockets.serve(configuration, doors, certificate.clone(), &stopping);
     tracing::info!(server.name = %configuration.server_name, database = house.storage.backend(), "started");
@@ -65,6 +66,9 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
     if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut sender).await.is_err() {
         sender.abort();
+    }
+    if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut housekeeper).await.is_err() {
+        housekeeper.abort();
     }
     house.storage.close().await;
     tracing::info!("stopped");

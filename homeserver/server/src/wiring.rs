@@ -87,6 +87,9 @@ impl House {
         let sender = Sender::new(federation.clone(), patience);
         let settings = engine_settings(configuration);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
+        if let Err(error) = engine.restore_statuses().await {
+            tracing::warn!(%error, "what users say about their presence is not known until they say it again");
+        }
         Ok(Self { directory, storage, sender, engine })
     }
 }
@@ -224,6 +227,7 @@ pub(crate) fn client_options(
         rate_limits_exempt: configuration.rate_limits_exempt_users.0.clone(),
         terms,
         registration_requires_email: configuration.registration_require_email,
+        directory_for_everybody: configuration.rooms_directory_for_everybody,
         support: client_api::Support {
             email: configuration.well_known_support_email.clone(),
             matrix_id: configuration.well_known_support_matrix_id.clone(),

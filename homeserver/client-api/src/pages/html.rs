@@ -16,10 +16,19 @@ const DONE: &str = "if(window.onAuthDone){window.onAuthDone()}else if(window.ope
 /// The SHA-256 of that script, by which browsers know it.
 const DONE_HASH: &str = "sha256-FqFbwG7fjoZV7bBMz61s/50anPoWoZpHkiff+Lt+AgE=";
 
+/// Hands a session over to the client that opened the page, as the specification says.
+const LOGGED_IN: &str = "if(window.matrixLogin&&window.matrixLogin.onLogin){window.matrixLogin.onLogin(\
+                         JSON.parse(document.getElementById(\"session\").textContent))}";
+
+/// Its SHA-256.
+const LOGGED_IN_HASH: &str = "sha256-b8leGWc4VnkyKf1kkaeo/8JAFWAjzjOCNQzBj27KJ9g=";
+
 /// A form with one button.
 pub(super) struct Form<'a> {
     pub(super) action: &'a str,
     pub(super) hidden: &'a [(&'a str, &'a str)],
+    /// The label of a field for a user's name.
+    pub(super) user: Option<&'a str>,
     /// The label of a field for a secret.
     pub(super) secret: Option<&'a str>,
     pub(super) button: &'a str,
@@ -41,6 +50,14 @@ pub(super) fn done(title: &str, text: &str) -> Page {
     Page { status: StatusCode::OK, body: document(title, text, &format!("<script>{DONE}</script>")) }
 }
 
+/// A page that hands a session over to the client. Its JSON is data, not script, and cannot end the element it is in.
+pub(super) fn logged_in(title: &str, text: &str, session: &serde_json::Value) -> Page {
+    let session = session.to_string().replace('<', "\\u003c");
+    let rest =
+        format!("<script type=\"application/json\" id=\"session\">{session}</script><script>{LOGGED_IN}</script>");
+    Page { status: StatusCode::OK, body: document(title, text, &rest) }
+}
+
 /// A page with a link. Where it leads is the client's wish, so people see it before they go there.
 pub(super) fn link(title: &str, text: &str, target: &str) -> Page {
     let target = escaped(target);
@@ -53,6 +70,10 @@ fn written(form: &Form<'_>) -> String {
     for (name, value) in form.hidden {
         let (name, value) = (escaped(name), escaped(value));
         let _ = write!(html, "<input type=\"hidden\" name=\"{name}\" value=\"{value}\">");
+    }
+    if let Some(label) = form.user {
+        let label = escaped(label);
+        let _ = write!(html, "<label>{label} <input name=\"user\" autocapitalize=\"none\" required></label> ");
     }
     if let Some(label) = form.secret {
         let label = escaped(label);
@@ -89,7 +110,9 @@ fn escaped(text: &str) -> String {
 
 impl Page {
     fn headers() -> HeaderMap {
-        let policy = format!("default-src 'none'; script-src '{DONE_HASH}'; frame-ancestors 'none'; base-uri 'none'");
+        let policy = format!(
+            "default-src 'none'; script-src '{DONE_HASH}' '{LOGGED_IN_HASH}'; frame-ancestors 'none'; base-uri 'none'"
+        );
         let policy = HeaderValue::try_from(policy).expect("the policy is printable ASCII");
         let fixed = |name: HeaderName, value| (name, HeaderValue::from_static(value));
         HeaderMap::from_iter([
@@ -133,12 +156,17 @@ mod tests {
         // The header holds the digest in base 64; compared without a crate for that: its first bytes.
         let digest = Sha256::digest(DONE.as_bytes());
         assert_eq!(digest[..3], [0x16, 0xa1, 0x5b], "the script and its digest belong together: {DONE_HASH}");
+        let digest = Sha256::digest(LOGGED_IN.as_bytes());
+        assert_eq!(digest[..3], [0x6f, 0xc9, 0x5e], "the script and its digest belong together: {LOGGED_IN_HASH}");
+        let Page { body, .. } = logged_in("a", "b", &serde_json::json!({ "a": "</script><script>alert(1)</script>" }));
+        assert_eq!(body.matches("</script>").count(), 2, "{body}");
         let html = document(
             "<b>",
             "\"'&",
             &written(&Form {
                 action: "\"><script>",
                 hidden: &[("a", "\"><script>alert(1)</script>")],
+                user: None,
                 secret: None,
                 button: "Go",
             }),

@@ -3,6 +3,7 @@
 use ruma::api::client::{backup, keys, to_device};
 
 use super::table::{Table, at};
+use crate::rate_limits::Class;
 
 pub(super) fn rows(table: Table) -> Table {
     backups(encryption(table))
@@ -12,8 +13,14 @@ fn encryption(table: Table) -> Table {
     use crate::{keys as handlers, send_to_device};
     table
         .asked::<keys::upload_keys::v3::Request, _>(at("post_matrixclientv3keysupload"), handlers::upload::upload)
-        .asked::<keys::get_keys::v3::Request, _>(at("post_matrixclientv3keysquery"), handlers::query::query)
-        .asked::<keys::claim_keys::v3::Request, _>(at("post_matrixclientv3keysclaim"), handlers::claim::claim)
+        .asked::<keys::get_keys::v3::Request, _>(
+            at("post_matrixclientv3keysquery").rated(Class::Keys),
+            handlers::query::query,
+        )
+        .asked::<keys::claim_keys::v3::Request, _>(
+            at("post_matrixclientv3keysclaim").rated(Class::Keys),
+            handlers::claim::claim,
+        )
         .asked::<keys::get_key_changes::v3::Request, _>(at("get_matrixclientv3keyschanges"), handlers::changes::changes)
         .asked::<keys::upload_signing_keys::v3::Request, _>(
             at("post_matrixclientv3keysdevice_signingupload").interactive(),
@@ -24,7 +31,7 @@ fn encryption(table: Table) -> Table {
             handlers::signatures::upload,
         )
         .asked::<to_device::send_event_to_device::v3::Request, _>(
-            at("put_matrixclientv3sendtodeviceeventtypetxnid"),
+            at("put_matrixclientv3sendtodeviceeventtypetxnid").rated(Class::ToDevice),
             send_to_device::put,
         )
 }

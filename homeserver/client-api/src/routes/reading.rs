@@ -1,6 +1,6 @@
 //! What is read of rooms: sync, state, history, relations, search.
 
-use ruma::api::client::{context, membership, relations, room, search, state, threads};
+use ruma::api::client::{context, membership, peeking, relations, room, search, state, threads};
 
 use super::table::{Table, at};
 use crate::rate_limits::Class;
@@ -34,7 +34,7 @@ fn syncing(table: Table) -> Table {
 }
 
 fn reading(table: Table) -> Table {
-    use crate::rooms;
+    use crate::{events, rooms};
     table
         .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
         .asked::<state::get_state_event_for_key::v3::Request, _>(
@@ -54,11 +54,15 @@ fn reading(table: Table) -> Table {
             rooms::messages::messages,
         )
         .asked::<room::get_event_by_timestamp::v1::Request, _>(
-            at("get_matrixclientv1roomsroomidtimestamp_to_event"),
+            at("get_matrixclientv1roomsroomidtimestamp_to_event").rated(Class::Costly),
             rooms::timestamp_to_event::timestamp_to_event,
         )
+        .asked_for::<peeking::listen_to_new_events::v3::Request, _, _>(
+            at("peeking_get_matrixclientv3events").rated(Class::Costly),
+            events::listen,
+        )
         .asked::<rooms::initial_sync::Request, _>(
-            at("get_matrixclientv3roomsroomidinitialsync").also_at(INITIAL_SYNC_OF_OLD),
+            at("get_matrixclientv3roomsroomidinitialsync").rated(Class::Costly).also_at(INITIAL_SYNC_OF_OLD),
             rooms::initial_sync::initial_sync,
         )
         .asked::<room::get_room_event::v3::Request, _>(
@@ -75,22 +79,25 @@ fn relating(table: Table) -> Table {
     use crate::{rooms, search as searching};
     table
         .asked::<relations::get_relating_events::v1::Request, _>(
-            at("get_matrixclientv1roomsroomidrelationseventid"),
+            at("get_matrixclientv1roomsroomidrelationseventid").rated(Class::Costly),
             rooms::relations::relations,
         )
         .asked::<relations::get_relating_events_with_rel_type::v1::Request, _>(
-            at("get_matrixclientv1roomsroomidrelationseventidreltype"),
+            at("get_matrixclientv1roomsroomidrelationseventidreltype").rated(Class::Costly),
             rooms::relations::relations_of_kind,
         )
         .asked::<relations::get_relating_events_with_rel_type_and_event_type::v1::Request, _>(
-            at("get_matrixclientv1roomsroomidrelationseventidreltypeeventtype"),
+            at("get_matrixclientv1roomsroomidrelationseventidreltypeeventtype").rated(Class::Costly),
             rooms::relations::relations_of_kind_and_type,
         )
         .asked::<threads::get_threads::v1::Request, _>(
-            at("get_matrixclientv1roomsroomidthreads"),
+            at("get_matrixclientv1roomsroomidthreads").rated(Class::Costly),
             rooms::threads::threads,
         )
-        .asked_for::<search::search_events::v3::Request, _, _>(at("post_matrixclientv3search"), searching::search)
+        .asked_for::<search::search_events::v3::Request, _, _>(
+            at("post_matrixclientv3search").rated(Class::Costly),
+            searching::search,
+        )
 }
 
 fn following(table: Table) -> Table {

@@ -177,13 +177,27 @@ impl Table {
 
     /// Adds an endpoint that users ask with an access token, and others without.
     pub(super) fn either<T, F>(
-        mut self,
+        self,
         endpoint: Endpoint,
         handler: impl Fn(Door, Arguments<T, Option<Requester>>) -> F + Clone + Send + Sync + 'static,
     ) -> Self
     where
         T: IncomingRequest + Send + 'static,
         F: Future<Output = Result<T::OutgoingResponse>> + Send,
+    {
+        self.either_for::<T, T::OutgoingResponse, F>(endpoint, handler)
+    }
+
+    /// The same where the reply is not of ruma's type.
+    pub(super) fn either_for<T, R, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T, Option<Requester>>) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        R: OutgoingResponse,
+        F: Future<Output = Result<R>> + Send,
     {
         let serve = move |State(door): State<Door>, request: Request| {
             let handler = handler.clone();

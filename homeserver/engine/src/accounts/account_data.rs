@@ -16,6 +16,9 @@ const CONTENT_BYTES_MAX: usize = 65_536;
 /// The longest type, in bytes.
 const TYPE_BYTES_MAX: usize = 255;
 
+/// How many pieces a user may have: several for each room of a user of very many.
+const PIECES_MAX: u64 = 20_000;
+
 /// Types that have endpoints of their own, which keep their content in order.
 const SERVER_MANAGED: [&str; 2] = ["m.fully_read", PUSH_RULES];
 
@@ -49,6 +52,11 @@ impl Engine {
             && self.storage().membership(user_id, room_id).await?.is_none()
         {
             return Err(EngineError::forbidden("You have nothing to do with that room"));
+        }
+        let is_new = self.storage().account_data(user_id, room_id, event_type).await?.is_none();
+        if is_new && self.storage().account_data_count(user_id).await? >= PIECES_MAX {
+            let text = format!("There can be no more than {PIECES_MAX} pieces of account data");
+            return Err(EngineError::TooLarge(text));
         }
         let change = Change::AccountData {
             user_id: user_id.clone(),

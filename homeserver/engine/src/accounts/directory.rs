@@ -18,6 +18,8 @@ use crate::{Engine, EngineError, Result};
 const RESULTS_MAX: usize = 50;
 /// How many member events one search looks at.
 const LOOKED_AT_MAX: usize = 2_000;
+/// How many passes over new members a search makes before it looks.
+const PASSES_MAX: usize = 3;
 /// The longest text that is searched for, in characters.
 const TERM_CHARS_MAX: usize = 100;
 /// How many rooms that two users share are told at once.
@@ -38,7 +40,8 @@ pub struct MutualRooms {
 }
 
 impl Engine {
-    /// Users in whose id or display name the text occurs, whatever the case of its letters. Those whose name begins with
+    /// Users in whose id or display name the text occurs, whatever the case of its letters; a text of one or two letters
+    /// must begin a word there. Those whose name begins with
     /// it come first. What our users call themselves in one room does not count.
     pub async fn search_users(&self, requester: &Requester, term: &str, limit: usize) -> Result<FoundUsers> {
         let term: String = term.trim().trim_start_matches('@').chars().take(TERM_CHARS_MAX).collect();
@@ -46,6 +49,7 @@ impl Engine {
         if term.is_empty() {
             return Ok((Vec::new(), false));
         }
+        self.catch_up_with_names().await?;
         let rows = self.storage().members_like(&requester.user_id, &term, LOOKED_AT_MAX).await?;
         let may_be_more = rows.len() == LOOKED_AT_MAX;
         let mut last_events = BTreeMap::new();
@@ -65,6 +69,17 @@ impl Engine {
         let limit = limit.min(RESULTS_MAX);
         let limited = may_be_more || found.len() > limit;
         Ok((found.into_iter().take(limit).map(|(_, user_id, profile)| (user_id, profile)).collect(), limited))
+    }
+
+    /// Takes up the names of those who joined rooms a moment ago. What is left after that is for the task that does the
+    /// same without anybody asking.
+    async fn catch_up_with_names(&self) -> Result<()> {
+        for _ in 0..PASSES_MAX {
+            if self.storage().index_members().await? == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The rooms that both the asker and another user are joined to.

@@ -9,11 +9,15 @@ use crate::{Engine, EngineError, Result};
 /// The largest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 65_536;
 
+/// How many filters a user may have. Clients make a handful and name them again.
+const FILTERS_MAX: u64 = 1_000;
+
 impl Engine {
     /// Keeps a filter and gives its id. The same filter gets the same id.
     pub async fn create_filter(&self, user_id: &UserId, json: &str) -> Result<String> {
         check(json)?;
-        Ok(self.storage().store_filter(user_id, json).await?)
+        let filter_id = self.storage().store_filter(user_id, json, FILTERS_MAX).await?;
+        filter_id.ok_or_else(|| EngineError::TooLarge(format!("There can be no more than {FILTERS_MAX} filters")))
     }
 
     /// A filter, as it was uploaded.

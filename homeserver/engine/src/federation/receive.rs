@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rules::{Pdu, RoomSnapshot, change::Standing};
-use ruma::{RoomId, ServerName};
+use ruma::{RoomId, ServerName, events::TimelineEventType};
 use serde_json::value::RawValue;
 
 use super::{append::Provenance, verify::Dropped};
@@ -107,6 +107,11 @@ impl Engine {
         };
         // After the states, which most often hold them.
         self.fetch_auth_events(origin, room, pdu).await?;
-        Ok(self.try_append(pdu, provenance).await?)
+        let standing = self.try_append(pdu, provenance).await?;
+        if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomGuestAccess) {
+            // A task of its own: that many may leave is not for the other server to wait for.
+            tokio::spawn(self.guests_leave(pdu.room_id.clone()));
+        }
+        Ok(standing)
     }
 }

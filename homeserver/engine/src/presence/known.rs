@@ -18,7 +18,7 @@ const ACTIVE_FOR_MS: u64 = 60_000;
 /// How long what another server said holds: they repeat themselves, and a server that is gone takes nothing back.
 pub(super) const REMOTE_EXPIRY_MS: u64 = 30 * 60_000;
 /// Of how many users something is known. Beyond, those who are offline are forgotten first.
-const USERS_MAX: usize = 200_000;
+pub(super) const USERS_MAX: usize = 200_000;
 /// How many devices of one user are told apart.
 const DEVICES_PER_USER_MAX: usize = 50;
 
@@ -112,6 +112,16 @@ pub(super) struct Noted {
 }
 
 impl Known {
+    /// What users said about their presence before the server stopped. They are offline until they are heard of.
+    pub(super) fn restore(&self, statuses: Vec<(OwnedUserId, String)>) {
+        let mut users = self.lock();
+        for (user_id, status_msg) in statuses {
+            if users.by_id.len() < USERS_MAX {
+                users.by_id.entry(user_id).or_default().status_msg.get_or_insert(status_msg);
+            }
+        }
+    }
+
     /// A device begins to sync.
     pub(super) fn begin_sync(&self, user_id: &UserId, device_id: &DeviceId, state: Shown, now_ms: u64) -> Noted {
         self.update(user_id, now_ms, |user| {

@@ -7,6 +7,7 @@ use rules::{
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    push::{PushCondition, Ruleset},
 };
 use serde::Deserialize;
 
@@ -87,6 +88,18 @@ impl Engine {
         Ok(points_here.then_some(predecessor.room_id))
     }
 
+    /// Copies the override by which a user's clients mute a room: it is named after the room.
+    pub(crate) async fn carry_override_over(&self, user_id: &UserId, from: &RoomId, to: &RoomId) -> Result<()> {
+        if !may_carry_override(&self.push_rules(user_id).await?, from, to) {
+            return Ok(());
+        }
+        self.change_push_rules(user_id, |rules| {
+            carry_override(rules, from, to);
+            Ok(())
+        })
+        .await
+    }
+
     async fn copy_rule(&self, user_id: &UserId, from: &RoomId, to: &RoomId) -> Result<()> {
         self.change_push_rules(user_id, |rules| {
             if let (Some(rule), None) = (rules.room.get(from.as_str()), rules.room.get(to.as_str())) {
@@ -100,7 +113,49 @@ impl Engine {
     }
 }
 
+fn may_carry_override(rules: &Ruleset, from: &RoomId, to: &RoomId) -> bool {
+    rules.override_.get(from.as_str()).is_some() && rules.override_.get(to.as_str()).is_none()
+}
+
+/// The copy stands behind the rule that it is made of.
+fn carry_override(rules: &mut Ruleset, from: &RoomId, to: &RoomId) {
+    if !may_carry_override(rules, from, to) {
+        return;
+    }
+    let Some((place, rule)) = rules.override_.get_full(from.as_str()) else { return };
+    let mut rule = rule.clone();
+    to.as_str().clone_into(&mut rule.rule_id);
+    for condition in &mut rule.conditions {
+        if let PushCondition::EventMatch(matched) = condition
+            && matched.key == "room_id"
+            && matched.pattern == from.as_str()
+        {
+            to.as_str().clone_into(&mut matched.pattern);
+        }
+    }
+    rules.override_.shift_insert(place + 1, rule);
+}
+
 /// The room that a tombstone points to.
 fn replacement(tombstone: &Pdu) -> Option<OwnedRoomId> {
     tombstone.content_str("replacement_room")?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::room_id;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_muted_room_stays_muted() {
+        let mute = |room: &str| json!({"rule_id": room, "actions": [], "default": false, "enabled": true, "conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}]});
+        let mut rules: Ruleset = serde_json::from_value(json!({"override": [mute("!old:a"), mute("!x:a")]})).unwrap();
+        for _ in 0..2 {
+            carry_override(&mut rules, room_id!("!old:a"), room_id!("!new:a"));
+            let overrides = serde_json::to_value(&rules.override_).unwrap();
+            assert_eq!(overrides, json!([mute("!old:a"), mute("!new:a"), mute("!x:a")]));
+        }
+    }
 }

@@ -16,6 +16,9 @@ const MAX_SERVERS_NAMED: usize = 50;
 /// The longest alias, in bytes. <https://spec.matrix.org/v1.19/appendices/#room-aliases>
 const MAX_ALIAS_BYTES: usize = 255;
 
+/// How many aliases one event may add: each may be a question to another server.
+const MAX_NEW_ALIASES: usize = 20;
+
 impl Engine {
     /// The room that an alias points to, and servers that are in it.
     pub async fn resolve_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
@@ -105,13 +108,29 @@ impl Engine {
         RoomAliasId::parse(&alias).map_err(|error| EngineError::InvalidParam(error.to_string()))
     }
 
-    /// Refuses a canonical alias event that names new aliases which do not point to the room.
-    pub(crate) async fn check_canonical_alias(&self, room_id: &RoomId, content: &CanonicalJsonObject) -> Result<()> {
+    /// Refuses a canonical alias event that names new aliases which do not point to the room. Who may not send it is
+    /// refused first: to look where aliases point may mean to ask as many servers.
+    pub(crate) async fn check_canonical_alias(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        content: &CanonicalJsonObject,
+    ) -> Result<()> {
         let room = self.known_room(room_id).await?;
+        Self::require_joined(&room, &requester.user_id)?;
+        if !self.may_set_aliases(requester, room_id).await? {
+            return Err(EngineError::forbidden("You may not set the aliases of this room"));
+        }
         let existing = self.state_pdu(&room, &StateEventType::RoomCanonicalAlias, "").await?;
         let existing = existing.and_then(|event| event.content_as::<CanonicalJsonObject>()).unwrap_or_default();
         let known = named_aliases(&existing);
-        for text in named_aliases(content).into_iter().filter(|alias| !known.contains(alias)) {
+        let mut new = named_aliases(content);
+        new.retain(|alias| !known.contains(alias));
+        if new.len() > MAX_NEW_ALIASES {
+            let text = format!("No more than {MAX_NEW_ALIASES} aliases can be added at once");
+            return Err(EngineError::invalid_param(text));
+        }
+        for text in new {
             let alias = RoomAliasId::parse(&text)
                 .map_err(|error| EngineError::invalid_param(format!("{text:?} is not an alias: {error}")))?;
             let (points_to, _) = self

@@ -33,19 +33,19 @@ impl Engine {
             return Ok(());
         }
         self.move_directory_entry(&old, new).await?;
+        self.carry_override_over(user_id, &old, new).await?;
         let mut changes = Vec::new();
         if self.storage().account_data(user_id, Some(new), "m.tag").await?.is_none()
             && let Some(tags) = self.storage().account_data(user_id, Some(&old), "m.tag").await?
         {
             changes.push(account_data(user_id, Some(new), "m.tag", tags.content));
         }
-        for (event_type, replace) in [("m.direct", with_direct as Replace), ("m.push_rules", with_overrides)] {
-            let Some(record) = self.storage().account_data(user_id, None, event_type).await? else { continue };
-            let Ok(mut content) = serde_json::from_str::<Value>(record.content.get()) else { continue };
-            if replace(&mut content, old.as_str(), new.as_str()) {
-                let content = to_raw_value(&content).map_err(EngineError::internal)?;
-                changes.push(account_data(user_id, None, event_type, content));
-            }
+        if let Some(record) = self.storage().account_data(user_id, None, "m.direct").await?
+            && let Ok(mut content) = serde_json::from_str::<Value>(record.content.get())
+            && with_direct(&mut content, old.as_str(), new.as_str())
+        {
+            let content = to_raw_value(&content).map_err(EngineError::internal)?;
+            changes.push(account_data(user_id, None, "m.direct", content));
         }
         if changes.is_empty() {
             return Ok(());
@@ -67,8 +67,6 @@ impl Engine {
 }
 
 /// Adds the new room beside the old one; says whether anything changed.
-type Replace = fn(&mut Value, &str, &str) -> bool;
-
 fn with_direct(content: &mut Value, old: &str, new: &str) -> bool {
     let mut changed = false;
     for rooms in content.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
@@ -80,25 +78,6 @@ fn with_direct(content: &mut Value, old: &str, new: &str) -> bool {
         }
     }
     changed
-}
-
-/// The override by which clients mute a room is named after it.
-fn with_overrides(content: &mut Value, old: &str, new: &str) -> bool {
-    let rules = content.get_mut("global").and_then(|global| global.get_mut("override")).and_then(Value::as_array_mut);
-    let Some(rules) = rules else { return false };
-    if rules.iter().any(|rule| rule.get("rule_id") == Some(&new.into())) {
-        return false;
-    }
-    let Some(place) = rules.iter().position(|rule| rule.get("rule_id") == Some(&old.into())) else { return false };
-    let mut rule = rules[place].clone();
-    rule["rule_id"] = new.into();
-    for condition in rule.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
-        if condition.get("key") == Some(&"room_id".into()) && condition.get("pattern") == Some(&old.into()) {
-            condition["pattern"] = new.into();
-        }
-    }
-    rules.insert(place + 1, rule);
-    true
 }
 
 fn account_data(
@@ -118,12 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_muted_room_stays_muted_and_a_chat_direct() {
-        let mute = |room: &str| json!({"rule_id": room, "actions": [], "conditions": [{"kind": "event_match", "key": "room_id", "pattern": room}]});
-        let mut rules = json!({"global": {"override": [mute("!old:a"), mute("!x:a")]}});
-        assert!(with_overrides(&mut rules, "!old:a", "!new:a"));
-        assert_eq!(rules["global"]["override"], json!([mute("!old:a"), mute("!new:a"), mute("!x:a")]));
-        assert!(!with_overrides(&mut rules, "!old:a", "!new:a"));
+    fn a_chat_stays_direct() {
         let mut direct = json!({"@b:a": ["!old:a"], "@c:a": ["!x:a"], "d": 1});
         assert!(with_direct(&mut direct, "!old:a", "!new:a"));
         assert_eq!(direct, json!({"@b:a": ["!old:a", "!new:a"], "@c:a": ["!x:a"], "d": 1}));

@@ -2,8 +2,9 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#guest-access>
 
+use futures_util::{FutureExt, future::BoxFuture};
 use ruma::{
-    RoomId, UserId,
+    OwnedRoomId, RoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 
@@ -24,6 +25,17 @@ impl Engine {
         let event = self.state_pdu(&room, &StateEventType::RoomGuestAccess, "").await?;
         let value = event.and_then(|event| event.content_str("guest_access"));
         Ok(value.is_some_and(|value| value == "can_join"))
+    }
+
+    /// The same as [`Engine::make_guests_leave`], as a future of its own.
+    pub(crate) fn guests_leave(&self, room_id: OwnedRoomId) -> BoxFuture<'static, ()> {
+        let engine = self.clone();
+        async move {
+            if let Err(error) = engine.make_guests_leave(&room_id).await {
+                tracing::warn!(room.id = %room_id, %error, "guests stay in a room that lets no guests in");
+            }
+        }
+        .boxed()
     }
 
     /// Makes our guests leave a room that lets no guests in any more.

@@ -8,7 +8,7 @@ use ruma::{
     events::room::member::MembershipState,
 };
 
-use super::moderate::check_reason;
+use super::{moderate::check_reason, remote::WayIn};
 use crate::{Engine, EngineError, Requester, Result, federation::servers_shown};
 
 /// The field of a join that names the user by whose authority it is.
@@ -85,7 +85,7 @@ impl Engine {
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
-        self.join_by_servers(&requester.user_id, room_id, &servers, content).await?;
+        self.enter_by_servers(WayIn::Join, &requester.user_id, room_id, &servers, content).await?;
         self.carry_over_after_join(requester, room_id).await;
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Engine {
                 if servers.is_empty() {
                     return Err(reason);
                 }
-                self.join_by_servers(user_id, room_id, &servers, content).await
+                self.enter_by_servers(WayIn::Join, user_id, room_id, &servers, content).await
             }
             Err(error) => Err(error),
         }

@@ -11,7 +11,7 @@ use storage::Submission;
 
 use super::{
     moderate::check_reason,
-    remote::{ROOM_VERSIONS, commit_error, map_call_error, more_telling},
+    remote::{ROOM_VERSIONS, WayIn, commit_error, map_call_error},
 };
 use crate::{Engine, EngineError, Requester, Result, federation::stripped_with};
 
@@ -53,30 +53,11 @@ impl Engine {
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
-        self.knock_by_servers(user_id, room_id, &servers, content).await
+        self.enter_by_servers(WayIn::Knock, user_id, room_id, &servers, content).await
     }
 
-    async fn knock_by_servers(
-        &self,
-        user_id: &UserId,
-        room_id: &RoomId,
-        servers: &[OwnedServerName],
-        content: CanonicalJsonObject,
-    ) -> Result<()> {
-        let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
-        for server in servers {
-            match self.knock_by(server, user_id, room_id, content.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    tracing::info!(destination = %server, room.id = %room_id, %error, "knock did not work");
-                    last = more_telling(last, error);
-                }
-            }
-        }
-        Err(last)
-    }
-
-    async fn knock_by(
+    /// Knocks by one server, and remembers what it shows of the room.
+    pub(super) async fn knock_by(
         &self,
         server: &ServerName,
         user_id: &UserId,

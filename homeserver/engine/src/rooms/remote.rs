@@ -34,10 +34,20 @@ pub const ROOM_VERSIONS: [RoomVersionId; 12] = [
     RoomVersionId::V12,
 ];
 
+/// How a user gets into a room by way of another server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WayIn {
+    /// At once.
+    Join,
+    /// By asking to be let in.
+    Knock,
+}
+
 impl Engine {
-    /// Joins by the first of the servers that lets our user in.
-    pub(crate) async fn join_by_servers(
+    /// Joins or knocks by the first of the servers that does it. Of several reasons why not, the most telling is told.
+    pub(crate) async fn enter_by_servers(
         &self,
+        way: WayIn,
         user_id: &UserId,
         room_id: &RoomId,
         servers: &[OwnedServerName],
@@ -45,10 +55,14 @@ impl Engine {
     ) -> Result<()> {
         let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
         for server in servers {
-            match self.join_by(server, user_id, room_id, content.clone()).await {
+            let done = match way {
+                WayIn::Join => self.join_by(server, user_id, room_id, content.clone()).await,
+                WayIn::Knock => self.knock_by(server, user_id, room_id, content.clone()).await,
+            };
+            match done {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    tracing::info!(destination = %server, room.id = %room_id, %error, "join did not work");
+                    tracing::info!(destination = %server, room.id = %room_id, ?way, %error, "another server did not let our user in");
                     last = more_telling(last, error);
                 }
             }
@@ -127,7 +141,7 @@ impl Engine {
 }
 
 /// Which of two servers' reasons says more about the room, and less about the server.
-pub(crate) fn more_telling(one: EngineError, other: EngineError) -> EngineError {
+fn more_telling(one: EngineError, other: EngineError) -> EngineError {
     let weight = |error: &EngineError| match error {
         EngineError::Forbidden(_) => 3,
         EngineError::UnableToAuthoriseJoin | EngineError::UnableToGrantJoin => 2,

@@ -87,7 +87,7 @@ impl Engine {
             return Err(EngineError::invalid_param("The room has been created already"));
         }
         if event_type == StateEventType::RoomCanonicalAlias {
-            self.check_canonical_alias(room_id, &content).await?;
+            self.check_canonical_alias(requester, room_id, &content).await?;
         }
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
@@ -208,6 +208,7 @@ impl Request {
             scope: self.scope.clone(),
             transaction_id: self.transaction_id.clone(),
             event_id: pdu.event_id.clone(),
+            ts: u64::from(pdu.origin_server_ts.0),
         }
     }
 }

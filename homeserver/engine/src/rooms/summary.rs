@@ -23,6 +23,8 @@ pub(crate) enum Viewer<'a> {
     User(&'a UserId),
     /// Another server, for its users.
     Server(&'a ServerName),
+    /// Somebody without an account here.
+    Anybody,
 }
 
 impl Engine {
@@ -51,6 +53,21 @@ impl Engine {
         Err(not_found())
     }
 
+    /// The same for somebody without an account: rooms that we are in, and that anybody may enter, knock at or read. No
+    /// other server is asked.
+    pub async fn room_summary_for_anybody(&self, room: &RoomOrAliasId) -> Result<RoomSummary> {
+        let room_id = match <&RoomId>::try_from(room) {
+            Ok(room_id) => room_id.to_owned(),
+            Err(alias) if alias.server_name() == self.server_name() => self.resolve_alias(alias).await?.0,
+            Err(_) => return Err(not_found()),
+        };
+        let room = self.resident_room(&room_id).await?.ok_or_else(not_found)?;
+        if !self.may_preview(&room, Viewer::Anybody).await? {
+            return Err(not_found());
+        }
+        Ok(RoomSummary::clone(&*self.summary_of(&room).await?))
+    }
+
     /// Whether somebody may see what a room of ours is: who is in it, may enter it, or may ask to.
     pub(crate) async fn may_preview(&self, room: &RoomSnapshot, viewer: Viewer<'_>) -> Result<bool> {
         let is_involved = match viewer {
@@ -58,6 +75,7 @@ impl Engine {
                 matches!(room.membership(user_id), MembershipState::Join | MembershipState::Invite)
             }
             Viewer::Server(server) => room.has_server(server),
+            Viewer::Anybody => false,
         };
         let summary = self.summary_of(room).await?;
         if is_involved || summary.world_readable {
@@ -76,6 +94,7 @@ impl Engine {
             JoinRuleSummary::Restricted(_) => match viewer {
                 Viewer::User(user_id) => self.meets_condition(room, user_id).await,
                 Viewer::Server(server) => self.server_meets_condition(room, server).await,
+                Viewer::Anybody => Ok(false),
             },
             _ => Ok(false),
         }

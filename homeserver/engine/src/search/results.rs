@@ -13,7 +13,7 @@ use ruma::{
 use serde::Deserialize;
 use storage::{Direction, TimelineRange};
 
-use super::{Findings, Found, PAGE_HITS_DEFAULT, PAGE_HITS_MAX, SearchCommand, SearchToken};
+use super::{Findings, Found, Group, PAGE_HITS_DEFAULT, PAGE_HITS_MAX, SearchCommand, SearchToken};
 use crate::{
     ClientEvent, Engine, EngineError, Requester, Result,
     rooms::{RoomView, SeenEvent},
@@ -43,15 +43,18 @@ impl Engine {
         let limit =
             criteria.filter.limit.map_or(PAGE_HITS_DEFAULT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let limit = limit.clamp(1, PAGE_HITS_MAX);
-        let offset = token.map_or(0, |token| token.offset);
-        let until = token.map_or(findings.until, |token| token.until);
+        let offset = token.as_ref().map_or(0, |token| token.offset);
+        let until = token.as_ref().map_or(findings.until, |token| token.until);
+        let only = token.and_then(|token| token.group);
         let page: Vec<&Found> = findings.found.iter().skip(offset).take(limit).collect();
         let mut shown = ResultRoomEvents::new();
         shown.count = UInt::try_from(findings.found.len()).ok();
         shown.highlights = terms.to_vec();
-        shown.groups = groups(&criteria.groupings, &page).into_iter().collect();
+        let shown_so_far = &findings.found[..(offset + page.len()).min(findings.found.len())];
+        let ends = Ends { all: &findings.found, shown: shown_so_far, until };
+        shown.groups = groups(&criteria.groupings, &page, &ends).into_iter().collect();
         // The last page may be a full one: then the next is empty, and the last.
-        let end = SearchToken { offset: offset + page.len(), until };
+        let end = SearchToken { offset: offset + page.len(), until, group: only };
         shown.next_batch = (page.len() == limit).then(|| end.to_string());
         let seen: Vec<SeenEvent> = page.iter().map(|found| found.seen.clone()).collect();
         for (found, served) in page.iter().zip(self.client_events(requester, &seen, true).await?) {
@@ -151,13 +154,46 @@ impl Engine {
 }
 
 /// The results of a page by room or by sender, the groups in the order of their first result.
-fn groups(asked: &Groupings, page: &[&Found]) -> Vec<ResultGroupMap> {
+fn groups(asked: &Groupings, page: &[&Found], ends: &Ends<'_>) -> Vec<ResultGroupMap> {
     let group = |key: &GroupingKey| match key {
-        GroupingKey::RoomId => Some(ResultGroupMap::RoomId(grouped(page, |found| &found.seen.event.pdu.room_id))),
-        GroupingKey::Sender => Some(ResultGroupMap::Sender(grouped(page, |found| &found.seen.event.pdu.sender))),
+        GroupingKey::RoomId => {
+            let rooms = grouped(page, |found| &found.seen.event.pdu.room_id);
+            Some(ResultGroupMap::RoomId(with_ends(rooms, |room_id| ends.of(Group::Room(room_id.clone())))))
+        }
+        GroupingKey::Sender => {
+            let senders = grouped(page, |found| &found.seen.event.pdu.sender);
+            Some(ResultGroupMap::Sender(with_ends(senders, |user_id| ends.of(Group::Sender(user_id.clone())))))
+        }
         _ => None,
     };
     asked.group_by.iter().filter_map(|grouping| grouping.key.as_ref()).filter_map(group).collect()
+}
+
+/// What is needed to say from where a group is to be read on.
+struct Ends<'a> {
+    all: &'a [Found],
+    /// What was shown up to the end of this page.
+    shown: &'a [Found],
+    until: i64,
+}
+
+impl Ends<'_> {
+    /// From where to read on in one group alone; nothing when all of it was shown.
+    fn of(&self, group: Group) -> Option<String> {
+        let count = |found: &[Found]| found.iter().filter(|found| group.has(found)).count();
+        let offset = count(self.shown);
+        (offset < count(self.all)).then(|| SearchToken { offset, until: self.until, group: Some(group) }.to_string())
+    }
+}
+
+fn with_ends<Key: Ord>(
+    mut groups: BTreeMap<Key, ResultGroup>,
+    end: impl Fn(&Key) -> Option<String>,
+) -> BTreeMap<Key, ResultGroup> {
+    for (key, group) in &mut groups {
+        group.next_batch = end(key);
+    }
+    groups
 }
 
 fn grouped<Key: Ord + Clone>(page: &[&Found], key: impl Fn(&Found) -> &Key) -> BTreeMap<Key, ResultGroup> {

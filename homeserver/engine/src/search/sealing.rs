@@ -1,4 +1,4 @@
-//! Making what was said lately quick to search.
+//! Making what was said lately quick to search, and the names of who joined rooms.
 //!
 //! Texts can be searched for from the commit on that stores them; this only keeps searching from becoming slow. So it
 //! is no harm when it is late, or never done because the process stops.
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use storage::StorageError;
+use storage::{Storage, StorageError};
 
 use crate::{Engine, Inner};
 
@@ -32,7 +32,7 @@ async fn seal(engine: Weak<Inner>, mut stopping: tokio::sync::watch::Receiver<bo
         drop(inner);
         let mut pause = INTERVAL;
         if head != Some(storage.head()) {
-            match storage.seal_search_texts().await {
+            match pass(&storage).await {
                 Ok(0) => head = Some(storage.head()),
                 Ok(_) => pause = BREATHER,
                 Err(StorageError::Closed) => return,
@@ -45,4 +45,9 @@ async fn seal(engine: Weak<Inner>, mut stopping: tokio::sync::watch::Receiver<bo
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
     }
+}
+
+/// Returns how much was done; when it is more than nothing, there may be more to do.
+async fn pass(storage: &Storage) -> Result<usize, StorageError> {
+    Ok(storage.seal_search_texts().await? + storage.index_members().await?)
 }

@@ -159,6 +159,9 @@ settings! {
     /// Whether other servers may read this server's directory of public rooms, and so their users may find them there.
     rooms_directory_for_servers: bool = "false", "rooms.directory_for_servers", example "true";
 
+    /// Whether this server's directory of public rooms is shown to whoever asks for it, also without an account.
+    rooms_directory_for_everybody: bool = "false", "rooms.directory_for_everybody", example "true";
+
     /// Whether users see who of those they share rooms with is online, here and on other servers. In rooms of more than
     /// 1,000 members nobody sees it of somebody whom they share no smaller room with.
     presence_enabled: bool = "true", "presence.enabled", example "true";

@@ -153,3 +153,39 @@ async fn r_37_whoever_never_finishes_is_not_waited_for_longer() {
     tokio::time::timeout(PATIENCE, scene.serving).await.unwrap().unwrap();
     assert_eq!(read_all(&mut stuck).await, "");
 }
+
+/// Where two readers of the same bytes could see two different requests, there is none, or one that ends where the
+/// specification of HTTP says that it does.
+#[tokio::test]
+async fn s_103_requests_that_could_be_read_in_two_ways() {
+    let scene = Scene::new(Limits::default()).await;
+    let refused = [
+        format!("POST /length HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n{CLOSE}abcd"),
+        format!("POST /length HTTP/1.1\r\nContent-Length: 3, 4\r\n{CLOSE}abcd"),
+        format!("POST /length HTTP/1.1\r\nContent-Length: +3\r\n{CLOSE}abc"),
+        format!("POST /length HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n{CLOSE}0\r\n\r\n"),
+        format!("POST /length HTTP/1.1\r\nTransfer-Encoding: chunked, identity\r\n{CLOSE}0\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nX: a\r\n folded\r\n{CLOSE}"),
+        format!("GET / HTTP/1.1\r\nX: a\rb\r\n{CLOSE}"),
+        format!("GET / HTTP/1.1\r\nX : a\r\n{CLOSE}"),
+        format!("GET / HTTP/1.1\r\nX\0: a\r\n{CLOSE}"),
+        format!("GET / HTTP/1.1\r\n{}{CLOSE}", "X: a\r\n".repeat(1_000)),
+    ];
+    for request in refused {
+        let answer = scene.answer(&request).await;
+        let is_refused = answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 431 ");
+        assert!(is_refused && !answer.contains("hello") && !answer.contains("length"), "{request:?}: {answer}");
+    }
+    // Of two lengths the chunks' counts, and what follows is another request, not a hidden one.
+    let both = format!(
+        "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\n{CLOSE}"
+    );
+    let answer = scene.answer(&both).await;
+    assert!(answer.contains("length 3") || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.matches("HTTP/1.1 ").count() <= 2, "{answer}");
+    // Requests in a row are answered in their order.
+    let row = format!("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /address HTTP/1.1\r\n{CLOSE}");
+    let answer = scene.answer(&row).await;
+    assert!(answer.find("hello") < answer.find("127.0.0.1") && answer.contains("hello"), "{answer}");
+}
