@@ -187,7 +187,7 @@ async fn presence_is_told_to_other_servers_in_one_message() {
     let room = stage.joined_room(&alice).await;
     stage.join(&bob, &room.id).await.unwrap();
     for user in [&alice, &bob] {
-        stage.engine.set_presence(user, &"online".into(), Some("here".to_owned())).unwrap();
+        stage.engine.set_presence(user, &"online".into(), Some("here".to_owned())).await.unwrap();
     }
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     stage.flush(stage.remote.name()).await;

@@ -9,6 +9,7 @@ mod devices;
 mod edus;
 mod encoding;
 mod graph;
+mod guests;
 mod history;
 mod ingress;
 mod invite;

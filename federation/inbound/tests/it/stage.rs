@@ -286,7 +286,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
         presence: true,
-        accounts: engine::AccountSettings::default(),
+        accounts: engine::AccountSettings { guests: true, ..engine::AccountSettings::default() },
         server_notices_user: None,
         lists_rooms_to_servers: true,
     };

@@ -17,7 +17,7 @@ async fn what_the_server_says_of_itself() {
     assert_eq!(well_known, json!({ "m.homeserver": { "base_url": "https://matrix.example.org" } }));
     TestServer::start().await.get("/.well-known/matrix/client").await.assert_error(404, "M_NOT_FOUND");
     let versions = server.get("/_matrix/client/versions").await.ok();
-    assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.12")));
+    assert!(versions["versions"].as_array().unwrap().contains(&json!("v1.17")));
     assert_eq!(versions["unstable_features"]["org.matrix.msc4140"], true);
     assert_eq!(versions["unstable_features"]["org.matrix.msc4222"], true);
     let alice = server.register("alice").await;

@@ -141,3 +141,18 @@ async fn moderation_and_aliases() {
     let members = server.get_as(&bob, &format!("{room}/members?membership=join")).await.ok();
     assert_eq!(members["chunk"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_was_sent_is_known_for_ninety_days() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room_id = server.private_room(&alice).await;
+    let first = server.say(&alice, &room_id, "t", "once").await;
+    let after = async |days: u64| {
+        server.clock.advance(std::time::Duration::from_hours(24 * days));
+        server.engine.keep_house().await.unwrap();
+        server.say(&alice, &room_id, "t", "once").await
+    };
+    assert_eq!(after(89).await, first);
+    assert_ne!(after(2).await, first);
+}

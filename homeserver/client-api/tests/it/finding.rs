@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use homeserver_client_api::Options;
 use serde_json::{Value, json};
 
-use crate::server::{Session, TestServer, encode};
+use crate::server::{Session, Setup, TestServer, encode};
 
 const PUBLIC_ROOMS: &str = "/_matrix/client/v3/publicRooms";
 
@@ -109,8 +110,15 @@ async fn s_132_users_are_found_by_those_who_may_know_of_them() {
         assert_eq!(search(alice, term, 10).await, (vec![], false), "{term}");
     }
     assert_eq!(search(zoe, "bob", 10).await, (vec![], false));
-    let (found, limited) = search(alice, "example.org", 1).await;
+    // The name of a server says nothing about a user.
+    assert_eq!(search(alice, "example.org", 10).await, (vec![], false));
+    let profile = format!("/_matrix/client/v3/profile/{}/displayname", encode(&carol.user_id));
+    server.put_as(carol, &profile, json!({"displayname": "Kleine Eule"})).await.ok();
+    let (found, limited) = search(alice, "eule", 1).await;
     assert_eq!((found.len(), limited), (1, true));
+    // Two letters begin a word.
+    assert_eq!(search(alice, "kl", 10).await, (vec![carol.user_id.clone()], false));
+    assert_eq!(search(alice, "ar", 10).await, (vec![], false));
     // A name that is used in one room only is not what the user is called elsewhere.
     let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encode(&room), encode(&carol.user_id));
     server.put_as(carol, &member, json!({"membership": "join", "displayname": "Secret nick"})).await.ok();
@@ -162,4 +170,55 @@ async fn the_event_of_a_time_is_the_closest_that_may_be_seen() {
     assert_eq!(found["origin_server_ts"], start + 200_000);
     // But for how the room began, before it said who may see what.
     assert_eq!(at(&bob, 150, "b").await.ok()["origin_server_ts"], start);
+}
+
+#[tokio::test]
+async fn s_133_without_an_account_only_what_is_for_everybody_is_shown() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let open = create(&server, &alice, json!({"preset": "public_chat", "name": "Open", "visibility": "public"})).await;
+    let closed = server.private_room(&alice).await;
+    let summary = async |room: &str| server.get(&format!("/_matrix/client/v1/room_summary/{}", encode(room))).await;
+    let shown = summary(&open).await.ok();
+    assert_eq!((shown["name"].as_str(), shown.get("membership")), (Some("Open"), None));
+    for room in [&*closed, "!nothing:example.org", "#nothing:example.org", "#nothing:elsewhere"] {
+        summary(room).await.assert_error(404, "M_NOT_FOUND");
+    }
+    server.get(PUBLIC_ROOMS).await.assert_error(401, "M_MISSING_TOKEN");
+    let options = Options { directory_for_everybody: true, ..Options::default() };
+    let server = TestServer::start_as(Setup { options, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    create(&server, &alice, json!({"preset": "public_chat", "name": "Open", "visibility": "public"})).await;
+    assert_eq!(server.get(PUBLIC_ROOMS).await.ok()["chunk"][0]["name"], "Open");
+    server.get(&format!("{PUBLIC_ROOMS}?server=elsewhere")).await.assert_error(401, "M_MISSING_TOKEN");
+    server.post(PUBLIC_ROOMS, json!({})).await.assert_error(401, "M_MISSING_TOKEN");
+}
+
+#[tokio::test]
+async fn canonical_aliases_point_to_their_room() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = create(&server, &alice, json!({"preset": "public_chat", "room_alias_name": "one"})).await;
+    create(&server, &alice, json!({"preset": "public_chat", "room_alias_name": "other"})).await;
+    let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.canonical_alias", encode(&room));
+    let set = async |user: &Session, content: Value| server.put_as(user, &path, content).await;
+    let two = "/_matrix/client/v3/directory/room/%23two%3Aexample.org";
+    server.put_as(&alice, two, json!({"room_id": room})).await.ok();
+    set(&alice, json!({"alias": "#one:example.org", "alt_aliases": ["#two:example.org"]})).await.ok();
+    for wrong in ["#other:example.org", "#nothing:example.org", "#far:elsewhere"] {
+        set(&alice, json!({"alias": wrong})).await.assert_error(400, "M_BAD_ALIAS");
+        set(&alice, json!({"alt_aliases": [wrong]})).await.assert_error(400, "M_BAD_ALIAS");
+    }
+    set(&alice, json!({"alt_aliases": ["one"]})).await.assert_error(400, "M_INVALID_PARAM");
+    // Each would be a question to another server.
+    let many: Vec<String> = (0..21).map(|number| format!("#a:server{number}")).collect();
+    set(&alice, json!({"alt_aliases": many})).await.assert_error(400, "M_INVALID_PARAM");
+    // Who may not set them is told so, and causes none.
+    set(&bob, json!({"alias": "#far:elsewhere"})).await.assert_error(403, "M_FORBIDDEN");
+    join(&server, &bob, &room).await;
+    set(&bob, json!({"alias": "#far:elsewhere"})).await.assert_error(403, "M_FORBIDDEN");
+    // What stands there already is not looked up again, wherever it points now.
+    server.send(axum::http::Method::DELETE, two, Some(&alice.token), &json!({})).await.ok();
+    let left = server.get_as(&alice, &path).await.ok();
+    assert_eq!(left, json!({"alias": "#one:example.org", "alt_aliases": []}));
 }

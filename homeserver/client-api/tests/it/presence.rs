@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::server::{Session, TestServer, encode};
+use crate::server::{Session, Setup, TestServer, encode};
 
 fn path(user: &Session) -> String {
     format!("/_matrix/client/v3/presence/{}/status", encode(&user.user_id))
@@ -151,4 +151,24 @@ async fn the_state_after_the_timeline_goes_by_two_names() {
         assert!(room[field]["events"].as_array().is_some_and(|events| !events.is_empty()), "{parameter}: {room}");
         assert!(room["state"].is_null());
     }
+}
+
+#[tokio::test]
+async fn what_users_say_about_themselves_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let setup = || Setup { directory: Some(directory.path()), ..Setup::default() };
+    let server = TestServer::start_as(setup()).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    for (user, text) in [(&alice, "in the garden"), (&bob, "for a moment"), (&bob, "")] {
+        server.put_as(user, &path(user), json!({ "presence": "online", "status_msg": text })).await.ok();
+    }
+    server.engine.storage().close().await;
+    let server = TestServer::start_as(setup()).await;
+    server.engine.restore_statuses().await.unwrap();
+    let shown = server.get_as(&alice, &path(&alice)).await.ok();
+    assert_eq!((&shown["presence"], &shown["status_msg"]), (&json!("offline"), &json!("in the garden")));
+    assert_eq!(server.get_as(&bob, &path(&bob)).await.ok().get("status_msg"), None);
+    let body = json!({ "auth": crate::interactive::password(&alice.user_id) });
+    server.post_as(&alice, "/_matrix/client/v3/account/deactivate", body).await.ok();
+    assert_eq!(server.engine.storage().status_messages(9).await.unwrap(), []);
 }

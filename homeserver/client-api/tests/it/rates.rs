@@ -124,6 +124,35 @@ async fn s_152_one_device_leaves_something_to_the_others_and_the_exempt_never_wa
     }
 }
 
+#[tokio::test]
+async fn s_074_and_s_081_messages_to_devices_and_claims_are_limited_by_user() {
+    let server = TestServer::start_as(Setup { rate_limits: true, ..Setup::default() }).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let claim = async |user| {
+        let body = serde_json::json!({ "one_time_keys": {} });
+        server.post_as(user, "/_matrix/client/v3/keys/claim", body).await.status
+    };
+    for _ in 0..100 {
+        assert_eq!(claim(&alice).await, 200);
+    }
+    assert_eq!((claim(&alice).await, claim(&bob).await), (429, 200));
+    let phone = server.log_in("bob").await;
+    let mut number = 0;
+    // A device has 160 requests of all kinds at once, so that two of them are needed.
+    let mut send = async |user| {
+        number += 1;
+        let path = format!("/_matrix/client/v3/sendToDevice/m.test/{number}");
+        server.put_as(user, &path, serde_json::json!({ "messages": {} })).await.status
+    };
+    for user in [&bob, &phone] {
+        for _ in 0..150 {
+            assert_eq!(send(user).await, 200);
+        }
+    }
+    assert_eq!(send(&bob).await, 429);
+    assert_eq!(send(&alice).await, 200);
+}
+
 #[test]
 fn the_page_for_operators_says_what_is_done() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/rate-limits.md");

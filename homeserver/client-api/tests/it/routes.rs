@@ -75,6 +75,35 @@ async fn s_108_nothing_without_a_valid_token() {
     }
 }
 
+/// The rows that the walk above leaves out: what is open is open to whoever has no token, and what takes one takes no
+/// wrong one.
+#[tokio::test]
+async fn s_108_what_needs_no_token() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let values = values(&alice);
+    let others: Vec<Route> =
+        route_table().into_iter().filter(|route| route.authentication != Authentication::AccessToken).collect();
+    assert_eq!(others.len() + with_token().count(), route_table().len());
+    for route in others {
+        for path in &route.paths {
+            let path = fill(path, &values);
+            let context = format!("{} {path}", route.method);
+            let reply = server.send(route.method.clone(), &path, None, &json!({})).await;
+            assert!(reply.status < 500 && reply.errcode() != "M_UNRECOGNIZED", "{context}: {}", reply.text);
+            assert_cors(&reply.headers, &context);
+            let wrong = Some("nda_0123456789012345678901234567890123456789");
+            let with_wrong = server.send(route.method.clone(), &path, wrong, &json!({})).await;
+            if route.authentication == Authentication::Optional {
+                assert_eq!(with_wrong.errcode(), "M_UNKNOWN_TOKEN", "{context}: {}", with_wrong.text);
+            } else {
+                assert_ne!(reply.errcode(), "M_MISSING_TOKEN", "{context}: {}", reply.text);
+                assert_eq!(with_wrong.status, reply.status, "{context}: {}", with_wrong.text);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn s_108_nothing_in_the_name_of_another_user() {
     let server = TestServer::start().await;

@@ -109,9 +109,17 @@ async fn pages_context_groups_and_state() {
     let third = search_as(&server, &alice, criteria.clone(), Some(next)).await.ok();
     let third = &third["search_categories"]["room_events"];
     assert_eq!((&third["results"], third.get("next_batch")), (&json!([]), None));
-    for junk in ["x", "1_", "-1_5", "1_-5", "s5_0"] {
+    for junk in ["x", "1_", "-1_5", "1_-5", "s5_0", "1_5_", "1_5_x"] {
         search_as(&server, &alice, criteria.clone(), Some(junk)).await.assert_error(400, "M_INVALID_PARAM");
     }
+    // A group alone is read on from where the page left it.
+    let next = first["groups"]["sender"][&bob.user_id]["next_batch"].as_str().unwrap();
+    let of_bob = search_as(&server, &alice, criteria.clone(), Some(next)).await.ok();
+    let of_bob = &of_bob["search_categories"]["room_events"];
+    assert_eq!((bodies(of_bob).len(), bodies(of_bob)[0]), (5, "Message number 9"));
+    assert_eq!(of_bob["groups"]["sender"].as_object().unwrap().len(), 1);
+    assert_eq!(of_bob["groups"]["sender"][&bob.user_id].get("next_batch"), None);
+    assert_eq!(second["groups"]["sender"][&bob.user_id].get("next_batch"), None);
     let found =
         search(&server, &alice, json!({ "search_term": "number", "filter": { "senders": [bob.user_id] } })).await;
     assert_eq!(found["count"], 10);

@@ -206,3 +206,47 @@ async fn an_invitation_into_a_room_that_everybody_has_left_can_be_turned_down() 
     // Nobody can go back in.
     server.post_as(&bob, &format!("{room}/join"), json!({})).await.assert_error(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn s_134_what_a_user_can_keep_is_bounded() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let data = |user: &Session, name: &str| format!("/_matrix/client/v3/user/{}/account_data/{name}", user.user_id);
+    server.put_as(&bob, &data(&alice, "org.test"), json!({ "a": 1 })).await.assert_error(403, "M_FORBIDDEN");
+    for managed in ["m.push_rules", "m.fully_read"] {
+        let reply = server.put_as(&alice, &data(&alice, managed), json!({})).await;
+        assert!([403, 405].contains(&reply.status), "{}", reply.text);
+    }
+    let ignored: serde_json::Map<String, Value> =
+        (0..10_000).map(|number| (format!("@user{number}:example.org"), json!({}))).collect();
+    let list = json!({ "ignored_users": ignored });
+    server.put_as(&alice, &data(&alice, "m.ignored_user_list"), list).await.assert_error(413, "M_TOO_LARGE");
+    // Pieces: as many as there may be, then one more, and one that is there already.
+    let user_id: ruma::OwnedUserId = alice.user_id.as_str().try_into().unwrap();
+    let storage = server.engine.storage();
+    let count = storage.account_data_count(&user_id).await.unwrap();
+    let piece = |number| rules::Change::AccountData {
+        user_id: user_id.clone(),
+        room_id: None,
+        event_type: format!("org.test.{number}"),
+        content: serde_json::value::to_raw_value(&json!({ "a": 1 })).unwrap(),
+    };
+    let changes = (count..20_000).map(piece).collect();
+    storage.commit(storage::Submission { room: None, changes }).await.unwrap();
+    server.put_as(&alice, &data(&alice, "org.more"), json!({ "a": 1 })).await.assert_error(413, "M_TOO_LARGE");
+    server.put_as(&alice, &data(&alice, "org.test.19999"), json!({ "a": 2 })).await.ok();
+    server.put_as(&bob, &data(&bob, "org.more"), json!({ "a": 1 })).await.ok();
+    // Filters likewise, and none that is nested without end.
+    let filters = format!("/_matrix/client/v3/user/{}/filter", alice.user_id);
+    let filter = |number| json!({ "room": { "timeline": { "limit": number } } });
+    let first = server.post_as(&alice, &filters, filter(1)).await.ok();
+    for number in 2..=1_000 {
+        server.post_as(&alice, &filters, filter(number)).await.ok();
+    }
+    server.post_as(&alice, &filters, filter(1_001)).await.assert_error(413, "M_TOO_LARGE");
+    assert_eq!(server.post_as(&alice, &filters, filter(1)).await.ok(), first);
+    let nested = format!("{}1{}", "{\"a\":".repeat(10_000), "}".repeat(10_000));
+    let request = axum::http::Request::post(&filters).header("Authorization", format!("Bearer {}", alice.token));
+    let reply = server.request(request.body(axum::body::Body::from(nested)).unwrap()).await;
+    assert_eq!(reply.status, 400, "{}", reply.text);
+}
