@@ -43,6 +43,7 @@ async fn guests_reach_the_endpoints_on_their_list_and_no_others() {
         "/state",
         "/context/",
         "/event/",
+        "/events",
         "/join",
         "/leave",
         "/send/",
