@@ -37,7 +37,7 @@ cargo test --workspace --locked
 if [[ $what == all ]]; then
     step 'release build'
     cargo build --release --locked
-    step 'matrix-nio and matrix-js-sdk as clients, Synapse as a peer'
+    step 'matrix-nio, matrix-js-sdk and matrix-sdk as clients, Synapse as a peer'
     complement-tests/interop/run.sh
     step 'Complement: all packages, compared with the baseline'
     command -v go >/dev/null || { echo "Complement needs Go" >&2; exit 2; }

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs the binary against other people's software: matrix-nio and matrix-js-sdk as clients, Synapse as a peer.
-# Everything on loopback.
+# Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
+# as a peer. Everything on loopback.
 #
-#   run.sh [nio|js|synapse]...      (default: all)
+#   run.sh [nio|js|rust|synapse]...      (default: all)
 #
-# Needs python3.11 with venv, openssl, and npm. NUDGE_BINARY names the binary; default: the release build of this checkout.
+# Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -33,11 +33,17 @@ js_sdk() {
     "$venv/bin/python" "$here/with_nudge.py" "$node" "$folder/main.mjs"
 }
 
-(($#)) || set -- nio js synapse
+rust_sdk() {
+    cargo build --quiet --locked --manifest-path "$here/rust-sdk/Cargo.toml" --target-dir "$target/interop-sdk"
+    "$venv/bin/python" "$here/with_nudge.py" "$target/interop-sdk/debug/interop-rust-sdk"
+}
+
+(($#)) || set -- nio js rust synapse
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
         js) js_sdk ;;
+        rust) rust_sdk ;;
         synapse) "$venv/bin/python" "$here/federation_synapse.py" ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac
