@@ -58,7 +58,8 @@ pub async fn push_rules(alice: &Person, bob: &Person, phone: &Person, room_id: &
     let count = || counting.unread_notification_counts().notification_count;
     let timeline = phone.timeline(room_id).await?;
     settings.add_keyword("oolong".to_owned()).await?;
-    hears_of_mode(bob, phone, room_id, RoomNotificationMode::MentionsAndKeywordsOnly).await?;
+    settings.set_room_notification_mode(room_id, RoomNotificationMode::MentionsAndKeywordsOnly).await?;
+    hears_of_mode(phone, room_id, RoomNotificationMode::MentionsAndKeywordsOnly).await?;
     let unheard = alice.say(room_id, "There is tea left").await?;
     phone.item(&timeline, &unheard, "a message in a quiet room", |_| true).await?;
     ensure!(count() == 0, "a quiet room counts");
@@ -68,19 +69,17 @@ pub async fn push_rules(alice: &Person, bob: &Person, phone: &Person, room_id: &
     read.send_single_receipt(ReceiptType::Read, ReceiptThread::Unthreaded, heard).await?;
     phone.until_true("nothing unread", async || Ok(count() == 0)).await?;
 
-    hears_of_mode(bob, phone, room_id, RoomNotificationMode::Mute).await?;
+    settings.set_room_notification_mode(room_id, RoomNotificationMode::Mute).await?;
+    hears_of_mode(phone, room_id, RoomNotificationMode::Mute).await?;
     let unheard = alice.say(room_id, "Unheard Oolong").await?;
     phone.item(&timeline, &unheard, "a message in a muted room", |_| true).await?;
     ensure!(count() == 0, "a muted room counts");
-    settings.delete_user_defined_room_rules(room_id).await?;
-    settings.remove_keyword("oolong").await?;
-    Ok(())
+    Ok(settings.remove_keyword("oolong").await?)
 }
 
-/// What one session sets for a room, the other is told.
-async fn hears_of_mode(bob: &Person, phone: &Person, room_id: &RoomId, mode: RoomNotificationMode) -> Result<()> {
+/// What one session set for a room, the other is told.
+async fn hears_of_mode(phone: &Person, room_id: &RoomId, mode: RoomNotificationMode) -> Result<()> {
     let told = phone.client.notification_settings().await;
-    bob.client.notification_settings().await.set_room_notification_mode(room_id, mode).await?;
     let what = format!("the mode {mode:?}");
     phone
         .until_true(&what, async || Ok(told.get_user_defined_room_notification_mode(room_id).await == Some(mode)))

@@ -110,7 +110,8 @@ impl Person {
                 sleep(TICK).await;
             }
         }
-        bail!("{} never saw {what}", self.user_id())
+        let state = self.service.as_ref().map(|service| service.state().get());
+        bail!("{} never saw {what}; its sliding sync: {state:?}", self.user_id())
     }
 
     /// Waits until something is true.
