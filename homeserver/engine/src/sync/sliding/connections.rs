@@ -20,6 +20,9 @@ const DEVICES_MAX: u64 = 100_000;
 const DEVICES_IDLE: Duration = Duration::from_hours(24 * 7);
 /// How many connections one device has: clients have two or three.
 const CONNECTIONS_PER_DEVICE_MAX: usize = 8;
+/// How many answers to the same question are remembered. A client that changes its mind asks again while the first
+/// request still waits; which of the answers it got, only its next question tells.
+const ANSWERS_MAX: usize = 4;
 
 /// All connections.
 pub(crate) struct Connections(Cache<Requester, Arc<Mutex<OfDevice>>>);
@@ -36,7 +39,7 @@ struct Connection {
     nonce: String,
     used: u64,
     last_number: u64,
-    /// The state of which the client asked last, and the one that it was answered with.
+    /// The state of which the client asked last, and those that it was answered with.
     states: BTreeMap<u64, Arc<Told>>,
 }
 
@@ -163,7 +166,8 @@ impl Connections {
         connection.used = used;
         connection.last_number += 1;
         let asked = continued.and_then(|(_, number)| number.parse::<u64>().ok());
-        connection.states.retain(|number, _| Some(*number) == asked);
+        let oldest_answer = connection.last_number.saturating_sub(ANSWERS_MAX as u64);
+        connection.states.retain(|number, _| Some(*number) == asked || *number > oldest_answer);
         connection.states.insert(connection.last_number, told);
         format!("{}_{}", connection.nonce, connection.last_number)
     }
@@ -195,7 +199,28 @@ mod tests {
     }
 
     #[test]
-    fn s_130_two_states_of_few_connections_are_kept() {
+    fn the_answer_to_a_request_that_was_given_up_takes_away_no_other() {
+        let connections = Connections::new();
+        let requester = Requester { user_id: owned_user_id!("@me:test"), device_id: owned_device_id!("PHONE") };
+        let keep = |after: Option<&str>, position| {
+            connections.keep(&requester, "", after, || "a".to_owned(), told(position), None)
+        };
+        let is_known = |pos: &str| connections.resume(&requester, "", pos).is_some();
+        let first = keep(None, 1);
+        let got = keep(Some(&first), 2);
+        let given_up: Vec<_> = (0..ANSWERS_MAX - 1).map(|_| keep(Some(&first), 3)).collect();
+        assert!(is_known(&got));
+        assert!(given_up.iter().all(|pos| is_known(pos)));
+        assert!(!is_known(&first));
+        let after_many = keep(given_up.last().map(String::as_str), 4);
+        for _ in 0..ANSWERS_MAX {
+            keep(Some(&after_many), 5);
+        }
+        assert_eq!(lock(&connections.0.get(&requester).unwrap()).by_id[""].states.len(), ANSWERS_MAX + 1);
+    }
+
+    #[test]
+    fn s_130_few_states_of_few_connections_are_kept() {
         let connections = Connections::new();
         let requester = Requester { user_id: owned_user_id!("@me:test"), device_id: owned_device_id!("PHONE") };
         let at = |conn_id: &str, pos: &str| {
@@ -209,9 +234,9 @@ mod tests {
         // The second answer was lost.
         assert_eq!(at("list", &first), Some(1));
         let third = keep("list", Some(&first), "x", 3);
-        assert_eq!((at("list", &second), at("list", &first), at("list", &third)), (None, Some(1), Some(3)));
+        assert_eq!((at("list", &first), at("list", &third)), (Some(1), Some(3)));
         // It has arrived.
-        assert_eq!(at("list", &first), None);
+        assert_eq!((at("list", &first), at("list", &second)), (None, None));
         assert_eq!(at("other", &third), None);
         let anew = keep("list", None, "b", 4);
         assert_eq!((at("list", &third), at("list", &anew)), (None, Some(4)));
