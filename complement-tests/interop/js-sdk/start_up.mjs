@@ -106,7 +106,6 @@ const ODDITIES = [
     ["GET", "/_matrix/no-such-api", NOT_SERVED],
     ["DELETE", `${V3}/sync`, { status: 405, errcode: "M_UNRECOGNIZED" }],
     ["POST", `${V3}/createRoom`, { status: 400, errcode: "M_NOT_JSON" }, "{"],
-    ["POST", `${V3}/createRoom`, { status: 413, errcode: "M_TOO_LARGE" }, `"${"x".repeat(2 ** 24)}"`],
     ["GET", `${V3}/rooms/!nowhere:example.org/state`, { status: 403, errcode: "M_FORBIDDEN" }],
 ];
 
@@ -155,7 +154,9 @@ export async function startUp(server) {
         ...ODDITIES.map((row) => [token, row]),
         ["made-up", ["GET", `${V3}/account/whoami`, { status: 401, errcode: "M_UNKNOWN_TOKEN" }]],
     ];
-    for (const [who, row] of rows) await call(server, who, row).catch((error) => wrongs.push(error.message));
+    for (const [who, row] of rows) {
+        await call(server, who, row).catch((error) => wrongs.push(`${row[0]} ${row[1]}: ${error.message}`));
+    }
     assert.deepEqual(wrongs, []);
     return rows.length;
 }

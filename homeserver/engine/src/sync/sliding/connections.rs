@@ -202,9 +202,8 @@ mod tests {
     fn the_answer_to_a_request_that_was_given_up_takes_away_no_other() {
         let connections = Connections::new();
         let requester = Requester { user_id: owned_user_id!("@me:test"), device_id: owned_device_id!("PHONE") };
-        let keep = |after: Option<&str>, position| {
-            connections.keep(&requester, "", after, || "a".to_owned(), told(position), None)
-        };
+        let keep =
+            |after: Option<&str>, position| connections.keep(&requester, "", after, || "a".to_owned(), told(position));
         let is_known = |pos: &str| connections.resume(&requester, "", pos).is_some();
         let first = keep(None, 1);
         let got = keep(Some(&first), 2);
