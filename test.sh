@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs every test of the project. Installs what it needs beyond Rust and Python (PostgreSQL, by apt) if it is root.
+# Runs every test of the project. Needs Rust, Python, Node with npm and Go; PostgreSQL it installs by apt, if it is root.
 #
 #   ./test.sh           everything
 #   ./test.sh quick     what needs neither a release build nor other people's software
