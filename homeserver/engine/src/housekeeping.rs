@@ -9,7 +9,7 @@
 //! - Notifications that were read are shown by `GET /notifications`; those that were not are kept, since unread counts
 //!   are made of them.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 
@@ -23,7 +23,7 @@ const RECEIVED_TRANSACTIONS_KEPT: Duration = Duration::from_hours(30 * 24);
 const READ_NOTIFICATIONS_KEPT: Duration = Duration::from_hours(30 * 24);
 /// How many clients' requests are forgotten in one commit.
 const BATCH_REQUESTS: usize = 1_000;
-/// How many commits one round makes for each kind: the next one goes on where it stopped.
+/// How many batches of each kind one round looks at: the next one goes on where it stopped.
 const BATCHES_MAX: usize = 1_000;
 
 impl Engine {
@@ -38,10 +38,13 @@ impl Engine {
             }
         }
         let before = MilliSecondsSinceUnixEpoch(UInt::new_saturating(self.ago(READ_NOTIFICATIONS_KEPT)));
-        let mut after = 0;
         for _ in 0..BATCHES_MAX {
-            let Some(last) = self.storage().prune_notifications(after, before).await? else { break };
-            after = last;
+            let after = self.inner.notifications_looked_at.load(Ordering::Relaxed);
+            let last = self.storage().prune_notifications(after, before).await?;
+            self.inner.notifications_looked_at.store(last.unwrap_or(0), Ordering::Relaxed);
+            if last.is_none() {
+                break;
+            }
             forgotten += 1;
         }
         Ok(forgotten)

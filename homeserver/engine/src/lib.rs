@@ -22,7 +22,7 @@ mod sync;
 mod to_device;
 mod tokens;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 use keyserver::KeyServer;
 use outbound::{Federation, Sender};
@@ -82,6 +82,8 @@ struct Inner {
     ingest: locks::Locks,
     /// One at a time for what is read, changed and written again.
     account_data: locks::Locks,
+    /// Up to which position notifications were looked at in this round of forgetting.
+    notifications_looked_at: AtomicI64,
 }
 
 impl Engine {
@@ -96,6 +98,7 @@ impl Engine {
             presence: presence::PresenceKeeper::default(),
             ingest: locks::Locks::default(),
             account_data: locks::Locks::default(),
+            notifications_looked_at: AtomicI64::new(0),
             settings,
             storage,
             federation,

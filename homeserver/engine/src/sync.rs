@@ -58,7 +58,7 @@ use crate::{Engine, EngineError, Requester, Result, locks::Locks};
 /// The longest that a sync waits for something to happen: proxies tend to give up after a minute.
 const TIMEOUT_MAX_MS: u64 = 60_000;
 /// How long to wait for this process to catch up with the log. Reading it takes milliseconds, unless storage is down.
-const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for a position that this process has not heard of: another one may have given it out just now.
 const FOREIGN_TOKEN_MAX: Duration = Duration::from_millis(500);
 
@@ -140,7 +140,7 @@ impl Sync {
     }
 
     /// Waits until this process has heard everything up to a position.
-    async fn caught_up(&self, position: Position, patience: Duration) -> bool {
+    pub(crate) async fn caught_up(&self, position: Position, patience: Duration) -> bool {
         let mut seen = self.seen.subscribe();
         let caught_up = seen.wait_for(|seen| *seen >= position);
         tokio::time::timeout(patience, caught_up).await.is_ok_and(|waited| waited.is_ok())
@@ -193,7 +193,8 @@ impl Engine {
                     return Ok(response);
                 }
             } else {
-                since = now.max_of(since);
+                // Only the position: what is typed or shown of presence counts a moment before it can be heard.
+                since = SyncToken { typing: since.typing, presence: since.presence, ..now.max_of(since) };
             }
             let _waiting = Waiting::begin();
             tokio::select! {

@@ -213,6 +213,11 @@ impl Storage {
     ) -> Result<Option<Position>> {
         const LAST: &str = "SELECT MAX(position) FROM (SELECT position FROM notified_events
             WHERE position > $1 AND ts < $2 ORDER BY position LIMIT $3) AS seen";
+        const READ: &str = "SELECT COUNT(*) FROM notified n
+            JOIN notified_events e ON e.position = n.position
+            JOIN read_up_to r ON r.room_nid = e.room_nid AND r.user_nid = n.user_nid
+            WHERE n.position > $1 AND n.position <= $2
+            AND r.thread_id IN ('', e.thread_id) AND r.position >= e.position";
         const PEOPLE: &str = "DELETE FROM notified WHERE position > $1 AND position <= $2
             AND EXISTS (SELECT 1 FROM notified_events e JOIN read_up_to r ON r.room_nid = e.room_nid
                 WHERE e.position = notified.position AND r.user_nid = notified.user_nid
@@ -224,6 +229,10 @@ impl Storage {
             sqlx::query_scalar(LAST).bind(after).bind(before).bind(PRUNED_EVENTS_MAX).fetch_one(pool).await
         })?;
         let Some(last) = last else { return Ok(None) };
+        let read: i64 = db!(self.read(), |pool| sqlx::query_scalar(READ).bind(after).bind(last).fetch_one(pool).await)?;
+        if read == 0 {
+            return Ok(Some(last));
+        }
         let mut transaction = self.begin().await?;
         for sql in [PEOPLE, EVENTS] {
             db!(transaction.connection(), |connection| {

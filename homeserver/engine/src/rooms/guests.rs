@@ -45,7 +45,7 @@ impl Engine {
         }
         let room = self.known_room(room_id).await?;
         for user_id in room.members(&MembershipState::Join) {
-            if !self.is_guest(&user_id).await? {
+            if !self.is_local(&user_id) || !self.is_guest(&user_id).await? {
                 continue;
             }
             let requester = Requester { user_id, device_id: "GUEST".into() };

@@ -83,11 +83,16 @@ impl Engine {
                 let intent = member::change(&requester.user_id, target, &MembershipState::Join, content);
                 return self.send_intent(room_id, intent, None).await;
             }
-            Some(MembershipState::Join) => self.join_with(requester, room_id, &[], reason, content).await?,
-            Some(MembershipState::Invite) => self.invite(requester, room_id, target, reason).await?,
+            Some(MembershipState::Join) if target == requester.user_id => {
+                self.join_with(requester, room_id, &[], reason, content).await?;
+            }
             Some(MembershipState::Knock) if target == requester.user_id => {
                 self.knock(requester, room_id, &[], reason).await?;
             }
+            Some(MembershipState::Join | MembershipState::Knock) => {
+                return Err(EngineError::forbidden("You cannot join or knock for somebody else"));
+            }
+            Some(MembershipState::Invite) => self.invite(requester, room_id, target, reason).await?,
             Some(MembershipState::Leave) if target == requester.user_id => {
                 self.leave(requester, room_id, reason).await?;
             }

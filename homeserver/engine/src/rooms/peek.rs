@@ -8,7 +8,10 @@ use ruma::{RoomId, api::client::filter::RoomEventFilter};
 use tokio::time::Instant;
 
 use super::{MessagesPage, MessagesQuery};
-use crate::{Engine, EngineError, Requester, Result, sync::TimelineToken};
+use crate::{
+    Engine, EngineError, Requester, Result,
+    sync::{CATCH_UP_MAX, TimelineToken},
+};
 
 /// How many events are told at once.
 const EVENTS_MAX: usize = 100;
@@ -27,17 +30,28 @@ impl Engine {
     ) -> Result<MessagesPage> {
         let mut log = self.storage().subscribe();
         let mut stopping = self.inner.sync.stopping();
-        let start = from.map_or_else(|| TimelineToken(self.storage().head()).to_string(), ToOwned::to_owned);
+        let mut start = from.map_or_else(|| TimelineToken(self.storage().head()).to_string(), ToOwned::to_owned);
         let deadline = Instant::now() + timeout.min(WAIT_MAX);
         let mut looked_at = None;
         loop {
-            log.borrow_and_update();
+            let head = *log.borrow_and_update();
+            // The log grows before the room as it is kept in memory does.
+            if !self.inner.sync.caught_up(head, CATCH_UP_MAX).await {
+                return Err(EngineError::Busy);
+            }
             let room = self.resident_room(room_id).await?;
             let room = room.ok_or_else(|| EngineError::forbidden("This server is not in that room"))?;
             if looked_at.replace(room.revision) != Some(room.revision) {
                 let page = self.peek_now(requester, room_id, &start).await?;
-                if !page.chunk.is_empty() {
-                    return Ok(page);
+                match page.end.as_ref().filter(|reached| **reached != start) {
+                    // Much was there that the asker may not see; what they may see can be behind it.
+                    Some(reached) if page.chunk.is_empty() => {
+                        start.clone_from(reached);
+                        looked_at = None;
+                        continue;
+                    }
+                    Some(_) => return Ok(page),
+                    None => {}
                 }
             }
             tokio::select! {
@@ -46,24 +60,21 @@ impl Engine {
                 () = async { drop(stopping.wait_for(|stopping| *stopping).await) } => break,
             }
         }
-        self.peek_now(requester, room_id, &start).await
+        let mut page = self.peek_now(requester, room_id, &start).await?;
+        page.end.get_or_insert(start);
+        Ok(page)
     }
 
-    /// What happened up to now. What happens meanwhile is for the next question.
+    /// What happened up to now, with no end where nothing did. What happens meanwhile is for the next question.
     async fn peek_now(&self, requester: &Requester, room_id: &RoomId, from: &str) -> Result<MessagesPage> {
-        let now = TimelineToken(self.storage().head()).to_string();
         let query = MessagesQuery {
             room_id: room_id.to_owned(),
             from: Some(from.to_owned()),
-            to: Some(now.clone()),
+            to: Some(TimelineToken(self.storage().head()).to_string()),
             forward: true,
             limit: EVENTS_MAX,
             filter: RoomEventFilter::default(),
         };
-        let mut page = self.messages(requester, query).await?;
-        if page.chunk.len() < EVENTS_MAX {
-            page.end = Some(now);
-        }
-        Ok(page)
+        self.messages(requester, query).await
     }
 }

@@ -153,20 +153,20 @@ impl Engine {
     }
 }
 
-/// The results of a page by room or by sender, the groups in the order of their first result.
+/// The results of a page by room or by sender, each once however often it is asked for; the groups in the order of their
+/// first result.
 fn groups(asked: &Groupings, page: &[&Found], ends: &Ends<'_>) -> Vec<ResultGroupMap> {
-    let group = |key: &GroupingKey| match key {
-        GroupingKey::RoomId => {
-            let rooms = grouped(page, |found| &found.seen.event.pdu.room_id);
-            Some(ResultGroupMap::RoomId(with_ends(rooms, |room_id| ends.of(Group::Room(room_id.clone())))))
-        }
-        GroupingKey::Sender => {
-            let senders = grouped(page, |found| &found.seen.event.pdu.sender);
-            Some(ResultGroupMap::Sender(with_ends(senders, |user_id| ends.of(Group::Sender(user_id.clone())))))
-        }
-        _ => None,
-    };
-    asked.group_by.iter().filter_map(|grouping| grouping.key.as_ref()).filter_map(group).collect()
+    let is_asked = |key: &GroupingKey| asked.group_by.iter().any(|grouping| grouping.key.as_ref() == Some(key));
+    let mut groups = Vec::new();
+    if is_asked(&GroupingKey::RoomId) {
+        let rooms = grouped(page, |found| &found.seen.event.pdu.room_id);
+        groups.push(ResultGroupMap::RoomId(with_ends(rooms, |room_id| ends.of(Group::Room(room_id.clone())))));
+    }
+    if is_asked(&GroupingKey::Sender) {
+        let senders = grouped(page, |found| &found.seen.event.pdu.sender);
+        groups.push(ResultGroupMap::Sender(with_ends(senders, |user_id| ends.of(Group::Sender(user_id.clone())))));
+    }
+    groups
 }
 
 /// What is needed to say from where a group is to be read on.

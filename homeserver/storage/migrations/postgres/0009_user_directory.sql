@@ -19,6 +19,13 @@ CREATE TABLE user_directory_read (
 );
 INSERT INTO user_directory_read (since, room_nid, user_nid) VALUES (0, 0, 0);
 
+-- Rooms whose members were there before us, and up to which of them the names are in user_directory.
+CREATE TABLE user_directory_rooms (
+    room_nid BIGINT PRIMARY KEY,
+    user_nid BIGINT NOT NULL
+);
+INSERT INTO user_directory_rooms (room_nid, user_nid) SELECT DISTINCT room_nid, 0 FROM room_state WHERE since < 0;
+
 -- Who joined after a position.
 CREATE INDEX room_state_joined_since ON room_state (since, room_nid, state_key_nid)
     WHERE until IS NULL AND membership = 'join';

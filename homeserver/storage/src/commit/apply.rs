@@ -70,6 +70,8 @@ impl<'a> Applying<'a> {
             Change::Event(new) => self.event(new),
             Change::State { room_id, entries } => self.state(room_id.as_str(), entries),
             Change::InitialState { room_id, entries } => {
+                let room_nid = self.batch.name(room_id.as_str());
+                self.batch.writes.entered.insert(room_nid);
                 for entry in entries {
                     let row = self.state_row(room_id.as_str(), entry, BEGINNING);
                     self.batch.writes.state.begin(row);

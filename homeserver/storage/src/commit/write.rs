@@ -1,7 +1,7 @@
 //! The rows of one batch, and writing them: a few statements of many rows each.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -49,6 +49,10 @@ static STATE: Insert = Insert::new(
     "room_state (room_nid, type_nid, state_key_nid, since, until, event_id, membership)",
     "ON CONFLICT (room_nid, type_nid, state_key_nid, since) DO UPDATE SET until = excluded.until,
         event_id = excluded.event_id, membership = excluded.membership",
+);
+static ENTERED: Insert = Insert::new(
+    "user_directory_rooms (room_nid, user_nid)",
+    "ON CONFLICT (room_nid) DO UPDATE SET user_nid = excluded.user_nid",
 );
 static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", "ON CONFLICT DO NOTHING");
 static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", "ON CONFLICT DO NOTHING");
@@ -215,6 +219,8 @@ pub(super) struct Writes {
     pub(super) missing: BTreeMap<(i64, OwnedEventId, i64), i64>,
     pub(super) state: StateWrites,
     pub(super) historic: Vec<HistoricState>,
+    /// Rooms that became known with all of their members.
+    pub(super) entered: BTreeSet<i64>,
     pub(super) servers: Vec<ServerRow>,
     pub(super) recipients: Vec<Vec<Value>>,
     pub(super) memberships: BTreeMap<(i64, i64), Vec<Value>>,
@@ -265,6 +271,7 @@ impl Writes {
         self.new_events(&mut script);
         script.insert(&ROOMS, changed_rooms(facts));
         script.insert(&STATE, self.state.rows.iter().map(StateRow::values));
+        script.insert(&ENTERED, std::mem::take(&mut self.entered).into_iter().map(|room_nid| row![room_nid, 0]));
         script.insert(&RECIPIENTS, std::mem::take(&mut self.recipients));
         script.insert(&MEMBERSHIPS, std::mem::take(&mut self.memberships).into_values());
         script.insert(&RECEIPTS, std::mem::take(&mut self.receipts).into_values());

@@ -1,10 +1,12 @@
 //! Local users' relations to rooms.
 
 use rules::Change;
-use ruma::{events::room::member::MembershipState, owned_room_id};
+use ruma::{RoomVersionId, events::room::member::MembershipState, owned_room_id};
 use serde_json::json;
 
-use crate::stage::{event_id, membership, on_each_database, room, user};
+use crate::stage::{
+    event_id, extremities, initial_state, live, member, membership, on_each_database, outlier, room, set_state, user,
+};
 
 #[tokio::test]
 async fn the_last_membership_counts() {
@@ -50,6 +52,33 @@ async fn a_forgotten_room_comes_back_with_a_new_membership() {
         assert!(!bob.forgotten, "others remember");
         stage.commit_unguarded(vec![membership("@alice:here", "invite", "$i")]).await.unwrap();
         assert!(!stage.storage.memberships(&alice).await.unwrap()[0].forgotten);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_was_in_a_room_before_us_is_found_by_name_too() {
+    on_each_database(async |stage| {
+        let far = member("$far", "@rita:far", "join", &[]);
+        let joined = member("$joined", "@alice:here", "join", &["$far"]);
+        let room_change = Change::Room { room_id: room(), version: RoomVersionId::V11 };
+        let entered = vec![
+            room_change,
+            outlier(&far),
+            initial_state(&[&far]),
+            live(&joined),
+            set_state(&[&joined]),
+            extremities(&["$joined"]),
+            membership("@alice:here", "join", "$joined"),
+        ];
+        stage.commit_unguarded(entered).await.unwrap();
+        while stage.storage.index_members().await.unwrap() > 0 {}
+        let found = async |text: &str| {
+            let found = stage.storage.members_like(&user("@alice:here"), text, 10).await.unwrap();
+            found.into_iter().map(|(user_id, _)| user_id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("rita").await, ["@rita:far"]);
+        assert_eq!(found("alice").await, ["@alice:here"]);
     })
     .await;
 }

@@ -174,6 +174,10 @@ impl SlidingQuery {
         if details.into_iter().any(|details| details.required_state.len() > REQUIRED_STATE_MAX) {
             return Err(EngineError::invalid_param("Too many entries in `required_state`"));
         }
+        let of_lists: usize = self.lists.values().map(|list| list.details.required_state.len()).sum();
+        if of_lists > REQUIRED_STATE_MAX {
+            return Err(EngineError::invalid_param("Too many entries in `required_state` of all lists together"));
+        }
         for list in self.lists.values() {
             if list.ranges.len() > RANGES_MAX || list.all_ranges().any(|(first, last)| first > last) {
                 return Err(EngineError::invalid_param("A range must not end before it begins, and there may be few"));
