@@ -158,6 +158,15 @@ impl Transport for Network {
             Ok(answer)
         })
     }
+
+    fn send_unsigned(&self, request: Request, limits: CallLimits) -> BoxFuture<'_, Result<Response, TransportError>> {
+        Box::pin(async move {
+            let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+            let host: OwnedServerName =
+                host.try_into().map_err(|_| TransportError::Unreachable("no such server".to_owned()))?;
+            self.send(&host, request, limits).await
+        })
+    }
 }
 
 async fn call(router: Router, request: Request) -> Response {

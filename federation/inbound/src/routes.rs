@@ -77,6 +77,8 @@ fn rows() -> Vec<Row> {
 fn discovery_rows(access: Access) -> Vec<Row> {
     let keys = "get_matrixkeyv2server";
     vec![
+        // Asked by identity servers, which are no homeservers and have no keys to sign requests with.
+        put("/_matrix/federation/v1/3pid/onbind", access, "put_matrixfederationv13pidonbind", third_party::bound),
         get("/.well-known/matrix/server", access, "getwell-knownmatrixserver", well_known::get),
         get("/_matrix/federation/v1/openid/userinfo", access, "get_matrixfederationv1openiduserinfo", openid::userinfo),
         get("/_matrix/federation/v1/version", access, "get_matrixfederationv1version", version::get),

@@ -3,11 +3,18 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
 
 use axum::extract::State;
+use engine::BoundInvite;
 use ruma::{CanonicalJsonObject, OwnedRoomId, OwnedUserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Door, error::DoorError, reply::Json, request::Ask, signed::Federation};
+use crate::{
+    Door,
+    error::DoorError,
+    reply::Json,
+    request::{Ask, Open},
+    signed::Federation,
+};
 
 /// The request, of which ruma's type would keep less than what was signed.
 pub(crate) struct Exchange {
@@ -41,6 +48,34 @@ impl Ask for Exchange {
         let body = serde_json::from_slice(request.body()).map_err(|error| DoorError::from_json(&error))?;
         Ok(Self { room_id, body })
     }
+}
+
+/// What an identity server tells us: an address belongs to a user of ours, and has been invited before.
+#[derive(Deserialize)]
+pub(crate) struct Bound {
+    mxid: OwnedUserId,
+    #[serde(default)]
+    invites: Vec<Invite>,
+}
+
+#[derive(Deserialize)]
+struct Invite {
+    room_id: OwnedRoomId,
+    sender: OwnedUserId,
+    signed: CanonicalJsonObject,
+}
+
+impl Ask for Bound {
+    fn read(request: http::Request<&[u8]>, _: &[&str]) -> Result<Self, DoorError> {
+        serde_json::from_slice(request.body()).map_err(|error| DoorError::from_json(&error))
+    }
+}
+
+pub(crate) async fn bound(State(door): State<Door>, Open(asked): Open<Bound>) -> Result<Json<Value>, DoorError> {
+    let invites = asked.invites.into_iter();
+    let invites = invites.map(|Invite { room_id, sender, signed }| BoundInvite { room_id, sender, signed });
+    door.engine.address_bound(&asked.mxid, invites.collect()).await?;
+    Ok(Json(json!({})))
 }
 
 pub(crate) async fn exchange(

@@ -4,6 +4,7 @@
 
 mod events;
 mod exchange;
+mod identity;
 mod invite;
 mod join;
 mod keys;
@@ -15,6 +16,7 @@ mod public_rooms;
 mod query;
 mod space;
 mod state;
+mod third_party;
 mod transaction;
 
 use std::{fmt, sync::Arc};
@@ -25,6 +27,7 @@ use storage::Storage;
 
 pub(crate) use self::transaction::TransactionAnswer;
 pub use self::{
+    identity::{HashDetails, InviteKey, StoredInvite},
     join::SendJoinAnswer,
     membership::Template,
     public_rooms::{PublicRoomsAnswer, PublicRoomsAsked},

@@ -148,6 +148,20 @@ impl Egress {
         within(limits, async { read(self.inner.unsigned.get(url).send().await, limits).await }).await
     }
 
+    /// Sends a request without a signature of ours to the `https` URL that it names. Follows no redirects: what it says
+    /// is for that host alone.
+    pub async fn send_unsigned(
+        &self,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let url = parse_url(&request.uri().to_string())?;
+        self.check_literal(&url)?;
+        let (head, body) = request.into_parts();
+        let sending = self.inner.signed.request(head.method, url).headers(head.headers).body(body).send();
+        within(limits, async { read(sending.await, limits).await }).await
+    }
+
     async fn try_endpoints(
         &self,
         route: &Route,

@@ -72,6 +72,14 @@ impl Transport for HttpTransport {
             tokio::time::timeout(limits.deadline, call).await.unwrap_or(Err(TransportError::Deadline(limits.deadline)))
         })
     }
+
+    fn send_unsigned(
+        &self,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(self.egress.send_unsigned(request, limits))
+    }
 }
 
 fn fetch_well_known(egress: Egress) -> FetchWellKnown {

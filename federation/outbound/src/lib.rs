@@ -15,8 +15,9 @@ pub mod x_matrix;
 
 pub use self::{
     calls::{
-        CallError, DirectoryAnswer, Federation, FederationOptions, HierarchyAnswer, ProfileAnswer, PublicRoomsAnswer,
-        PublicRoomsAsked, SendJoinAnswer, StateAnswer, StateIdsAnswer, Template,
+        CallError, DirectoryAnswer, Federation, FederationOptions, HashDetails, HierarchyAnswer, InviteKey,
+        ProfileAnswer, PublicRoomsAnswer, PublicRoomsAsked, SendJoinAnswer, StateAnswer, StateIdsAnswer, StoredInvite,
+        Template,
     },
     egress::{Egress, EgressError, EgressOptions, Network},
     http_transport::HttpTransport,

@@ -16,6 +16,18 @@ pub trait Transport: Send + Sync + 'static {
         request: http::Request<Bytes>,
         limits: CallLimits,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>>;
+
+    /// Sends one request that is not signed to the `https` URL that it names, of a server that speaks another protocol,
+    /// and reads the whole answer, of whatever status. Redirects are never followed. A transport that leads to Matrix
+    /// servers only reaches none.
+    fn send_unsigned(
+        &self,
+        request: http::Request<Bytes>,
+        _limits: CallLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        Box::pin(async move { Err(TransportError::Unreachable(format!("there is no way to {host}"))) })
+    }
 }
 
 /// What one call may cost us, whatever the other side does.
@@ -68,6 +80,8 @@ impl CallLimits {
 
     /// A space with its rooms: thousands of stripped events for the largest. A client waits for it.
     pub const HIERARCHY: Self = Self::new(4 * MIB, 15);
+    /// A few keys or ids; a client waits for it, and there are three such calls.
+    pub const IDENTITY: Self = Self::new(64 * 1024, 10);
     /// Some hundred descriptions of rooms; a client waits for it.
     pub const PUBLIC_ROOMS: Self = Self::new(4 * MIB, 20);
 

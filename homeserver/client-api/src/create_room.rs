@@ -13,17 +13,16 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{Arguments, Door, Result, error::ApiError};
+use crate::{Arguments, Door, Result, error::ApiError, rooms::invite::address_invite};
 
 pub(crate) async fn create_room(door: Door, asked: Arguments<Request>) -> Result<Response> {
-    let command = command(asked.request)?;
-    Ok(Response::new(door.engine.create_room(&asked.requester, command).await?))
+    let Arguments { mut request, requester, .. } = asked;
+    let invites = std::mem::take(&mut request.invite_3pid).into_iter().map(address_invite).collect();
+    let command = command(request)?;
+    Ok(Response::new(door.engine.create_room_with_addresses(&requester, command, invites).await?))
 }
 
 fn command(request: Request) -> Result<CreateRoomCommand> {
-    if !request.invite_3pid.is_empty() {
-        return Err(ApiError::forbidden("Inviting by e-mail or phone number is not possible here"));
-    }
     Ok(CreateRoomCommand {
         version: request.room_version,
         preset: request.preset.as_ref().map(preset).transpose()?,

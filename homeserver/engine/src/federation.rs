@@ -38,5 +38,6 @@ pub use self::{
     hierarchy::HierarchyReply,
     join::{JoinTemplate, SendJoinReply},
     state::{StateIdsReply, StateReply},
+    third_party::BoundInvite,
     transaction::{PduOutcome, PduOutcomes},
 };

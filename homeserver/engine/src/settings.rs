@@ -45,6 +45,8 @@ pub struct AccountSettings {
     pub jwt: Option<JwtSettings>,
     /// The relay for calls.
     pub turn: Option<TurnSettings>,
+    /// The identity servers by which users may invite e-mail addresses and phone numbers.
+    pub identity_servers: Vec<OwnedServerName>,
 }
 
 impl Default for AccountSettings {
@@ -56,6 +58,7 @@ impl Default for AccountSettings {
             mail: None,
             jwt: None,
             turn: None,
+            identity_servers: Vec::new(),
         }
     }
 }

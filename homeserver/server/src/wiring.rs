@@ -160,6 +160,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             mail: mail(configuration),
             jwt: jwt(configuration),
             turn: turn(configuration),
+            identity_servers: configuration.accounts_identity_servers.0.clone(),
         },
         server_notices_user: configuration.server_notices_user.as_ref().map(|localpart| localpart.0.clone()),
     }

@@ -236,7 +236,7 @@ impl Stage {
             use_state_after: false,
             ..SyncQuery::default()
         };
-        let response = self.engine.sync(user, query).await.unwrap();
+        let response = self.engine.sync(user, query).await.unwrap().response;
         use ruma::api::OutgoingResponseExt as _;
         let response = response.try_into_http_response::<Vec<u8>>().unwrap();
         serde_json::from_slice(response.body()).unwrap()
@@ -286,7 +286,11 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
         presence: true,
-        accounts: engine::AccountSettings { guests: true, ..engine::AccountSettings::default() },
+        accounts: engine::AccountSettings {
+            guests: true,
+            identity_servers: vec![owned_server_name!("identity")],
+            ..engine::AccountSettings::default()
+        },
         server_notices_user: None,
         lists_rooms_to_servers: true,
     };

@@ -81,11 +81,11 @@ impl Federation {
     }
 }
 
-fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError> {
+pub(super) fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError> {
     serde_json::from_slice(answer).map_err(|error| CallError::Malformed(error.to_string()))
 }
 
-fn refusal(answer: &http::Response<Bytes>) -> CallError {
+pub(super) fn refusal(answer: &http::Response<Bytes>) -> CallError {
     let body = serde_json::from_slice(answer.body()).unwrap_or(ErrorBody { errcode: None, error: None });
     let cut = |text: String| text.chars().take(ERROR_TEXT_MAX_CHARS).collect();
     CallError::Refused { status: answer.status().as_u16(), errcode: body.errcode.map(cut), error: body.error.map(cut) }

@@ -282,6 +282,31 @@ async fn s_089_signed_calls_follow_no_redirect() {
     assert_eq!(second.connections(), 0);
 }
 
+/// A request that carries a token of somebody's.
+fn post(url: &str) -> http::Request<Bytes> {
+    http::Request::post(url).header("Authorization", "Bearer secret").body(Bytes::from_static(b"{}")).unwrap()
+}
+
+#[tokio::test]
+async fn s_089_what_is_posted_to_others_goes_to_them_alone() {
+    let server = Server::saying(ok("stored")).await;
+    let url = format!("https://server.test:{}/store", server.port());
+    let answer = egress(loopback()).send_unsigned(post(&url), LIMITS).await.unwrap();
+    assert_eq!(answer.body().as_ref(), b"stored");
+    let request = server.requests()[0].to_ascii_lowercase();
+    assert!(
+        request.starts_with("post /store http/1.1") && request.contains("authorization: bearer secret"),
+        "{request}"
+    );
+    let location = format!("HTTP/1.1 307 Moved\r\nLocation: {url}\r\nContent-Length: 0\r\n\r\n");
+    let first = Server::saying(location).await;
+    let moved = format!("https://server.test:{}/store", first.port());
+    let answer = egress(loopback()).send_unsigned(post(&moved), LIMITS).await.unwrap();
+    assert_eq!((answer.status(), server.connections()), (StatusCode::TEMPORARY_REDIRECT, 1));
+    let plain = egress(loopback()).send_unsigned(post("http://server.test/"), LIMITS).await;
+    assert!(matches!(plain, Err(TransportError::Denied(_))), "{plain:?}");
+}
+
 #[tokio::test]
 async fn s_089_unsigned_calls_follow_five_redirects_at_most() {
     for (times, arrives) in [(5, true), (6, false)] {
@@ -340,6 +365,8 @@ async fn s_087_private_addresses_are_not_connected_to() {
         assert!(matches!(sent, Err(TransportError::Denied(_))), "{host}: {sent:?}");
         let got = strict.get(&format!("https://{host}:{port}/"), LIMITS).await;
         assert!(matches!(got, Err(TransportError::Denied(_))), "{host}: {got:?}");
+        let posted = strict.send_unsigned(post(&format!("https://{host}:{port}/")), LIMITS).await;
+        assert!(matches!(posted, Err(TransportError::Denied(_))), "{host}: {posted:?}");
     }
     // By way of a service record, too.
     let elsewhere = Endpoint::Host { name: "target.test".to_owned(), port };

@@ -1,14 +1,76 @@
-//! Invitations of e-mail addresses and the like that our users have made, once an identity server knows whose address
-//! it is: the server of that user asks us to make a real invitation of it.
+//! Invitations of e-mail addresses and the like, once an identity server knows whose address it is: it tells the server
+//! of that user, which asks the server of whoever invited to make a real invitation of it.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
 
 use rules::room::member::{self, Action};
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, ServerName, UserId};
+use ruma::{
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
+    events::StateEventType,
+};
 
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, Result, rooms::map_call_error};
+
+/// How many invitations one notice of an identity server may bring.
+const INVITES_MAX: usize = 50;
+
+/// An invitation that has waited for somebody at an identity server.
+#[derive(Clone, Debug)]
+pub struct BoundInvite {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Who invited.
+    pub sender: OwnedUserId,
+    /// What the identity server has signed.
+    pub signed: CanonicalJsonObject,
+}
 
 impl Engine {
+    /// An identity server says that an address belongs to a user of ours from now on, and what has waited for it. Anybody
+    /// may say so: whether an invitation is one, the rooms and their servers judge by the signature. Only who signs like
+    /// an identity server that the operator allows makes us ask other servers.
+    pub async fn address_bound(&self, user_id: &UserId, invites: Vec<BoundInvite>) -> Result<()> {
+        if invites.len() > INVITES_MAX {
+            return Err(EngineError::InvalidParam(format!("No more than {INVITES_MAX} invitations are taken at once")));
+        }
+        let account = if self.is_local(user_id) { self.storage().account(user_id).await? } else { None };
+        if account.is_none() {
+            return Err(EngineError::not_found("There is no such user here"));
+        }
+        for BoundInvite { room_id, sender, signed } in invites {
+            if !self.is_signed_by_allowed_server(&signed) || text(&signed, "mxid") != Some(user_id.as_str()) {
+                tracing::info!(room.id = %room_id, "an invitation that was bound is not signed by an allowed server");
+                continue;
+            }
+            if let Err(error) = self.exchange_bound(&room_id, &sender, user_id, signed).await {
+                tracing::info!(room.id = %room_id, user.id = %user_id, %error, "an invitation that was bound is none");
+            }
+        }
+        Ok(())
+    }
+
+    async fn exchange_bound(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        target: &UserId,
+        signed: CanonicalJsonObject,
+    ) -> Result<()> {
+        let invite = CanonicalJsonObject::from([("signed".to_owned(), CanonicalJsonValue::Object(signed))]);
+        if self.is_local(sender) {
+            return self.make_third_party_invite(room_id, sender, target, invite).await;
+        }
+        let server = sender.server_name();
+        let asking = self.federation().exchange_third_party_invite(server, room_id, sender, target, invite);
+        asking.await.map_err(|error| map_call_error(server, &error))
+    }
+
+    fn is_signed_by_allowed_server(&self, signed: &CanonicalJsonObject) -> bool {
+        let signers = signed.get("signatures").and_then(|signatures| signatures.as_object());
+        let allowed = &self.settings().accounts.identity_servers;
+        signers.is_some_and(|signers| allowed.iter().any(|server| signers.contains_key(server.as_str())))
+    }
+
     /// Makes the invitation of a user of `origin`, on the strength of what an identity server has signed. Whether that
     /// holds is for the authorisation rules: the room has the key.
     pub async fn federation_exchange_third_party_invite(
@@ -28,16 +90,41 @@ impl Engine {
         if !self.is_local(sender) {
             return Err(EngineError::forbidden("The one who invites is not a user of this server"));
         }
+        self.make_third_party_invite(room_id, sender, target, third_party_invite.clone()).await
+    }
+
+    async fn make_third_party_invite(
+        &self,
+        room_id: &RoomId,
+        sender: &UserId,
+        target: &UserId,
+        mut invite: CanonicalJsonObject,
+    ) -> Result<()> {
+        let room = self.resident_room(room_id).await?;
+        let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
         Self::require_joined(&room, sender)?;
-        let signed = third_party_invite.get("signed").and_then(|signed| signed.as_object());
-        let signed_for = signed.and_then(|signed| signed.get("mxid")).and_then(|user_id| user_id.as_str());
-        if signed_for != Some(target.as_str()) {
+        let signed = invite.get("signed").and_then(|signed| signed.as_object());
+        if signed.and_then(|signed| text(signed, "mxid")) != Some(target.as_str()) {
             return Err(EngineError::forbidden("The identity server has signed for another user"));
         }
-        let invite = CanonicalJsonValue::Object(third_party_invite.clone());
-        let content = CanonicalJsonObject::from([("third_party_invite".to_owned(), invite)]);
+        let token = signed.and_then(|signed| text(signed, "token")).unwrap_or_default();
+        // Who asks need not know the name under which the address was invited.
+        let waiting = self.state_pdu(&room, &StateEventType::RoomThirdPartyInvite, token).await?;
+        if let Some(name) = waiting.and_then(|event| event.content_str("display_name")) {
+            invite.entry("display_name".to_owned()).or_insert(CanonicalJsonValue::String(name));
+        }
+        let mut content =
+            if self.is_local(target) { self.member_content(target, None).await? } else { CanonicalJsonObject::new() };
+        content.insert("third_party_invite".to_owned(), CanonicalJsonValue::Object(invite));
         let intent = member::intent(&room, Action::Invite, sender, target, content)
             .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        if self.is_local(target) {
+            return self.send_intent(room_id, intent, None).await.map(drop);
+        }
         self.invite_elsewhere(&room, target, intent).await
     }
+}
+
+fn text<'a>(object: &'a CanonicalJsonObject, field: &str) -> Option<&'a str> {
+    object.get(field).and_then(|value| value.as_str())
 }

@@ -198,6 +198,10 @@ settings! {
     /// for log-in by QR code and the like.
     accounts_login_tokens: bool = "true", "accounts.login_tokens", example "false";
 
+    /// Identity servers by which users may invite people of whom they only know an e-mail address or a phone number. They
+    /// learn the address, and who invites whom into which room. Without any, such invitations are refused.
+    accounts_identity_servers: List<OwnedServerName> = "", "accounts.identity_servers", example "[\"vector.im\"]";
+
     /// The mail server that sends letters: to confirm e-mail addresses and to set forgotten passwords. Without it
     /// there is no e-mail.
     mail_host: Option<String> = "", "mail.host", example "\"mail.example.org\"";
