@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use engine::AccountSettings;
+use engine::{AccountSettings, PasswordHashing};
 use serde_json::{Value, json};
 use storage::NewAccount;
 
@@ -43,6 +43,29 @@ async fn s_110_passwords_that_cannot_be_are_refused() {
         let body = json!({ "username": "bob", "password": text, "auth": { "type": "m.login.dummy" } });
         assert_eq!(server.post("/_matrix/client/v3/register", body).await.status, 400, "{length}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s_110_a_thousand_logins_at_once_hold_up_nobody_else() {
+    let setup = Setup { password_hashing: PasswordHashing::Strong, ..Setup::default() };
+    let server = std::sync::Arc::new(TestServer::start_as(setup).await);
+    let alice = server.register("alice").await;
+    let room_id = server.private_room(&alice).await;
+    let logins: Vec<_> = (0..1_000)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.post("/_matrix/client/v3/login", login("alice", "wrong")).await })
+        })
+        .collect();
+    for number in 0..10 {
+        server.say(&alice, &room_id, &number.to_string(), "still here").await;
+    }
+    assert!(logins.iter().any(|login| !login.is_finished()), "the messages had to wait for all of them");
+    for login in logins {
+        let reply = login.await.unwrap();
+        assert!([403, 503].contains(&reply.status), "{}", reply.text);
+    }
+    server.log_in(&alice.user_id).await;
 }
 
 /// What is typed is compared byte by byte: two ways to write the same letter are two passwords.

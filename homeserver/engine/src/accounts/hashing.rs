@@ -8,11 +8,14 @@ use tokio::sync::Semaphore;
 
 use crate::{EngineError, PasswordHashing, Result};
 
-/// How many passwords are hashed at the same time. Each takes a core and 19 MiB; chat must go on beside them.
-const SLOTS: usize = 2;
+/// How many passwords are hashed at the same time, at most, and as a share of the cores. Each takes a core and 19 MiB;
+/// chat must go on beside them.
+const SLOTS_MAX: usize = 2;
+const CORES_PER_SLOT: usize = 2;
 
-/// How long a log-in waits for a slot. At 18 ms each, some 500 can wait at once.
+/// How long a log-in waits for a slot, and how many may wait: at 18 ms each, as many as have their turn in that time.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAITING_MAX: usize = 300;
 
 /// The longest password, in bytes: longer ones only serve to keep the hash busy.
 pub(super) const PASSWORD_BYTES_MAX: usize = 512;
@@ -22,6 +25,8 @@ const SALT_BYTES: usize = 16;
 pub(super) struct Hashing {
     argon2: Argon2<'static>,
     slots: Arc<Semaphore>,
+    /// Places to wait in; those who are hashing keep theirs.
+    places: Semaphore,
 }
 
 impl Hashing {
@@ -33,7 +38,8 @@ impl Hashing {
         let params = params.expect("both are within the limits of Argon2");
         Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            slots: Arc::new(Semaphore::new(SLOTS)),
+            slots: Arc::new(Semaphore::new(slots())),
+            places: Semaphore::new(WAITING_MAX),
         }
     }
 
@@ -64,10 +70,13 @@ impl Hashing {
     }
 
     async fn in_slot<T: Send + 'static>(&self, work: impl FnOnce(&Argon2<'static>) -> T + Send + 'static) -> Result<T> {
-        let Ok(slot) = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.slots).acquire_owned()).await else {
+        let refused = || {
             metrics::counter!("engine_password_hashes_refused_total").increment(1);
-            return Err(EngineError::Busy);
+            EngineError::Busy
         };
+        let _place = self.places.try_acquire().map_err(|_| refused())?;
+        let waiting = tokio::time::timeout(WAIT_MAX, Arc::clone(&self.slots).acquire_owned());
+        let slot = waiting.await.map_err(|_| refused())?;
         let slot = slot.map_err(EngineError::internal)?;
         let argon2 = self.argon2.clone();
         let done = tokio::task::spawn_blocking(move || {
@@ -78,6 +87,12 @@ impl Hashing {
         metrics::counter!("engine_password_hashes_total").increment(1);
         done.await.map_err(EngineError::internal)
     }
+}
+
+/// How many passwords this machine hashes at the same time.
+fn slots() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / CORES_PER_SLOT).clamp(1, SLOTS_MAX)
 }
 
 /// Whether it is worth a hash. Refused before hashing whoever the user is, so it tells nothing about them.
@@ -124,6 +139,38 @@ mod tests {
         for wrong in ["", "ubers3kr1t", "\u{fc}bers3kr1t ", &hash] {
             assert!(!hashing.verify(wrong, Some(&hash)).await.expect("verifies"), "{wrong:?}");
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn s_110_few_hashes_are_made_at_once_and_few_wait() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+        let (hashing, now, most) = (Hashing::new(PasswordHashing::Cheap), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (hashing, now, most) = (Arc::new(hashing), Arc::new(now), Arc::new(most));
+        let tasks: Vec<_> = (0..1_000)
+            .map(|_| {
+                let (hashing, now, most) = (hashing.clone(), now.clone(), most.clone());
+                tokio::spawn(async move {
+                    let work = move |_: &Argon2<'static>| {
+                        most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+                        std::thread::sleep(Duration::from_millis(1));
+                        now.fetch_sub(1, SeqCst);
+                    };
+                    hashing.in_slot(work).await
+                })
+            })
+            .collect();
+        let (mut done, mut refused) = (0, 0);
+        for task in tasks {
+            match task.await.expect("no task panics") {
+                Ok(()) => done += 1,
+                Err(EngineError::Busy) => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(most.load(SeqCst) <= SLOTS_MAX, "{most:?}");
+        assert!(done > 0 && refused > 0, "{done} done, {refused} refused");
+        assert!(hashing.in_slot(|_| ()).await.is_ok(), "all places are free again");
     }
 
     #[tokio::test]

@@ -176,6 +176,12 @@ async fn s_103_requests_that_could_be_read_in_two_ways() {
         let is_refused = answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 431 ");
         assert!(is_refused && !answer.contains("hello") && !answer.contains("\r\n\r\nlength"), "{request:?}: {answer}");
     }
+    // Lines that end without a carriage return are lines, or nothing; never a part of the line before.
+    let answer = scene.answer("GET /address HTTP/1.1\nHost: a\nX: b\nConnection: close\n\n").await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    let bare = format!("POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\n{CLOSE}3\nabc\n0\n\n");
+    let answer = scene.answer(&bare).await;
+    assert!(!answer.contains("length 3") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
     // Of two lengths the chunks' counts, and what follows is another request, not a hidden one.
     let both = format!(
         "POST /length HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -101,6 +101,70 @@ async fn s_153_an_http2_connection_without_requests_is_closed() {
     }
 }
 
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Begins to speak HTTP/2 and says a frame over and over, until the other end has had enough, or so many times.
+async fn flood(scene: &Scene, first: &[u8], again: &[u8], times: usize) {
+    let mut stream = connect(scene, &[b"h2"]).await.unwrap();
+    let mut start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    start.extend(frame(4, 0, 0, &[]));
+    start.extend(first);
+    stream.write_all(&start).await.unwrap();
+    for _ in 0..times {
+        if stream.write_all(again).await.is_err() {
+            return;
+        }
+    }
+    read_all(&mut stream).await;
+}
+
+#[tokio::test]
+async fn s_103_floods_of_frames_end_the_connection_and_hold_up_no_other() {
+    const HEADERS: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let limits = Limits { idle_timeout: PATIENCE, head_timeout: PATIENCE, ..impatient() };
+    let scene = Scene::with(limits, Some(certificate), &[]).await;
+    // A head that never ends.
+    let field = [b"\x00\x01x\x7e".as_slice(), &[b'y'; 126]].concat();
+    flood(&scene, &frame(HEADERS, 0, 1, &[0x82]), &frame(9, 0, 1, &field.repeat(60)), 10_000).await;
+    // A body of nothing that never ends: `POST /length`.
+    let head = [b"\x83\x87\x44\x07/length\x41\x09localhost".as_slice()].concat();
+    flood(&scene, &frame(HEADERS, END_HEADERS, 1, &head), &frame(0, 0, 1, &[]), 200_000).await;
+    // Pings and settings that all want an answer, which nobody reads.
+    flood(&scene, &[], &frame(6, 0, 0, &[0; 8]), 200_000).await;
+    let mut sender = http2(connect(&scene, &[b"h2"]).await.unwrap()).await;
+    assert_eq!(sender.send_request(get("/")).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn s_103_streams_that_are_opened_and_reset_at_once_end_the_connection() {
+    let certificate = load("localhost.pem", "localhost.key.pem").unwrap();
+    let scene = Scene::with(Limits::default(), Some(certificate), &[]).await;
+    let mut stream = connect(&scene, &[b"h2"]).await.unwrap();
+    let mut start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    start.extend(frame(4, 0, 0, &[]));
+    // `GET /never`, and at once that it is not wanted any more.
+    let head = [b"\x82\x87\x44\x06/never\x41\x09localhost".as_slice()].concat();
+    for number in 0..50_000 {
+        let stream = 2 * number + 1;
+        start.extend(frame(1, 5, stream, &head));
+        start.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+    }
+    // The other end may be gone before all is written.
+    let _ = stream.write_all(&start).await;
+    read_all(&mut stream).await;
+    let mut sender = http2(connect(&scene, &[b"h2"]).await.unwrap()).await;
+    assert_eq!(sender.send_request(get("/")).await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn s_153_a_handshake_that_does_not_come_is_not_waited_for() {
     let certificate = load("localhost.pem", "localhost.key.pem").unwrap();

@@ -76,6 +76,92 @@ async fn s_128_history_visibility_and_membership_decide() {
     }
 }
 
+/// What somebody does, or has done to them, in a row.
+const PATHS: [&[&str]; 8] = [
+    &[],
+    &["invite"],
+    &["join"],
+    &["invite", "join", "leave"],
+    &["join", "leave"],
+    &["join", "ban"],
+    &["join", "leave", "invite"],
+    &["join", "leave", "join"],
+];
+
+/// One message, and what held when it was sent.
+struct Said {
+    event_id: OwnedEventId,
+    history_visibility: &'static str,
+    membership: &'static str,
+    /// How many steps had been taken.
+    step: usize,
+}
+
+/// What the specification says, step by step, of somebody who may read the room at all.
+fn expected(said: &Said, path: &[&str]) -> bool {
+    let joins_later = path[said.step..].contains(&"join");
+    match (said.history_visibility, said.membership) {
+        ("world_readable", _) | (_, "join") => true,
+        ("shared", _) => joins_later,
+        ("invited", membership) => membership == "invite",
+        _ => false,
+    }
+}
+
+async fn take(stage: &Stage, alice: &Requester, user: &Requester, room_id: &OwnedRoomId, step: &str) {
+    match step {
+        "invite" => stage.engine.invite(alice, room_id, &user.user_id, None).await.unwrap(),
+        "join" => stage.join(user, room_id).await,
+        "leave" => stage.leave(user, room_id).await,
+        _ => stage.engine.ban(alice, room_id, &user.user_id, None).await.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn s_128_each_setting_with_each_way_through_a_room_and_each_change_of_it() {
+    const SETTINGS: [&str; 4] = ["world_readable", "shared", "invited", "joined"];
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    for (number, path) in PATHS.iter().enumerate() {
+        let user = stage.user(&format!("reader{number}")).await;
+        for (first, then) in SETTINGS.iter().flat_map(|first| SETTINGS.map(|then| (*first, then))) {
+            let room_id = stage.room(&alice, first).await;
+            let mut said = Vec::new();
+            for (number, history_visibility) in [first, then].into_iter().enumerate() {
+                let steps = if number == 0 { 0..path.len() } else { path.len()..path.len() };
+                let content = json!({ "history_visibility": history_visibility });
+                stage.set_state(&alice, &room_id, "m.room.history_visibility", &content).await;
+                let start = steps.start;
+                for step in start..=steps.end {
+                    let membership = step.checked_sub(1).map_or("leave", |before| path[before]);
+                    let event_id = stage.send(&alice, &room_id, "said").await;
+                    said.push(Said { event_id, history_visibility, membership, step });
+                    if let Some(step) = path.get(step).filter(|_| step < steps.end) {
+                        take(&stage, &alice, &user, &room_id, step).await;
+                    }
+                }
+            }
+            let may_read = path.contains(&"join") || then == "world_readable";
+            for said in &said {
+                let expected = may_read && expected(said, path);
+                let single = sees_event(&stage, &user, &room_id, &said.event_id).await;
+                let Said { event_id, history_visibility, membership, step } = said;
+                let why = format!("{path:?} {first} {then}: {event_id} {history_visibility} {membership} {step}");
+                assert_eq!(single, expected, "{why}");
+                let filter = RoomEventFilter::default();
+                let context = stage.engine.context(&user, &room_id, event_id, 0, filter).await.is_ok();
+                assert_eq!(context, expected, "{why}");
+                let page = stage.engine.messages(&user, backwards(&room_id, None, 100)).await;
+                let is_paged = page.is_ok_and(|page| page_ids(&page).contains(&event_id.to_string()));
+                // Whoever is not in the room any more pages through what was until they left.
+                let has_left = !matches!(path.last(), Some(&"join")) && then != "world_readable";
+                let is_later = has_left && *step == path.len();
+                assert_eq!(is_paged, expected && !is_later, "{why}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn s_128_the_setting_at_the_time_decides() {
     let stage = Stage::new().await;
