@@ -15,7 +15,7 @@ use crate::{
     error::ApiError,
     json::Json,
     own_request::{Nothing, OwnRequest, own_request},
-    query,
+    query, sticky_events,
 };
 
 /// What is sent now has an id already; what is sent later has the name by which to prevent it.
@@ -70,7 +70,11 @@ pub(crate) fn delay_ms(query: &str) -> Result<Option<u64>> {
 }
 
 /// Keeps an event for later.
-pub(crate) async fn delay(door: &Door, requester: &engine::Requester, command: DelayCommand) -> Result<Json<Sent>> {
+pub(crate) async fn delay_event(
+    door: &Door,
+    requester: &engine::Requester,
+    command: DelayCommand,
+) -> Result<Json<Sent>> {
     Ok(Json(Sent::DelayId(door.engine.delay(requester, command).await?)))
 }
 
@@ -102,6 +106,21 @@ own_request!(
     NoAccessToken
 );
 
+own_request!(
+    /// Sends an event later, as later drafts of the proposal have it.
+    Send,
+    PUT "/_matrix/client/unstable/org.matrix.msc4140/rooms/{room_id}/delayed_event/{event_type}/{txn_id}",
+    AccessToken
+);
+
+/// An event to be sent later.
+#[derive(Deserialize)]
+struct Later {
+    delay: u64,
+    state_key: Option<String>,
+    content: Box<RawValue>,
+}
+
 #[derive(Deserialize)]
 struct Action {
     action: String,
@@ -114,6 +133,23 @@ pub(crate) async fn list(door: Door, asked: Arguments<List>) -> Result<Json<Wait
 
 pub(crate) async fn one(door: Door, asked: Arguments<One>) -> Result<Json<WaitingEvent>> {
     Ok(Json(door.engine.delayed_event(&asked.requester, asked.request.parameter(0)).await?.into()))
+}
+
+pub(crate) async fn send(door: Door, asked: Arguments<Send>) -> Result<Json<Sent>> {
+    let Arguments { request, requester, query, body, .. } = asked;
+    let Later { delay, state_key, content } =
+        serde_json::from_slice(&body).map_err(|error| ApiError::bad_json(error.to_string()))?;
+    let room_id = request.parameter(0).try_into();
+    let command = DelayCommand {
+        room_id: room_id.map_err(|error: ruma::IdParseError| ApiError::invalid_param(error.to_string()))?,
+        event_type: request.parameter(1).into(),
+        state_key,
+        content,
+        delay_ms: delay,
+        transaction_id: Some(request.parameter(2).to_owned()),
+        sticky_duration_ms: sticky_events::duration_ms(&query)?,
+    };
+    delay_event(&door, &requester, command).await
 }
 
 pub(crate) async fn update(door: Door, asked: Open<Update>) -> Result<Json<Nothing>> {

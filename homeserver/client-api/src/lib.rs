@@ -47,6 +47,7 @@ mod routes;
 mod search;
 mod send_to_device;
 mod standing;
+mod sticky_events;
 mod sync;
 mod thirdparty;
 mod thread_subscriptions;

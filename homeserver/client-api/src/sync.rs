@@ -4,7 +4,7 @@ mod complete;
 mod request;
 pub(crate) mod sliding;
 
-use engine::{RelationFilter, SyncQuery};
+use engine::{RelationFilter, SyncAnswer, SyncQuery};
 use ruma::{
     UserId,
     api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
@@ -28,8 +28,8 @@ pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Comple
         use_state_after: request.use_state_after,
         set_presence: Some(request.set_presence),
     };
-    let response = door.engine.sync(&requester, query).await?;
-    Ok(Complete { response, uses_proposed_names })
+    let SyncAnswer { response, sticky } = door.engine.sync(&requester, query).await?;
+    Ok(Complete { response, sticky, uses_proposed_names })
 }
 
 /// The part of a filter that ruma does not read.

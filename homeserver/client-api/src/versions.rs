@@ -15,7 +15,7 @@ const VERSIONS: [&str; 18] = [
 ];
 
 /// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 13] = [
+const FEATURES: [&str; 14] = [
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
@@ -25,6 +25,7 @@ const FEATURES: [&str; 13] = [
     "org.matrix.msc4222",
     "org.matrix.msc4306",
     "org.matrix.msc4308",
+    "org.matrix.msc4354",
     "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.half-shot.msc2666.query_mutual_rooms.stable",

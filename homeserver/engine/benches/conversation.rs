@@ -116,7 +116,7 @@ impl House {
             use_state_after: false,
             ..SyncQuery::default()
         };
-        self.runtime.block_on(self.engine.sync(who, query)).expect("a sync works").next_batch
+        self.runtime.block_on(self.engine.sync(who, query)).expect("a sync works").response.next_batch
     }
 
     fn slide(&self, who: &Requester, pos: Option<String>) -> String {

@@ -60,7 +60,15 @@ struct Fields<'a> {
     state_key: Option<&'a str>,
     #[serde(rename = "type")]
     event_type: &'a TimelineEventType,
+    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Option::is_none")]
+    sticky: Option<Sticky>,
     unsigned: Unsigned,
+}
+
+/// That the event is delivered to whoever is in the room for so long, under the name that its proposal gives it.
+#[derive(Serialize)]
+struct Sticky {
+    duration_ms: u32,
 }
 
 #[derive(Default, Serialize)]
@@ -79,6 +87,8 @@ struct Unsigned {
     redacted_because: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     transaction_id: Option<String>,
+    #[serde(rename = "msc4354_sticky_duration_ttl_ms", skip_serializing_if = "Option::is_none")]
+    sticky_left_ms: Option<u64>,
     #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
     relations: Option<Box<RawValue>>,
 }
@@ -167,7 +177,10 @@ impl Engine {
 
     async fn unsigned(&self, event: &StoredEvent) -> Result<Unsigned> {
         let sent_ms = u64::from(event.pdu.origin_server_ts.0) as i64;
-        let mut unsigned = Unsigned { age: Some(self.world().clock.now_ms() as i64 - sent_ms), ..Unsigned::default() };
+        let now_ms = self.world().clock.now_ms();
+        let mut unsigned = Unsigned { age: Some(now_ms as i64 - sent_ms), ..Unsigned::default() };
+        let left_ms = event.pdu.sticky_until_ms(now_ms).map(|until_ms| until_ms.saturating_sub(now_ms));
+        unsigned.sticky_left_ms = left_ms.filter(|left_ms| *left_ms > 0);
         if let Some(redacted_by) = &event.redacted_by
             && let Some(redaction) = self.stored_event(redacted_by).await?
         {
@@ -212,6 +225,7 @@ impl Engine {
             sender: &pdu.sender,
             state_key: pdu.state_key.as_deref(),
             event_type: &pdu.event_type,
+            sticky: pdu.sticky_duration_ms.map(|duration_ms| Sticky { duration_ms }),
             unsigned,
         };
         to_raw_value(&fields).map(ClientEvent).map_err(EngineError::internal)

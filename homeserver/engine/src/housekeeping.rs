@@ -30,6 +30,7 @@ impl Engine {
     /// One round of forgetting. Returns how many requests, transactions and batches of notifications it went through.
     pub async fn keep_house(&self) -> Result<u64> {
         let mut forgotten = self.storage().prune_received_transactions(self.ago(RECEIVED_TRANSACTIONS_KEPT)).await?;
+        forgotten += self.storage().prune_sticky_events(self.world().clock.now_ms()).await?;
         for _ in 0..BATCHES_MAX {
             let before = self.ago(CLIENT_TRANSACTIONS_KEPT);
             match self.storage().prune_client_transactions(before, BATCH_REQUESTS).await? {

@@ -38,14 +38,16 @@ pub use self::{
     },
     client_event::ClientEvent,
     error::{EngineError, Result},
-    federation::{HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply},
+    federation::{
+        BoundInvite, HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply,
+    },
     keys::{ClaimReply, KeysReply},
     presence::Presence,
     push::{NotificationsPage, NotificationsQuery, Told, Unread},
     rooms::{
-        Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage, HierarchyQuery,
-        HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage, PublicRoomsQuery,
-        ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadSubscription,
+        AddressInvite, Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage,
+        HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage,
+        PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadSubscription,
         ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },
     search::SearchCommand,
@@ -56,7 +58,8 @@ pub use self::{
     sync::{
         AccountDataExtension, EncryptionExtension, Extensions, Hero, LimitedExtension, List, ListCount, ListFilters,
         RelationFilter, RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse,
-        SlidingRoom, Switch, SyncQuery, ThreadSubscriptionsExtension, ToDeviceExtension, ToDeviceQuery,
+        SlidingRoom, StickyEventsExtension, StickyRoom, Switch, SyncAnswer, SyncQuery, ThreadSubscriptionsExtension,
+        ToDeviceExtension, TokenQuery,
     },
 };
 

@@ -71,7 +71,7 @@ impl Engine {
         state: &PresenceState,
         status_msg: Option<String>,
     ) -> Result<()> {
-        let state = Shown::read(state).ok_or_else(|| EngineError::invalid_param("Unknown presence state"))?;
+        let state = read(state)?;
         if status_msg.as_ref().is_some_and(|text| text.len() > STATUS_BYTES_MAX) {
             let text = format!("`status_msg` must not be longer than {STATUS_BYTES_MAX} bytes");
             return Err(EngineError::TooLarge(text));
@@ -100,12 +100,13 @@ impl Engine {
     }
 
     /// The asker's device is there, for as long as the answer is kept. One that says that it is offline leaves no trace.
-    pub(crate) fn attend(&self, requester: &Requester, state: Option<&PresenceState>) -> Option<Attendance> {
-        let state = state.and_then(Shown::read).filter(|_| self.settings().presence)?;
+    pub(crate) fn attend(&self, requester: &Requester, state: Option<&PresenceState>) -> Result<Option<Attendance>> {
+        let state = state.map(read).transpose()?;
+        let Some(state) = state.filter(|_| self.settings().presence) else { return Ok(None) };
         let Requester { user_id, device_id } = requester;
         let noted = self.inner.presence.known.begin_sync(user_id, device_id, state, self.world().clock.now_ms());
         self.heed(user_id, noted);
-        Some(Attendance { engine: self.clone(), requester: requester.clone() })
+        Ok(Some(Attendance { engine: self.clone(), requester: requester.clone() }))
     }
 
     /// The asker did something.
@@ -170,6 +171,11 @@ impl Engine {
         }
         found
     }
+}
+
+/// A state that we know.
+fn read(state: &PresenceState) -> Result<Shown> {
+    Shown::read(state).ok_or_else(|| EngineError::invalid_param("Unknown presence state"))
 }
 
 /// Looks regularly who is gone, until there is nobody left or the engine is gone.

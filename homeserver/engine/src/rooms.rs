@@ -12,6 +12,7 @@ mod guests;
 mod hierarchy;
 mod initial_sync;
 mod invite;
+mod invite_by_address;
 mod join;
 mod knock;
 mod leave;
@@ -31,6 +32,7 @@ mod send;
 mod snapshot;
 mod space;
 mod state;
+mod sticky;
 mod summary;
 mod thread_subscription;
 mod threads;
@@ -52,7 +54,7 @@ pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
     receipts::MAIN_THREAD,
-    remote::commit_error,
+    remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,
     summary::Viewer,
     thread_subscription::{PAGE_SUBSCRIPTIONS_MAX, Untold},
@@ -65,6 +67,7 @@ pub use self::{
     events::{Context, EventFilter},
     hierarchy::{HierarchyPage, HierarchyQuery, HierarchyRoom},
     initial_sync::InitialRoom,
+    invite_by_address::AddressInvite,
     messages::{MessagesPage, MessagesQuery},
     public::{PublicRoomsPage, PublicRoomsQuery},
     relations::{RelationsPage, RelationsQuery},

@@ -23,22 +23,23 @@ mod timeline;
 mod token;
 mod v3;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rules::change::Position;
 use ruma::{
-    UserId,
+    OwnedRoomId, UserId,
     api::client::{filter::FilterDefinition, sync::sync_events::v3::Response},
-    events::room::member::MembershipState,
+    events::{AnySyncTimelineEvent, room::member::MembershipState},
     presence::PresenceState,
+    serde::Raw,
 };
 use tokio::{sync::watch, time::Instant};
 
 pub use self::relation_filter::RelationFilter;
 pub use self::sliding::{
     AccountDataExtension, EncryptionExtension, Extensions, Hero, LimitedExtension, List, ListCount, ListFilters,
-    RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom, Switch,
-    ThreadSubscriptionsExtension, ToDeviceExtension, ToDeviceQuery,
+    RoomDetails, RoomExtension, RoomsExtension, SlidingExtensions, SlidingQuery, SlidingResponse, SlidingRoom,
+    StickyEventsExtension, StickyRoom, Switch, ThreadSubscriptionsExtension, ToDeviceExtension, TokenQuery,
 };
 pub(crate) use self::{
     active::News,
@@ -79,6 +80,15 @@ pub struct SyncQuery {
     pub use_state_after: bool,
     /// What this sync makes the device's presence; `None` to leave it alone.
     pub set_presence: Option<PresenceState>,
+}
+
+/// What `/sync` answers.
+#[derive(Clone, Debug)]
+pub struct SyncAnswer {
+    /// As the specification has it.
+    pub response: Response,
+    /// What is sticky in rooms that the user is joined to, and not in their timelines.
+    pub sticky: BTreeMap<OwnedRoomId, Vec<Raw<AnySyncTimelineEvent>>>,
 }
 
 /// What the engine keeps in memory for those who follow the log.
@@ -126,6 +136,11 @@ impl Sync {
         self.users.wake_for_presences(user_id, others);
     }
 
+    /// The rooms of a user are to be looked up anew: one was forgotten.
+    pub(crate) fn forget_rooms(&self, user_id: &UserId) {
+        self.indexes.forget(user_id);
+    }
+
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
@@ -150,11 +165,11 @@ impl Sync {
 impl Engine {
     /// What happened for a device since it last asked. Waits for something to happen, up to the timeout, unless the
     /// device starts anew or asks for the full state.
-    pub async fn sync(&self, requester: &Requester, query: SyncQuery) -> Result<Response> {
+    pub async fn sync(&self, requester: &Requester, query: SyncQuery) -> Result<SyncAnswer> {
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let since = query.since.as_deref().map(SyncToken::parse).transpose()?;
         let mut listener = self.listen(&requester.user_id).await?;
-        let _attendance = self.attend(requester, query.set_presence.as_ref());
+        let _attendance = self.attend(requester, query.set_presence.as_ref())?;
         let since = match since {
             Some(token) if self.is_future(token).await => None,
             since => since,
@@ -177,7 +192,7 @@ impl Engine {
         mut since: SyncToken,
         listener: &mut Listener,
         deadline: Instant,
-    ) -> Result<Response> {
+    ) -> Result<SyncAnswer> {
         let mut stopping = self.inner.sync.stopping();
         loop {
             let now = self.now(listener);
@@ -187,10 +202,10 @@ impl Engine {
                 let _turn = listener.turn().await?;
                 self.catch_up_with(listener).await?;
                 // Boxed, for whoever waits not to keep room for it.
-                let response = Box::pin(self.v3_response(requester, query, Some(since))).await?;
-                since = SyncToken::parse(&response.next_batch)?;
-                if !v3::is_empty(&response) {
-                    return Ok(response);
+                let answer = Box::pin(self.v3_response(requester, query, Some(since))).await?;
+                since = SyncToken::parse(&answer.response.next_batch)?;
+                if !v3::is_empty(&answer.response) {
+                    return Ok(answer);
                 }
             } else {
                 // Only the position: what is typed or shown of presence counts a moment before it can be heard.
@@ -203,7 +218,7 @@ impl Engine {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
-        self.v3_nothing(requester, since).await
+        Ok(SyncAnswer { response: self.v3_nothing(requester, since).await?, sticky: BTreeMap::new() })
     }
 
     /// Waits until this process knows all that a listener was woken for. Whoever is woken hears of a log entry a moment

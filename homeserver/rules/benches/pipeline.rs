@@ -99,6 +99,7 @@ fn intent(sender: &OwnedUserId, event_type: &str, state_key: Option<&str>, conte
         state_key: state_key.map(ToOwned::to_owned),
         content: serde_json::from_value(content.clone()).expect("it is canonical JSON"),
         redacts: None,
+        sticky_duration_ms: None,
     }
 }
 

@@ -75,6 +75,22 @@ pub enum Change {
         /// The server.
         server: OwnedServerName,
     },
+    /// A live event of this list is delivered to whoever is in the room until a time, whatever happens after it.
+    Sticky {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// The event.
+        event_id: OwnedEventId,
+        /// Until when, in milliseconds since the epoch.
+        until_ms: u64,
+    },
+    /// A stored event is to be sent to servers that were not in its room when it was made. Gets a position.
+    Resend {
+        /// The event.
+        event_id: OwnedEventId,
+        /// Which servers.
+        servers: Vec<OwnedServerName>,
+    },
     /// A local user's relation to a room changed. Gets a position.
     Membership {
         /// The local user.

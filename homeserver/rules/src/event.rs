@@ -5,6 +5,7 @@ pub mod key;
 pub mod read;
 pub mod relation;
 pub mod search;
+pub mod sticky;
 
 pub use self::{
     build::{BuildError, Draft, build},

@@ -12,6 +12,8 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::event::sticky;
+
 /// The `depth` that no event exceeds: the largest integer of canonical JSON, 2^53 - 1.
 pub const MAX_DEPTH: u64 = (1 << 53) - 1;
 
@@ -40,6 +42,8 @@ pub struct Pdu {
     pub auth_events: Vec<OwnedEventId>,
     /// The top-level `redacts` of versions 1-10. See [`Pdu::redaction_target`].
     pub redacts: Option<OwnedEventId>,
+    /// For how long the event says that it is sticky, in milliseconds. See [`crate::event::sticky`].
+    pub sticky_duration_ms: Option<u32>,
     /// Whether the event was rejected, which state resolution and authorisation must know.
     pub rejected: bool,
     /// The whole event as canonical JSON: with hashes and signatures, without `unsigned`.
@@ -74,6 +78,7 @@ struct Fields {
     auth_events: Vec<EventReference>,
     // Other servers look at it in redactions only, so anything may stand there.
     redacts: Option<serde_json::Value>,
+    msc4354_sticky: Option<serde_json::Value>,
 }
 
 /// An id, or, in versions 1 and 2, a pair of an id and hashes.
@@ -118,6 +123,7 @@ impl Pdu {
             prev_events: fields.prev_events.into_iter().map(EventReference::into_id).collect(),
             auth_events: fields.auth_events.into_iter().map(EventReference::into_id).collect(),
             redacts: fields.redacts.and_then(|redacts| EventId::parse(redacts.as_str()?).ok()),
+            sticky_duration_ms: fields.msc4354_sticky.as_ref().and_then(sticky::read),
             rejected,
             json,
         })

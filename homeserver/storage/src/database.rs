@@ -31,6 +31,8 @@ use crate::{
     events::EventCache,
     log::Bus,
     names::NameCache,
+    relations::RelatedRooms,
+    sticky_events::StickyRooms,
 };
 
 /// How many submissions wait for the committer before those who submit have to wait themselves.
@@ -94,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) names: NameCache,
     pub(crate) events: EventCache,
     pub(crate) tokens: TokenCache,
+    pub(crate) related_rooms: RelatedRooms,
+    pub(crate) sticky_rooms: StickyRooms,
 }
 
 /// The storage. Cloning shares it. When the last clone is dropped, what waits is still committed.
@@ -121,6 +125,8 @@ impl Storage {
             names: NameCache::new(),
             events: EventCache::default(),
             tokens: TokenCache::default(),
+            related_rooms: RelatedRooms::default(),
+            sticky_rooms: StickyRooms::default(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
         let shared = Arc::new(shared);
@@ -357,6 +363,8 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
+    (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
+    (17, "sticky_events", include_str!("../migrations/sqlite/0017_sticky_events.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -368,6 +376,8 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
+    (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
+    (17, "sticky_events", include_str!("../migrations/postgres/0017_sticky_events.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

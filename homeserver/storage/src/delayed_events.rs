@@ -33,17 +33,19 @@ pub struct DelayedEvent {
     pub send_ts: u64,
     /// The transaction id of the request that asked for it.
     pub transaction_id: Option<String>,
+    /// For how long it will be sticky, in milliseconds, if it will.
+    pub sticky_duration_ms: Option<u32>,
 }
 
 /// The fields of a [`DelayedEvent`], in its order.
-type Row = (String, String, String, String, String, Option<String>, String, i64, i64, i64, Option<String>);
+type Row = (String, String, String, String, String, Option<String>, String, i64, i64, i64, Option<String>, i64);
 
 /// The columns of a [`Row`].
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT delay_id, user_id, device_id, room_id, event_type, state_key, content, delay_ms, running_since_ts,
-            send_ts, transaction_id FROM delayed_events ",
+            send_ts, transaction_id, sticky_duration_ms FROM delayed_events ",
             $rest
         )
     };
@@ -54,8 +56,8 @@ impl Storage {
     /// that was given then.
     pub async fn store_delayed_event(&self, event: &DelayedEvent) -> Result<()> {
         const SQL: &str = "INSERT INTO delayed_events (delay_id, user_id, device_id, room_id, event_type, state_key,
-            content, delay_ms, running_since_ts, send_ts, transaction_id)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            content, delay_ms, running_since_ts, send_ts, transaction_id, sticky_duration_ms)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
         let event_type = storable(&event.event_type, "an event type")?;
         let state_key = event.state_key.as_deref().map(|key| storable(key, "a state key")).transpose()?;
         let transaction_id = event.transaction_id.as_deref().map(|id| storable(id, "a transaction id")).transpose()?;
@@ -65,6 +67,7 @@ impl Storage {
             let query = query.bind(event.device_id.as_str()).bind(event.room_id.as_str()).bind(event_type);
             let query = query.bind(state_key).bind(event.content.get()).bind(event.delay_ms as i64);
             let query = query.bind(event.running_since_ts as i64).bind(event.send_ts as i64).bind(transaction_id);
+            let query = query.bind(i64::from(event.sticky_duration_ms.unwrap_or(0)));
             query.execute(connection).await.map(drop)
         })?;
         transaction.commit().await
@@ -173,8 +176,20 @@ impl Storage {
 }
 
 fn delayed_event(row: Row) -> Result<DelayedEvent> {
-    let (delay_id, user_id, device_id, room_id, event_type, state_key, content, delay_ms, since, send, transaction_id) =
-        row;
+    let (
+        delay_id,
+        user_id,
+        device_id,
+        room_id,
+        event_type,
+        state_key,
+        content,
+        delay_ms,
+        since,
+        send,
+        transaction_id,
+        sticky,
+    ) = row;
     let content = RawValue::from_string(content)
         .map_err(|error| StorageError::corrupt("delayed_events", "content", delay_id.as_str(), &error))?;
     Ok(DelayedEvent {
@@ -189,5 +204,6 @@ fn delayed_event(row: Row) -> Result<DelayedEvent> {
         running_since_ts: since.unsigned_abs(),
         send_ts: send.unsigned_abs(),
         transaction_id,
+        sticky_duration_ms: u32::try_from(sticky).ok().filter(|duration_ms| *duration_ms > 0),
     })
 }

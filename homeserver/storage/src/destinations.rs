@@ -103,7 +103,8 @@ impl Storage {
         order.sort_unstable_by_key(|(position, _)| *position);
         let (mut events_left, mut edus_left) = (max_events, max_edus);
         let is_within = |(_, kind): &(Position, LogKind)| {
-            let left = if *kind == LogKind::Event { &mut events_left } else { &mut edus_left };
+            let is_event = matches!(kind, LogKind::Event | LogKind::Resend);
+            let left = if is_event { &mut events_left } else { &mut edus_left };
             *left = left.checked_sub(1)?;
             Some(())
         };

@@ -42,6 +42,7 @@ mod server_notices;
 mod short_lived_tokens;
 mod state;
 mod state_history;
+mod sticky_events;
 mod third_party_ids;
 mod thread_subscriptions;
 mod timeline;
@@ -77,6 +78,7 @@ pub use self::{
     server_keys::ServerKeyRecord,
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,
+    sticky_events::StickyEvent,
     third_party_ids::{AddressValidation, ThirdPartyId},
     thread_subscriptions::ThreadSubscriptionRecord,
     timeline::{Direction, TimelineRange},

@@ -37,6 +37,8 @@ pub enum LogKind {
     ToDevice,
     /// Something for other servers only.
     Edu,
+    /// A stored event, again, for servers that came into its room later.
+    Resend,
 }
 
 /// One entry of the log: what changed, not the change itself.
@@ -69,6 +71,7 @@ impl LogKind {
             Self::DeviceList => 20,
             Self::ToDevice => 21,
             Self::Edu => 22,
+            Self::Resend => 23,
         }
     }
 
@@ -82,6 +85,7 @@ impl LogKind {
             Self::DeviceList,
             Self::ToDevice,
             Self::Edu,
+            Self::Resend,
         ]
         .into_iter()
         .find(|kind| kind.code() == i64::from(code))

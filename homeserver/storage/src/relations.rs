@@ -1,15 +1,38 @@
 //! Which events relate to which, and in how many ways to look at that.
 
-use ruma::{OwnedEventId, OwnedUserId, RoomId, UserId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use crate::{
     Direction, Result, Storage,
+    cache::RowCache,
     dialect::{db, event_id_list, is_storable, list, number_list, parsed},
     names::{decode, encode},
 };
 
 /// How far relations of relations are followed.
 const DEPTH_MAX: i64 = 3;
+
+/// For how many rooms it is remembered whether anything relates to anything there.
+const ROOMS_REMEMBERED_MAX: u64 = 100_000;
+/// How many relations of a room are looked at to find out that all are annotations.
+const LOOKED_AT_MAX: i64 = 100;
+
+/// In which rooms something may relate to something else, other than by annotations. In most that are only for two, or
+/// bridged, nothing does; and every page of every room is asked what relates to it.
+pub(crate) struct RelatedRooms(RowCache<OwnedRoomId, bool>);
+
+impl Default for RelatedRooms {
+    fn default() -> Self {
+        Self(RowCache::new(ROOMS_REMEMBERED_MAX, |_, _| 1))
+    }
+}
+
+impl RelatedRooms {
+    /// Forgets rooms in which something new relates to something. To be called after that is committed.
+    pub(crate) fn forget<'a>(&self, rooms: impl IntoIterator<Item = &'a OwnedRoomId>) {
+        self.0.forget(rooms);
+    }
+}
 
 /// How many events of one sender relate to one event in one way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +132,9 @@ impl Storage {
             WHERE r.room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND r.target_id IN (SELECT value FROM json_each($2)) AND ($4 OR r.rel_type <> 'm.annotation')
             AND r.timeline_order <= $3 GROUP BY r.target_id, r.rel_type, s.name";
+        if targets.is_empty() || !with_annotations && !self.may_be_related(room_id).await? {
+            return Ok(Vec::new());
+        }
         let (room, targets) = (encode(room_id.as_str()), event_id_list(targets));
         let rows: Vec<CountRow> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(&*room).bind(targets).bind(until).bind(with_annotations).fetch_all(pool).await
@@ -123,6 +149,24 @@ impl Storage {
             })
         };
         rows.into_iter().map(count).collect()
+    }
+
+    /// Whether any event of a room may relate to another one, other than by annotations.
+    async fn may_be_related(&self, room_id: &RoomId) -> Result<bool> {
+        const SQL: &str = "SELECT rel_type FROM relations
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) LIMIT $2";
+        let known = &self.shared.related_rooms.0;
+        let key = room_id.to_owned();
+        if let Some(may_be) = known.get(&key) {
+            return Ok(may_be);
+        }
+        let (reading, room) = (known.reading(), encode(room_id.as_str()));
+        let found: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(&*room).bind(LOOKED_AT_MAX).fetch_all(pool).await
+        })?;
+        let may_be = found.len() as i64 == LOOKED_AT_MAX || found.iter().any(|rel_type| rel_type != "m.annotation");
+        known.offer(reading, key, may_be);
+        Ok(may_be)
     }
 
     /// The events that relate to events of a room in one way, the latest first, up to an order and a number.

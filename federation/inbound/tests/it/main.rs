@@ -23,4 +23,5 @@ mod signed;
 mod spaces;
 mod stage;
 mod state;
+mod sticky;
 mod third_party;

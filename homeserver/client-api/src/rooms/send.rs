@@ -7,16 +7,20 @@ use crate::{
     Arguments, Door, Result,
     delayed_events::{self, Sent},
     json::Json,
+    sticky_events,
 };
 
 pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<Json<Sent>> {
     let Arguments { request, requester, query, .. } = asked;
     let (room_id, event_type) = (request.room_id, request.event_type.into());
     let (content, transaction_id) = (request.body.into_json(), Some(request.txn_id.to_string()));
+    let sticky_duration_ms = sticky_events::duration_ms(&query)?;
     if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
-        let command = DelayCommand { room_id, event_type, state_key: None, content, delay_ms, transaction_id };
-        return delayed_events::delay(&door, &requester, command).await;
+        let state_key = None;
+        let command =
+            DelayCommand { room_id, event_type, state_key, content, delay_ms, transaction_id, sticky_duration_ms };
+        return delayed_events::delay_event(&door, &requester, command).await;
     }
     let command = SendCommand { room_id, event_type, content, transaction_id };
-    Ok(Json(Sent::EventId(door.engine.send(&requester, command).await?)))
+    Ok(Json(Sent::EventId(door.engine.send_sticky(&requester, command, sticky_duration_ms).await?)))
 }

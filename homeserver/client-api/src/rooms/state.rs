@@ -18,6 +18,7 @@ use crate::{
     delayed_events::{self, Sent},
     error::ApiError,
     json::Json,
+    sticky_events,
 };
 
 pub(crate) async fn list(
@@ -45,6 +46,7 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) 
 
 pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<Json<Sent>> {
     let Arguments { request, requester, query, .. } = asked;
+    let sticky_duration_ms = sticky_events::duration_ms(&query)?;
     if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
         let command = DelayCommand {
             room_id: request.room_id,
@@ -53,14 +55,14 @@ pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>)
             content: request.body.into_json(),
             delay_ms,
             transaction_id: None,
+            sticky_duration_ms,
         };
-        return delayed_events::delay(&door, &requester, command).await;
+        return delayed_events::delay_event(&door, &requester, command).await;
     }
-    let event_id = door
-        .engine
-        .set_state(&requester, &request.room_id, request.event_type, &request.state_key, request.body.json())
-        .await?;
-    Ok(Json(Sent::EventId(event_id)))
+    let (room_id, event_type, state_key) = (&request.room_id, request.event_type, &request.state_key);
+    let content = request.body.json();
+    let set = door.engine.set_sticky_state(&requester, room_id, event_type, state_key, content, sticky_duration_ms);
+    Ok(Json(Sent::EventId(set.await?)))
 }
 
 fn content(event: &Raw<AnyStateEvent>) -> Result<Box<RawValue>> {

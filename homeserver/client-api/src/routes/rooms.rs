@@ -95,6 +95,7 @@ fn delayed(table: Table) -> Table {
     table
         .asked_for::<waiting::List, _, _>(at(SENDING), waiting::list)
         .asked_for::<waiting::One, _, _>(at(SENDING), waiting::one)
+        .asked_for::<waiting::Send, _, _>(at(SENDING).rated(Class::Message), waiting::send)
         .open::<waiting::Update, _>(at(SENDING), waiting::update)
         .open::<waiting::UpdateByBody, _>(at(SENDING), waiting::update_by_body)
 }

@@ -27,6 +27,8 @@ use serde::Serialize;
 /// An answer to `/sync` that leaves out no list of a room.
 pub(crate) struct Complete {
     pub(crate) response: Response,
+    /// What is sticky in joined rooms, under the name that its proposal gives it (MSC4354).
+    pub(crate) sticky: BTreeMap<OwnedRoomId, Vec<Raw<AnySyncTimelineEvent>>>,
     /// Whether `state_after` goes by the name that it had in its proposal (MSC4222).
     pub(crate) uses_proposed_names: bool,
 }
@@ -68,6 +70,8 @@ struct Joined<'a> {
     state: WholeState<'a>,
     account_data: List<'a, ruma::events::AnyRoomAccountDataEvent>,
     ephemeral: List<'a, ruma::events::AnySyncEphemeralRoomEvent>,
+    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Option::is_none")]
+    sticky: Option<List<'a, AnySyncTimelineEvent>>,
 }
 
 #[derive(Serialize)]
@@ -122,6 +126,11 @@ impl OutgoingResponse for Complete {
             let left = answer.rooms.leave.values_mut().map(|room| &mut room.state);
             joined.chain(left).for_each(WholeState::use_proposed_name);
         }
+        for (room_id, events) in &self.sticky {
+            if let Some(room) = answer.rooms.join.get_mut(room_id) {
+                room.sticky = Some(List { events });
+            }
+        }
         let body = serde_json::to_vec(&answer)?;
         let mut response = http::Response::new(BytesBody(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -160,6 +169,7 @@ impl<'a> From<&'a JoinedRoom> for Joined<'a> {
             state: (&room.state).into(),
             account_data: List { events: &room.account_data.events },
             ephemeral: List { events: &room.ephemeral.events },
+            sticky: None,
         }
     }
 }

@@ -28,6 +28,7 @@ mod sessions;
 mod signer;
 mod sliding;
 mod spaces;
+mod sticky;
 mod strangers;
 mod thread_subscriptions;
 mod upgrade;

@@ -322,6 +322,35 @@ async fn s_130_junk_and_unknown_positions_are_refused() {
 }
 
 #[tokio::test]
+async fn a_room_that_was_forgotten_is_in_no_list() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice, "one").await;
+    join(&server, &bob, &room_id).await;
+    let path = format!("/_matrix/client/v3/rooms/{}", encode(&room_id));
+    server.post_as(&alice, &format!("{path}/kick"), json!({ "user_id": bob.user_id })).await.ok();
+    let kicked = slide(&server, &bob, None, &list(0, 9)).await;
+    assert_eq!((rooms(&kicked), &kicked["lists"]["all"]["count"]), (vec![room_id.clone()], &json!(1)));
+    server.post_as(&bob, &format!("{path}/forget"), json!({})).await.ok();
+    let forgotten = slide(&server, &bob, Some(&kicked), &list(0, 8)).await;
+    assert_eq!((rooms(&forgotten).len(), &forgotten["lists"]["all"]["count"]), (0, &json!(0)), "{forgotten}");
+    let anew = slide(&server, &bob, None, &list(0, 9)).await;
+    assert_eq!((rooms(&anew).len(), &anew["lists"]["all"]["count"]), (0, &json!(0)), "{anew}");
+}
+
+#[tokio::test]
+async fn unknown_presence_is_refused_by_both_kinds_of_sync() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    for (presence, status) in [("sleeping", 400), ("", 400), ("busy", 200), ("unavailable", 200)] {
+        let path = format!("/_matrix/client/v3/sync?set_presence={presence}");
+        assert_eq!(server.get_as(&alice, &path).await.status, status, "{presence}");
+        let path = format!("{PATH}?set_presence={presence}");
+        assert_eq!(server.post_as(&alice, &path, json!({})).await.status, status, "{presence}");
+    }
+}
+
+#[tokio::test]
 async fn s_130_junk_in_rooms_is_not_shown() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;

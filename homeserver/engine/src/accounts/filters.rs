@@ -9,21 +9,33 @@ use crate::{Engine, EngineError, Result};
 /// The largest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 65_536;
 
-/// How many filters a user may have. Clients make a handful and name them again.
+/// How many filters a user may have. Clients make a handful and name them again; some make one each time they start.
 const FILTERS_MAX: u64 = 1_000;
 
+/// How exactly it is known when a filter was used last: noting it costs a write.
+const USED_EXACT_MS: u64 = 24 * 60 * 60 * 1_000;
+
 impl Engine {
-    /// Keeps a filter and gives its id. The same filter gets the same id.
+    /// Keeps a filter and gives its id. The same filter gets the same id. Who has too many loses the one that was not
+    /// used for longest.
     pub async fn create_filter(&self, user_id: &UserId, json: &str) -> Result<String> {
         check(json)?;
-        let filter_id = self.storage().store_filter(user_id, json, FILTERS_MAX).await?;
-        filter_id.ok_or_else(|| EngineError::TooLarge(format!("There can be no more than {FILTERS_MAX} filters")))
+        let now_ms = self.world().clock.now_ms();
+        Ok(self.storage().store_filter(user_id, json, now_ms, FILTERS_MAX).await?)
     }
 
     /// A filter, as it was uploaded.
     pub async fn filter(&self, user_id: &UserId, filter_id: &str) -> Result<String> {
-        let filter = self.storage().filter(user_id, filter_id).await?;
-        filter.ok_or_else(|| EngineError::not_found("No such filter"))
+        let found = self.storage().filter(user_id, filter_id).await?;
+        let (filter, used_ms) = found.ok_or_else(|| EngineError::not_found("No such filter"))?;
+        let now_ms = self.world().clock.now_ms();
+        if now_ms.saturating_sub(used_ms) > USED_EXACT_MS {
+            // Who can read must not fail because nothing can be written.
+            if let Err(error) = self.storage().note_filter_used(user_id, filter_id, now_ms).await {
+                tracing::warn!(user.id = %user_id, %error, "it was not noted that a filter is in use");
+            }
+        }
+        Ok(filter)
     }
 }
 

@@ -62,6 +62,11 @@ impl Engine {
             // The event matters more than who is notified of it.
             Err(error) => tracing::error!(room.id = %room.room_id, %error, "nobody is notified"),
         }
+        match self.sticky_changes(&room, &changes).await {
+            Ok(following) => changes.extend(following),
+            Err(EngineError::Storage(error)) => return Err(error.into()),
+            Err(error) => tracing::error!(room.id = %room.room_id, %error, "nothing is sticky"),
+        }
         let movers = self.movers(before, &room, &changes).await;
         let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
         let committed = self.storage().commit(Submission { room: Some(guard), changes }).await;

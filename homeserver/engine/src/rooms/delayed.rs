@@ -44,6 +44,8 @@ pub struct DelayCommand {
     pub delay_ms: u64,
     /// The client's transaction id.
     pub transaction_id: Option<String>,
+    /// For how long it will be sticky, in milliseconds, if it will.
+    pub sticky_duration_ms: Option<u32>,
 }
 
 /// What is done with an event that waits.
@@ -108,6 +110,7 @@ impl Engine {
             running_since_ts: now_ts,
             send_ts: now_ts + command.delay_ms,
             transaction_id: command.transaction_id,
+            sticky_duration_ms: command.sticky_duration_ms,
         };
         if event.state_key.is_some() {
             self.inner.rooms.delayed.note_state(&event.room_id);
@@ -183,7 +186,9 @@ impl Engine {
     async fn send_now(&self, requester: &Requester, event: &DelayedEvent) -> Result<()> {
         if let Some(state_key) = &event.state_key {
             let event_type = StateEventType::from(event.event_type.clone());
-            return self.set_state(requester, &event.room_id, event_type, state_key, &event.content).await.map(drop);
+            let (room_id, content, sticky) = (&event.room_id, &event.content, event.sticky_duration_ms);
+            let set = self.set_sticky_state(requester, room_id, event_type, state_key, content, sticky);
+            return set.await.map(drop);
         }
         let command = crate::SendCommand {
             room_id: event.room_id.clone(),
@@ -191,7 +196,7 @@ impl Engine {
             content: event.content.clone(),
             transaction_id: Some(format!("delayed {}", event.delay_id)),
         };
-        self.send(requester, command).await.map(drop)
+        self.send_sticky(requester, command, event.sticky_duration_ms).await.map(drop)
     }
 }
 

@@ -132,7 +132,9 @@ impl Engine {
         match record.map(|record| record.membership) {
             None => Err(EngineError::forbidden("You were never in this room")),
             Some(MembershipState::Leave | MembershipState::Ban) => {
-                Ok(self.storage().forget_room(&requester.user_id, room_id).await?)
+                self.storage().forget_room(&requester.user_id, room_id).await?;
+                self.inner.sync.forget_rooms(&requester.user_id);
+                Ok(())
             }
             Some(_) => Err(EngineError::NotLeft),
         }

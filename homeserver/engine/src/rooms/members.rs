@@ -11,6 +11,7 @@ use ruma::{
 use serde::Deserialize;
 use storage::{Profile, StoredEvent};
 
+use super::RoomView;
 use crate::{ClientEvent, Engine, Requester, Result, sync::TimelineToken};
 
 /// What a member event says of a profile; each field is read by itself, since others may write anything there.
@@ -35,13 +36,28 @@ impl Engine {
         let view = self.reading_view(requester, room_id).await?;
         let until = [at, view.reads_until()].into_iter().flatten().min();
         let is_member = |event_type: &StateEventType, _: &str| *event_type == StateEventType::RoomMember;
-        let event_ids = self.readable_state(&view, until, is_member).await?;
+        let mut event_ids = self.readable_state(&view, until, is_member).await?;
+        if event_ids.is_empty() && view.reads_until().is_none() {
+            // The token of a timeline that begins with the room itself: its first member is its creator.
+            let first = self.first_join(&view).await?;
+            event_ids = self.readable_state(&view, first, is_member).await?;
+        }
         let mut events = self.storage().events(&event_ids).await?;
         events.retain(|event| {
             let found = event.pdu.membership().map(|(_, membership)| membership);
             found.is_some_and(|found| is_wanted(&found, membership.as_ref(), not_membership.as_ref()))
         });
         self.client_state(&events, true).await
+    }
+
+    /// The order at which the creator of a room first joined it, or else the asker did, as far as that is known.
+    async fn first_join(&self, view: &RoomView) -> Result<Option<i64>> {
+        let create = self.state_pdu(&view.room, &StateEventType::RoomCreate, "").await?;
+        let creator = create.as_ref().map_or(&view.user_id, |create| &create.sender);
+        let member = StateEventType::RoomMember;
+        let history = self.storage().state_history(&view.room.room_id, &member, creator.as_str()).await?;
+        let is_join = |span: &&storage::StateSpan| span.membership == Some(MembershipState::Join);
+        Ok(history.iter().find(is_join).map(|span| span.since).or_else(|| view.first_joined_at()))
     }
 
     /// The users who are joined to a room, with their profiles in it. For those who are joined too.

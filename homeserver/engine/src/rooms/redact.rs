@@ -50,6 +50,7 @@ impl Engine {
             state_key: None,
             content,
             redacts: Some(event_id.to_owned()),
+            sticky_duration_ms: None,
         };
         let request = request(requester, format!("redact/{room_id}/{event_id}"), transaction_id)?;
         self.send_intent(room_id, intent, request).await

@@ -48,6 +48,16 @@ pub(crate) struct Request {
 impl Engine {
     /// Sends a message event and returns its id once it is durable.
     pub async fn send(&self, requester: &Requester, command: SendCommand) -> Result<OwnedEventId> {
+        self.send_sticky(requester, command, None).await
+    }
+
+    /// The same, for an event that may be sticky, and for how long it is, in milliseconds.
+    pub async fn send_sticky(
+        &self,
+        requester: &Requester,
+        command: SendCommand,
+        sticky_duration_ms: Option<u32>,
+    ) -> Result<OwnedEventId> {
         let content = object(&command.content)?;
         if command.event_type == TimelineEventType::RoomRedaction
             && let Some(target) = redaction_target(&content)
@@ -63,6 +73,7 @@ impl Engine {
             state_key: None,
             content,
             redacts: None,
+            sticky_duration_ms,
         };
         let event_id = self.send_intent(&command.room_id, intent, request).await?;
         // Whoever waits is to be woken by the event, not by the presence of its sender.
@@ -78,6 +89,20 @@ impl Engine {
         event_type: StateEventType,
         state_key: &str,
         content: &RawValue,
+    ) -> Result<OwnedEventId> {
+        self.set_sticky_state(requester, room_id, event_type, state_key, content, None).await
+    }
+
+    /// The same, by an event that may be sticky, and for how long it is, in milliseconds. What is set already is set anew
+    /// by one that is.
+    pub async fn set_sticky_state(
+        &self,
+        requester: &Requester,
+        room_id: &RoomId,
+        event_type: StateEventType,
+        state_key: &str,
+        content: &RawValue,
+        sticky_duration_ms: Option<u32>,
     ) -> Result<OwnedEventId> {
         let content = object(content)?;
         if event_type == StateEventType::RoomMember {
@@ -97,6 +122,7 @@ impl Engine {
         if let Some(existing) = self.state_pdu(&room, &event_type, state_key).await?
             && existing.sender == requester.user_id
             && existing.content_as::<CanonicalJsonObject>().as_ref() == Some(&content)
+            && sticky_duration_ms.is_none()
         {
             return Ok(existing.event_id.clone());
         }
@@ -106,6 +132,7 @@ impl Engine {
             state_key: Some(state_key.to_owned()),
             content,
             redacts: None,
+            sticky_duration_ms,
         };
         let event_id = self.send_intent(room_id, intent, None).await?;
         if event_type == StateEventType::RoomGuestAccess {

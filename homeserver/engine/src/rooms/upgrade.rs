@@ -253,7 +253,14 @@ impl Engine {
         content: CanonicalJsonObject,
     ) -> bool {
         let sender = requester.user_id.clone();
-        let intent = Intent { sender, event_type, state_key: Some(state_key.to_owned()), content, redacts: None };
+        let intent = Intent {
+            sender,
+            event_type,
+            state_key: Some(state_key.to_owned()),
+            content,
+            redacts: None,
+            sticky_duration_ms: None,
+        };
         let sent = self.send_intent(room_id, intent, None).await;
         sent.inspect_err(|error| tracing::info!(room.id = %room_id, %error, "state was not set upon an upgrade"))
             .is_ok()
@@ -269,7 +276,14 @@ impl Engine {
     ) -> Result<()> {
         let content = serde_json::from_value(content.clone()).map_err(EngineError::internal)?;
         let sender = requester.user_id.clone();
-        let intent = Intent { sender, event_type, state_key: Some(state_key.to_owned()), content, redacts: None };
+        let intent = Intent {
+            sender,
+            event_type,
+            state_key: Some(state_key.to_owned()),
+            content,
+            redacts: None,
+            sticky_duration_ms: None,
+        };
         self.send_intent(room_id, intent, None).await.map(drop)
     }
 
@@ -287,7 +301,14 @@ fn state(
     content: CanonicalJsonObject,
 ) -> Intent {
     let sender = upgrade.requester.user_id.clone();
-    Intent { sender, event_type, state_key: Some(state_key.to_owned()), content, redacts: None }
+    Intent {
+        sender,
+        event_type,
+        state_key: Some(state_key.to_owned()),
+        content,
+        redacts: None,
+        sticky_duration_ms: None,
+    }
 }
 
 fn bans_taken_over(upgrade: &Upgrade<'_>) -> Vec<Intent> {

@@ -84,6 +84,11 @@ impl RoomView {
         self.memberships.iter().any(|span| span.membership == Some(MembershipState::Join))
     }
 
+    /// The order at which the user first joined.
+    pub(crate) fn first_joined_at(&self) -> Option<i64> {
+        self.memberships.iter().find(|span| span.membership == Some(MembershipState::Join)).map(|span| span.since)
+    }
+
     /// Whether anyone may read the room as it is now.
     pub(crate) fn is_world_readable(&self) -> bool {
         self.visibilities

@@ -65,7 +65,7 @@ impl Engine {
                     users.wake_room(&room_id, News { position, ..News::default() });
                 }
             }
-            (LogKind::Edu, _, _) => {}
+            (LogKind::Edu | LogKind::Resend, _, _) => {}
             (LogKind::AccountData, _, Some(user_id)) => {
                 self.inner.push.forget(user_id);
                 users.wake_user(user_id, position);

@@ -64,9 +64,12 @@ fn concerns_room(entry: &LogEntry, is_own: bool) -> bool {
     match entry.kind {
         LogKind::Event | LogKind::Receipt => true,
         LogKind::AccountData => is_own,
-        LogKind::Membership | LogKind::ThreadSubscription | LogKind::DeviceList | LogKind::ToDevice | LogKind::Edu => {
-            false
-        }
+        LogKind::Membership
+        | LogKind::ThreadSubscription
+        | LogKind::DeviceList
+        | LogKind::ToDevice
+        | LogKind::Edu
+        | LogKind::Resend => false,
     }
 }
 

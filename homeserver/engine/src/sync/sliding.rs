@@ -16,6 +16,7 @@ mod request;
 mod required;
 mod response;
 mod room;
+mod sticky;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::{connections::Connections, index::Indexes};
 use self::{
-    connections::{RoomTold, Seen, Told},
+    connections::{Kept, RoomTold, Seen, Told},
     extensions::Telling,
     lists::Views,
     request::Wanted,
@@ -33,12 +34,11 @@ use self::{
 };
 pub use self::{
     request::{
-        Extensions, LimitedExtension, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery, Switch,
-        ToDeviceQuery,
+        Extensions, LimitedExtension, List, ListFilters, RoomDetails, RoomExtension, SlidingQuery, Switch, TokenQuery,
     },
     response::{
         AccountDataExtension, EncryptionExtension, Hero, ListCount, RoomsExtension, SlidingExtensions, SlidingResponse,
-        SlidingRoom, ThreadSubscriptionsExtension, ToDeviceExtension,
+        SlidingRoom, StickyEventsExtension, StickyRoom, ThreadSubscriptionsExtension, ToDeviceExtension,
     },
 };
 use super::{
@@ -71,15 +71,11 @@ impl Engine {
         query.check()?;
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let conn_id = query.conn_id.as_deref().unwrap_or_default();
-        let told = match &query.pos {
-            Some(pos) => {
-                let resumed = self.inner.sync.connections.resume(requester, conn_id, pos);
-                resumed.ok_or(EngineError::UnknownPos)?
-            }
-            None => Arc::default(),
-        };
+        let after = query.pos.as_deref();
+        let connections = &self.inner.sync.connections;
+        let (attempt, told) = connections.begin(requester, conn_id, after).ok_or(EngineError::UnknownPos)?;
         let mut listener = self.listen(&requester.user_id).await?;
-        let _attendance = self.attend(requester, query.set_presence.as_ref());
+        let _attendance = self.attend(requester, query.set_presence.as_ref())?;
         // What the device itself just did must be in the answer.
         if !self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX).await {
             return Err(EngineError::Busy);
@@ -87,8 +83,16 @@ impl Engine {
         let start = Answer { response: SlidingResponse::default(), told: (*told).clone() };
         let mut answer = self.sliding_answer(requester, &query, start, &mut listener, deadline).await?;
         let nonce = || self.world().random_string(NONCE_LENGTH);
-        let connections = &self.inner.sync.connections;
-        answer.response.pos = connections.keep(requester, conn_id, query.pos.as_deref(), nonce, Arc::new(answer.told));
+        let told = Arc::new(answer.told);
+        answer.response.pos = match (connections.keep(requester, conn_id, (attempt, after), nonce, told), after) {
+            (Kept::As(pos), _) => pos,
+            // Nobody waits for this. Whoever gets it all the same is told nothing, and goes on from where they were.
+            (Kept::Superseded, Some(after)) => {
+                answer.response = SlidingResponse::default();
+                after.to_owned()
+            }
+            _ => return Err(EngineError::UnknownPos),
+        };
         answer.response.txn_id = query.txn_id;
         Ok(answer.response)
     }

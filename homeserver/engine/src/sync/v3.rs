@@ -9,7 +9,7 @@ mod joined;
 mod left;
 mod presence;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rules::{Pdu, change::Position};
@@ -21,14 +21,14 @@ use ruma::{
 use storage::StoredEvent;
 
 use super::{
-    SyncQuery,
+    SyncAnswer, SyncQuery,
     changes::{RoomChanges, Selection},
     event_fields::EventFields,
     filter::{allows, covers_room, selects_room},
     state::Base,
     token::SyncToken,
 };
-use crate::{Engine, EngineError, Requester, Result};
+use crate::{ClientEvent, Engine, EngineError, Requester, Result};
 
 /// How many rooms of one answer are worked on at the same time: as many as the database has readers, usually.
 const ROOMS_AT_ONCE: usize = 4;
@@ -54,6 +54,8 @@ struct Room {
     invited: Option<InvitedRoom>,
     knocked: Option<KnockedRoom>,
     left: Option<LeftRoom>,
+    /// What is sticky there, and not in the timeline.
+    sticky: Vec<ClientEvent>,
 }
 
 impl Engine {
@@ -63,7 +65,7 @@ impl Engine {
         requester: &Requester,
         query: &SyncQuery,
         since: Option<SyncToken>,
-    ) -> Result<Response> {
+    ) -> Result<SyncAnswer> {
         let filter = &query.filter.room;
         let selection = Selection {
             room: &|room_id| selects_room(filter, room_id),
@@ -84,21 +86,25 @@ impl Engine {
         };
         let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
         let mut rooms = rooms.buffered(ROOMS_AT_ONCE);
+        let mut sticky = BTreeMap::new();
         while let Some((room_id, room)) = rooms.try_next().await? {
+            if !room.sticky.is_empty() {
+                sticky.insert(room_id.clone(), room.sticky.into_iter().map(ClientEvent::into_raw).collect());
+            }
             let told = &mut response.rooms;
             told.join.extend(room.joined.map(|room| (room_id.clone(), room)));
             told.invite.extend(room.invited.map(|room| (room_id.clone(), room)));
             told.knock.extend(room.knocked.map(|room| (room_id.clone(), room)));
             told.leave.extend(room.left.map(|room| (room_id, room)));
         }
-        Ok(response)
+        Ok(SyncAnswer { response, sticky })
     }
 
     async fn v3_room(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
         let mut room = Room::default();
         match changes.record.membership {
             MembershipState::Join => {
-                room.joined = self.v3_joined(asked, &changes).await?;
+                (room.joined, room.sticky) = self.v3_joined(asked, &changes).await?;
                 return Ok((changes.record.room_id, room));
             }
             MembershipState::Invite => room.invited = self.v3_invited(asked, &changes.record).await?,
@@ -114,7 +120,7 @@ impl Engine {
     /// State events, under the name that the client asked for.
     async fn v3_state(&self, asked: &Asked<'_>, events: &[std::sync::Arc<StoredEvent>]) -> Result<State> {
         let events = self.client_state(events, false).await?;
-        let events: Vec<_> = asked.cut(events)?.into_iter().map(crate::ClientEvent::into_raw).collect();
+        let events: Vec<_> = asked.cut(events)?.into_iter().map(ClientEvent::into_raw).collect();
         Ok(if asked.query.use_state_after { State::After(events.into()) } else { State::Before(events.into()) })
     }
 }
@@ -133,7 +139,7 @@ impl Asked<'_> {
     }
 
     /// Events with the fields that the client wants.
-    fn cut(&self, events: Vec<crate::ClientEvent>) -> Result<Vec<crate::ClientEvent>> {
+    fn cut(&self, events: Vec<ClientEvent>) -> Result<Vec<ClientEvent>> {
         match &self.fields {
             None => Ok(events),
             Some(fields) => events.iter().map(|event| fields.apply(event)).collect(),

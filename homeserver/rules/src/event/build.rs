@@ -11,7 +11,7 @@ use ruma::{
     signatures::{JsonError, hash_and_sign_event, sign_event},
 };
 
-use super::{MAX_PDU_BYTES, ReadError, ServerKey, read_pdu};
+use super::{MAX_PDU_BYTES, ReadError, ServerKey, read_pdu, sticky};
 use crate::pdu::Pdu;
 
 /// An event that one of our users wants to be made.
@@ -70,6 +70,16 @@ pub enum BuildError {
 
 /// Hashes and signs a draft, and checks the result as if it had come from outside.
 pub fn build(draft: Draft, rules: &RoomVersionRules, key: &ServerKey) -> Result<Pdu, BuildError> {
+    build_sticky(draft, None, rules, key)
+}
+
+/// The same, for an event that may be sticky, and for how long it is.
+pub fn build_sticky(
+    draft: Draft,
+    sticky_duration_ms: Option<u32>,
+    rules: &RoomVersionRules,
+    key: &ServerKey,
+) -> Result<Pdu, BuildError> {
     if draft.sender.server_name() != key.server_name() {
         return Err(BuildError::ForeignSender(draft.sender));
     }
@@ -77,6 +87,7 @@ pub fn build(draft: Draft, rules: &RoomVersionRules, key: &ServerKey) -> Result<
         return Err(ReadError::Format(format!("content nested more than {MAX_NESTING} levels deep")).into());
     }
     let mut object = draft.into_object(rules);
+    object.extend(sticky_duration_ms.map(|duration_ms| (sticky::FIELD.to_owned(), sticky::field(duration_ms))));
     hash_and_sign_event(key.server_name().as_str(), key, &mut object, &rules.redaction).map_err(unsigned)?;
     let text = serde_json::to_string(&object).map_err(ReadError::from)?;
     Ok(read_pdu(&text, rules)?.0)

@@ -112,7 +112,14 @@ pub fn first_events(room: &NewRoom, rules: &RoomVersionRules) -> Result<Vec<Inte
 }
 
 fn state(room: &NewRoom, event_type: TimelineEventType, state_key: &str, content: CanonicalJsonObject) -> Intent {
-    Intent { sender: room.creator.clone(), event_type, state_key: Some(state_key.to_owned()), content, redacts: None }
+    Intent {
+        sender: room.creator.clone(),
+        event_type,
+        state_key: Some(state_key.to_owned()),
+        content,
+        redacts: None,
+        sticky_duration_ms: None,
+    }
 }
 
 fn create_content(room: &NewRoom, rules: &RoomVersionRules) -> Result<CanonicalJsonObject, CreateError> {

@@ -56,6 +56,7 @@ pub fn change(
         state_key: Some(target.to_string()),
         content,
         redacts: None,
+        sticky_duration_ms: None,
     }
 }
 

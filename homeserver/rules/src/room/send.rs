@@ -21,7 +21,11 @@ use super::{
 use crate::{
     Pdu,
     change::{Placement, StateEntry},
-    event::{BuildError, Draft, ServerKey, build, build::LegacyParts, read_json},
+    event::{
+        BuildError, Draft, ServerKey,
+        build::{LegacyParts, build_sticky},
+        read_json,
+    },
     pdu::MAX_DEPTH,
 };
 
@@ -42,6 +46,8 @@ pub struct Intent {
     pub content: CanonicalJsonObject,
     /// For a redaction: the event to redact.
     pub redacts: Option<OwnedEventId>,
+    /// For how long it is to be sticky, in milliseconds, if it is.
+    pub sticky_duration_ms: Option<u32>,
 }
 
 /// What else decides.
@@ -79,9 +85,10 @@ pub fn make(room: &RoomSnapshot, intent: Intent, circumstances: &Circumstances<'
     let is_create = intent.event_type == TimelineEventType::RoomCreate;
     check_authoriser(room, &intent, circumstances.key)?;
     check_levels(&intent)?;
+    let sticky_duration_ms = intent.sticky_duration_ms;
     let draft = draft(room, intent, circumstances.now)?;
     let draft = with_legacy_parts(draft, room, circumstances);
-    let pdu = build(draft, &room.rules, circumstances.key)?;
+    let pdu = build_sticky(draft, sticky_duration_ms, &room.rules, circumstances.key)?;
     if is_create {
         check_create(room, &pdu)?;
         check_auth_events(&room.rules.authorization, &pdu, circumstances.events)?;

@@ -192,6 +192,7 @@ impl RoomFixture {
             state_key: state_key.map(ToOwned::to_owned),
             content: object(content),
             redacts: None,
+            sticky_duration_ms: None,
         })
     }
 
@@ -238,6 +239,7 @@ impl RoomFixture {
             state_key: state_key.map(ToOwned::to_owned),
             content: object(content),
             redacts: None,
+            sticky_duration_ms: None,
         };
         let keys = keys_for(&self.room, &intent).unwrap_or_else(|_| {
             let plain = serde_json::value::to_raw_value(&json!({})).unwrap();

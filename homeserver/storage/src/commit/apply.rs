@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rules::{
     change::{Change, NewEvent, Placement, Position, Standing, StateEntry},
-    event::search,
+    event::{relation::ANNOTATION, search},
 };
 use ruma::{
-    OwnedEventId,
+    OwnedEventId, OwnedServerName,
     events::{receipt::ReceiptType, room::member::MembershipState},
 };
 
@@ -96,6 +96,15 @@ impl<'a> Applying<'a> {
             Change::AwaitedRedaction { event_id, redacted_by } => {
                 self.batch.writes.awaited_redactions.push(row![event_id.as_str(), redacted_by.as_str()]);
             }
+            Change::Sticky { room_id, event_id, until_ms } => {
+                let room_nid = self.batch.name(room_id.as_str());
+                let live = self.live.iter().find(|(live_id, _)| live_id == event_id);
+                if let Some((_, position)) = live {
+                    self.batch.writes.sticky.push(row![*position, room_nid, event_id.as_str(), *until_ms as i64]);
+                    self.batch.writes.sticky_rooms.insert(room_id.clone());
+                }
+            }
+            Change::Resend { event_id, servers } => self.resend(event_id, servers),
             Change::Membership { .. } => self.membership(change),
             Change::Receipt { .. } => self.receipt(change),
             Change::Notification { .. } => self.notification(change),
@@ -130,6 +139,24 @@ impl<'a> Applying<'a> {
         self.batch.facts.head.position += 1;
         self.last = Some(self.batch.facts.head.position);
         self.batch.facts.head.position
+    }
+
+    fn resend(&mut self, event_id: &OwnedEventId, servers: &[OwnedServerName]) {
+        let position = self.next_position();
+        for server in servers {
+            let server_nid = self.batch.name(server.as_str());
+            self.batch.writes.recipients.push(row![server_nid, position]);
+        }
+        self.log(LogEntry {
+            position,
+            kind: LogKind::Resend,
+            // Of no room, for nobody who is there is concerned.
+            room_id: None,
+            user_id: None,
+            event_id: Some(event_id.clone()),
+            outbound: true,
+            membership: None,
+        });
     }
 
     /// From when on the state changes: the live event before it in the list, or the end of the log.
@@ -315,6 +342,9 @@ impl<'a> Applying<'a> {
             (self.batch.name(&pdu.event_type.to_string()), self.batch.name(pdu.sender.as_str()));
         let (target_id, event_id) = (relation.event_id.as_str(), pdu.event_id.as_str());
         let key = relation.key.map(|key| without_nul(&key));
+        if relation.rel_type != ANNOTATION {
+            self.batch.writes.related_rooms.insert(pdu.room_id.clone());
+        }
         let row = row![room_nid, target_id, order, event_id, relation.rel_type, type_nid, sender_nid, key];
         self.batch.writes.relations.push(row);
     }

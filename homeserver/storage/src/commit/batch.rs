@@ -61,6 +61,12 @@ impl Batch {
             shared.events.put_new(event);
         }
         shared.events.forget(&self.writes.altered);
+        if !self.writes.related_rooms.is_empty() {
+            shared.related_rooms.forget(&self.writes.related_rooms);
+        }
+        if !self.writes.sticky_rooms.is_empty() {
+            shared.sticky_rooms.forget(&self.writes.sticky_rooms);
+        }
         shared.bus.publish(self.writes.log.into_iter().map(|entry| entry.entry), self.facts.head.position);
     }
 
@@ -143,7 +149,9 @@ fn check_texts(change: &Change) -> Result<()> {
             storable(event_id.as_str(), "an event id")?;
             storable(redacted_by.as_str(), "an event id")?;
         }
-        Change::Membership { event_id, .. } => drop(storable(event_id.as_str(), "an event id")?),
+        Change::Membership { event_id, .. } | Change::Sticky { event_id, .. } | Change::Resend { event_id, .. } => {
+            storable(event_id.as_str(), "an event id")?;
+        }
         Change::Notification { event_id, thread_root, .. } => {
             storable(event_id.as_str(), "an event id")?;
             storable(thread_root.as_ref().map_or("", |root| root.as_str()), "the root of a thread")?;

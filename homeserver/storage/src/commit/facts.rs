@@ -158,7 +158,9 @@ impl<'a> Wanted<'a> {
 /// The names that a change needs numbers for.
 pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
     match change {
-        Change::Room { room_id, .. } | Change::ForwardExtremities { room_id, .. } => vec![room_id.as_str().into()],
+        Change::Room { room_id, .. } | Change::ForwardExtremities { room_id, .. } | Change::Sticky { room_id, .. } => {
+            vec![room_id.as_str().into()]
+        }
         Change::Event(new) => {
             let pdu = &new.pdu;
             let mut names =
@@ -195,7 +197,9 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
             users.chain(servers.iter().map(|server| server.as_str().into())).collect()
         }
         Change::ToDevice { user_id, .. } => vec![user_id.as_str().into()],
-        Change::Edu { servers, .. } => servers.iter().map(|server| server.as_str().into()).collect(),
+        Change::Edu { servers, .. } | Change::Resend { servers, .. } => {
+            servers.iter().map(|server| server.as_str().into()).collect()
+        }
         Change::Redaction { .. }
         | Change::AwaitedRedaction { .. }
         | Change::TransactionId { .. }

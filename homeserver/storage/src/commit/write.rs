@@ -6,7 +6,7 @@ use std::{
 };
 
 use rules::{Pdu, change::Position};
-use ruma::{OwnedEventId, events::room::member::MembershipState};
+use ruma::{OwnedEventId, OwnedRoomId, events::room::member::MembershipState};
 
 use crate::{
     LogEntry, Result, StoredEvent,
@@ -38,6 +38,8 @@ static RELATIONS: Insert = Insert::new(
     "relations (room_nid, target_id, timeline_order, event_id, rel_type, type_nid, sender_nid, annotation_key)",
     "ON CONFLICT DO NOTHING",
 );
+static STICKY: Insert =
+    Insert::new("sticky_events (position, room_nid, event_id, until_ts)", "ON CONFLICT (position) DO NOTHING");
 static SEARCH_TEXTS: Insert =
     Insert::new("search_texts (event_nid, room_nid, field, ts, text)", "ON CONFLICT DO NOTHING");
 static ROOMS: Insert = Insert::new(
@@ -234,7 +236,12 @@ pub(super) struct Writes {
     pub(super) redactions: Vec<RedactionRow>,
     pub(super) awaited_redactions: Vec<Vec<Value>>,
     pub(super) relations: Vec<Vec<Value>>,
+    /// The rooms of those of them that are no annotations.
+    pub(super) related_rooms: BTreeSet<OwnedRoomId>,
     pub(super) search_texts: Vec<Vec<Value>>,
+    pub(super) sticky: Vec<Vec<Value>>,
+    /// The rooms of those.
+    pub(super) sticky_rooms: BTreeSet<OwnedRoomId>,
     pub(super) transactions: Vec<Vec<Value>>,
     pub(super) log: Vec<LogRow>,
     pub(super) keys: KeyWrites,
@@ -303,6 +310,7 @@ impl Writes {
         script.insert(&AWAITED_REDACTIONS, std::mem::take(&mut self.awaited_redactions));
         script.insert(&RELATIONS, std::mem::take(&mut self.relations));
         script.insert(&SEARCH_TEXTS, std::mem::take(&mut self.search_texts));
+        script.insert(&STICKY, std::mem::take(&mut self.sticky));
     }
 
     async fn write_servers(&mut self, transaction: &mut Transaction) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What other servers are to be sent that is of no room: updates of device lists, and EDUs that must not get lost.
 
+use std::sync::Arc;
+
 use rules::change::Position;
 use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId, ServerName};
 use serde_json::value::RawValue;
@@ -68,8 +70,8 @@ impl Storage {
             sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).fetch_all(pool).await
         })?;
         let kind = |(position, kind)| {
-            let is_list = i64::from(kind) == LogKind::DeviceList.code();
-            (position, if is_list { LogKind::DeviceList } else { LogKind::Edu })
+            let is_of = |expected: &LogKind| i64::from(kind) == expected.code();
+            (position, [LogKind::DeviceList, LogKind::Resend].into_iter().find(is_of).unwrap_or(LogKind::Edu))
         };
         Ok(rows.into_iter().map(kind).collect())
     }
@@ -87,11 +89,24 @@ impl Storage {
             let update = self.device_list_update(server, cursor, position).await?;
             return Ok(update.map(|update| OutboundItem::DeviceList(position, Box::new(update))));
         }
+        if kind == LogKind::Resend {
+            return self.outbound_again(position).await;
+        }
         let row: Option<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(position).fetch_optional(pool).await)?;
         let Some((edu_type, content)) = row else { return Ok(None) };
         let content = json(content, "outbound_edus", &position.to_string())?;
         Ok(Some(OutboundItem::Edu(position, OutboundEdu { edu_type, content })))
+    }
+
+    /// A stored event that is sent once more.
+    async fn outbound_again(&self, position: Position) -> Result<Option<OutboundItem>> {
+        const SQL: &str = "SELECT event_id FROM log WHERE position = $1";
+        let event_id: Option<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(position).fetch_one(pool).await)?;
+        let event_id = parsed(&event_id.unwrap_or_default(), "log", "event_id")?;
+        let found = self.events(&[event_id]).await?;
+        Ok(found.into_iter().next().map(|event| OutboundItem::Event(position, Arc::clone(&event.pdu))))
     }
 
     async fn device_list_update(

@@ -101,7 +101,7 @@ async fn after_the_disk_fails_nothing_is_acknowledged() {
     assert!(matches!(outcome, Err(CommitError::Storage(StorageError::Unavailable(_)))), "{outcome:?}");
     let outcome = commit(501).await;
     assert!(matches!(outcome, Err(CommitError::Storage(StorageError::ReadOnly))), "{outcome:?}");
-    let outcome = storage.store_filter(&user("@alice:here"), "{}", 10).await;
+    let outcome = storage.store_filter(&user("@alice:here"), "{}", 0, 10).await;
     assert!(outcome.is_err(), "{outcome:?}");
 }
 

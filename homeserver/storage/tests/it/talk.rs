@@ -37,6 +37,11 @@ async fn relations_are_read_and_forgotten_with_their_events() {
     on_each_database(async |stage| {
         stage.create_room().await;
         let root = say(&stage, 1, "root", None).await;
+        let unrelated = stage.storage.relation_counts(&room(), std::slice::from_ref(&root), i64::MAX, false).await;
+        assert_eq!(unrelated.unwrap(), []);
+        let reads = stage.storage.reads();
+        let unrelated = stage.storage.relation_counts(&room(), std::slice::from_ref(&root), i64::MAX, false).await;
+        assert_eq!((unrelated.unwrap(), stage.storage.reads()), (vec![], reads), "that is known");
         let reply = say(&stage, 2, "reply", Some(("m.thread", root.as_str(), ""))).await;
         let thumb = say(&stage, 3, "", Some(("m.annotation", root.as_str(), "+1"))).await;
         let edit = say(&stage, 4, "edit", Some(("m.replace", reply.as_str(), ""))).await;
@@ -162,6 +167,7 @@ async fn events_wait_and_are_taken_once() {
             running_since_ts: send_ts - 10,
             send_ts,
             transaction_id: Some(delay_id.to_owned()),
+            sticky_duration_ms: Some(60_000),
         };
         let storage = &stage.storage;
         for event in [later("a", 20, None), later("b", 10, Some("k")), later("c", 30, Some("k"))] {

@@ -103,6 +103,29 @@ async fn changed_devices_wake_and_are_told() {
 }
 
 #[tokio::test]
+async fn devices_that_changed_while_nobody_asked_are_told_when_somebody_does() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice, "one").await;
+    join(&server, &bob, &room_id).await;
+    let body = |enabled: bool| json!({ "extensions": { "e2ee": { "enabled": enabled } } });
+    let device = format!("/_matrix/client/v3/devices/{}", bob.device_id);
+    let changed = |answer: &Value| answer["extensions"]["e2ee"]["device_lists"]["changed"].clone();
+    let mut last = slide(&server, &alice, None, &body(false)).await;
+    for (name, is_on) in [("Phone", false), ("Tablet", true), ("Desk", true), ("Fridge", false), ("Car", false)] {
+        server.put_as(&bob, &device, json!({ "display_name": name })).await.ok();
+        // Some other question in between, for nothing else to be new.
+        server.say(&alice, &room_id, name, "hi").await;
+        last = slide(&server, &alice, Some(&last), &body(is_on)).await;
+        assert_eq!(changed(&last), if is_on { json!([bob.user_id]) } else { Value::Null }, "{name}: {last}");
+    }
+    last = slide(&server, &alice, Some(&last), &body(true)).await;
+    assert_eq!(changed(&last), json!([bob.user_id]), "{last}");
+    last = slide(&server, &alice, Some(&last), &body(true)).await;
+    assert_eq!(changed(&last), Value::Null, "{last}");
+}
+
+#[tokio::test]
 async fn invitations_that_the_user_does_not_want_are_not_listed() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);

@@ -92,9 +92,11 @@ impl Engine {
         if wanted.thread_subscriptions.enabled {
             extensions.thread_subscriptions = self.thread_subscriptions_extension(telling, told).await?;
         }
+        if wanted.sticky_events.enabled {
+            extensions.sticky_events = self.sticky_events_extension(telling).await?;
+        }
         telling.note_missed(told);
-        let now = telling.changes.now.position;
-        self.add_device_extensions(telling.requester, telling.query, telling.since, now, &mut extensions).await?;
+        self.add_device_extensions(telling, told, &mut extensions).await?;
         Ok(extensions)
     }
 

@@ -53,6 +53,12 @@ impl Indexes {
     pub(super) fn of(&self, user_id: &UserId) -> Arc<Mutex<RoomIndex>> {
         self.0.get_with_by_ref(user_id, Arc::default)
     }
+
+    /// Forgets the rooms of a user, because of something that is not in the log. To be called after it became true:
+    /// whoever looks right now has rooms that nobody will look at again.
+    pub(crate) fn forget(&self, user_id: &UserId) {
+        self.0.invalidate(user_id);
+    }
 }
 
 impl RoomIndex {

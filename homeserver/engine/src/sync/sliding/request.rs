@@ -111,8 +111,11 @@ pub struct Extensions {
     /// Which threads the user follows.
     #[serde(rename = "io.element.msc4308.thread_subscriptions")]
     pub thread_subscriptions: LimitedExtension,
+    /// What is sticky in rooms.
+    #[serde(rename = "org.matrix.msc4354.sticky_events")]
+    pub sticky_events: TokenQuery,
     /// Messages to the device.
-    pub to_device: ToDeviceQuery,
+    pub to_device: TokenQuery,
     /// What end-to-end encryption needs to know.
     pub e2ee: Switch,
 }
@@ -127,15 +130,15 @@ pub struct LimitedExtension {
     pub limit: Option<usize>,
 }
 
-/// Which messages to the device are wanted.
+/// Something that is wanted with tokens of its own: messages to the device, or sticky events.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct ToDeviceQuery {
+pub struct TokenQuery {
     /// Whether they are wanted at all.
     pub enabled: bool,
     /// How many at most.
     pub limit: Option<u64>,
-    /// Up to where the client has them: they are not kept any longer. `None` for none.
+    /// Up to where the client has them: messages to the device are not kept any longer. `None` for none.
     pub since: Option<String>,
 }
 
@@ -196,9 +199,11 @@ impl SlidingQuery {
         let mut hasher = DefaultHasher::new();
         self.lists.hash(&mut hasher);
         self.room_subscriptions.hash(&mut hasher);
-        let Extensions { account_data, receipts, typing, thread_subscriptions, to_device, e2ee } = &self.extensions;
-        // What of the messages was told, each question says anew.
-        (account_data, receipts, typing, thread_subscriptions, to_device.enabled, e2ee).hash(&mut hasher);
+        let Extensions { account_data, receipts, typing, thread_subscriptions, sticky_events, to_device, e2ee } =
+            &self.extensions;
+        (account_data, receipts, typing, thread_subscriptions, e2ee).hash(&mut hasher);
+        // What of these was told, each question says anew.
+        (sticky_events.enabled, to_device.enabled).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -119,6 +119,9 @@ pub struct SlidingExtensions {
     /// Which threads the user follows.
     #[serde(rename = "io.element.msc4308.thread_subscriptions", skip_serializing_if = "Option::is_none")]
     pub thread_subscriptions: Option<ThreadSubscriptionsExtension>,
+    /// What is sticky in rooms.
+    #[serde(rename = "org.matrix.msc4354.sticky_events", skip_serializing_if = "Option::is_none")]
+    pub sticky_events: Option<StickyEventsExtension>,
     /// Messages to the device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to_device: Option<ToDeviceExtension>,
@@ -136,6 +139,22 @@ pub struct ThreadSubscriptionsExtension {
     /// Where what changed before is to be asked for, if there is more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prev_batch: Option<String>,
+}
+
+/// What is sticky in rooms, and not in their timelines.
+#[derive(Debug, Serialize)]
+pub struct StickyEventsExtension {
+    /// What to say next time, for these not to come again.
+    pub next_batch: String,
+    /// By room.
+    pub rooms: BTreeMap<OwnedRoomId, StickyRoom>,
+}
+
+/// What is sticky in one room.
+#[derive(Debug, Default, Serialize)]
+pub struct StickyRoom {
+    /// The events, oldest first.
+    pub events: Vec<Raw<AnySyncTimelineEvent>>,
 }
 
 /// Messages to the device.
@@ -191,7 +210,8 @@ impl SlidingExtensions {
         // Counts of keys are in every answer, and are no news.
         let has_lists = self.e2ee.as_ref().is_some_and(|extension| !extension.device_lists.is_empty());
         let has_threads = self.thread_subscriptions.is_some();
+        let has_sticky = self.sticky_events.as_ref().is_some_and(|extension| !extension.rooms.is_empty());
         let has_rooms_news = has_account_data || has_rooms(&self.receipts) || has_rooms(&self.typing);
-        !has_rooms_news && !has_messages && !has_lists && !has_threads
+        !has_rooms_news && !has_messages && !has_lists && !has_threads && !has_sticky
     }
 }

@@ -10,7 +10,7 @@ use ruma::{
 
 use super::{Asked, account_data};
 use crate::{
-    Engine, Result,
+    ClientEvent, Engine, Result,
     push::shown,
     sync::{
         changes::RoomChanges,
@@ -23,7 +23,12 @@ use crate::{
 };
 
 impl Engine {
-    pub(super) async fn v3_joined(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Option<JoinedRoom>> {
+    /// A room, and what is sticky there beside its timeline.
+    pub(super) async fn v3_joined(
+        &self,
+        asked: &Asked<'_>,
+        changes: &RoomChanges,
+    ) -> Result<(Option<JoinedRoom>, Vec<ClientEvent>)> {
         let filter = &asked.query.filter.room;
         let base = asked.base(changes);
         let mut window = if changes.parts.timeline {
@@ -59,12 +64,29 @@ impl Engine {
         room.ephemeral = self.v3_ephemeral(asked, changes).await?;
         room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
         let must_show = base == Base::Nothing;
+        let sticky = self.v3_sticky(asked, changes, base, &window).await?;
         room.timeline = self.v3_timeline(asked, window, must_show).await?;
-        if !must_show && room.is_empty() && !self.has_read_since(asked, changes).await? {
-            return Ok(None);
+        if !must_show && room.is_empty() && sticky.is_empty() && !self.has_read_since(asked, changes).await? {
+            return Ok((None, sticky));
         }
         self.add_unread(asked, changes, &mut room).await?;
-        Ok(Some(room))
+        Ok((Some(room), sticky))
+    }
+
+    async fn v3_sticky(
+        &self,
+        asked: &Asked<'_>,
+        changes: &RoomChanges,
+        base: Base,
+        window: &Window,
+    ) -> Result<Vec<ClientEvent>> {
+        let after = if let Base::Known(since) = base { since } else { 0 };
+        if !changes.parts.timeline && base != Base::Nothing {
+            return Ok(Vec::new());
+        }
+        let (room_id, between) = (&changes.record.room_id, (after, asked.now));
+        let sticky = self.sticky_in_room(asked.requester, room_id, between, &window.events, &asked.ignored).await?;
+        asked.cut(sticky)
     }
 
     /// Whether the user has read on in the room, of which a filter may hide the receipts.
@@ -109,7 +131,7 @@ impl Engine {
         }
         timeline.limited = window.limited;
         let events = self.client_events(asked.requester, &window.events, false).await?;
-        timeline.events = asked.cut(events)?.into_iter().map(crate::ClientEvent::into_raw).collect();
+        timeline.events = asked.cut(events)?.into_iter().map(ClientEvent::into_raw).collect();
         Ok(timeline)
     }
 

@@ -136,6 +136,7 @@ fn a_redaction_names_its_target_where_the_version_says() {
             state_key: None,
             content: object(content),
             redacts: Some(target.event_id.clone()),
+            sticky_duration_ms: None,
         };
         let pdu = room.make(intent).unwrap();
         assert_eq!(pdu.redaction_target(in_content), Some(target.event_id.clone()));

@@ -1,0 +1,56 @@
+//! What sliding sync tells of sticky events, of all rooms that the user is in, whichever the client looks at.
+//!
+//! Proposals: <https://github.com/matrix-org/matrix-spec-proposals/pull/4354>,
+//! <https://github.com/matrix-org/matrix-spec-proposals/pull/4480>
+
+use std::collections::{BTreeMap, HashSet};
+
+use ruma::{OwnedEventId, OwnedRoomId};
+
+use super::{
+    extensions::Telling,
+    response::{StickyEventsExtension, StickyRoom},
+};
+use crate::{ClientEvent, Engine, Result};
+
+impl Engine {
+    /// What is sticky and new to the client, but for what the timelines of the same answer show. Nothing where there is
+    /// nothing.
+    pub(super) async fn sticky_events_extension(&self, telling: &Telling<'_>) -> Result<Option<StickyEventsExtension>> {
+        let wanted = &telling.query.extensions.sticky_events;
+        let after = wanted.told(self.storage().head())?;
+        let limit = wanted.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let until = telling.changes.now.position;
+        let page = self.sticky_page(telling.requester, (after, until), limit).await?;
+        let mut by_room: BTreeMap<OwnedRoomId, Vec<OwnedEventId>> = BTreeMap::new();
+        for event in page.events {
+            by_room.entry(event.room_id).or_default().push(event.event_id);
+        }
+        let mut rooms = BTreeMap::new();
+        for (room_id, event_ids) in by_room {
+            let room = self.sticky_room(telling, &room_id, event_ids).await?;
+            rooms.extend(room.map(|room| (room_id, room)));
+        }
+        let next_batch = page.until.to_string();
+        Ok((!rooms.is_empty()).then_some(StickyEventsExtension { next_batch, rooms }))
+    }
+
+    async fn sticky_room(
+        &self,
+        telling: &Telling<'_>,
+        room_id: &OwnedRoomId,
+        mut event_ids: Vec<OwnedEventId>,
+    ) -> Result<Option<StickyRoom>> {
+        let shown = telling.rooms.get(room_id).into_iter().flat_map(|room| &room.timeline);
+        let shown: HashSet<OwnedEventId> =
+            shown.filter_map(|event| event.get_field("event_id").ok().flatten()).collect();
+        event_ids.retain(|event_id| !shown.contains(event_id));
+        let mut events = self.still_sticky(&event_ids).await?;
+        events.retain(|event| !telling.changes.ignored.contains(&event.pdu.sender));
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let events = self.sticky_client_events(telling.requester, room_id, events).await?;
+        Ok(Some(StickyRoom { events: events.into_iter().map(ClientEvent::into_raw).collect() }))
+    }
+}
