@@ -129,6 +129,7 @@ impl Storage {
             sticky_rooms: StickyRooms::default(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
+        shared.load_sticky_rooms().await?;
         let shared = Arc::new(shared);
         let (requests, waiting) = mpsc::channel(COMMIT_QUEUE);
         tokio::spawn(commit::run(Arc::clone(&shared), waiting));

@@ -2,33 +2,45 @@
 //!
 //! Proposal: <https://github.com/matrix-org/matrix-spec-proposals/pull/4354>
 
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
 use rules::change::Position;
 use ruma::{OwnedEventId, OwnedRoomId, RoomId, UserId};
 
 use crate::{
     Result, Storage,
-    cache::RowCache,
+    database::Shared,
     dialect::{db, parsed},
     names::{decode, encode},
 };
 
-/// For how many rooms it is remembered until when events are sticky there.
-const ROOMS_REMEMBERED_MAX: u64 = 100_000;
-
-/// Until when the events of rooms are sticky; 0 where none is. In nearly all rooms none ever is, and every answer to a
-/// client that synchronises asks.
-pub(crate) struct StickyRooms(RowCache<OwnedRoomId, i64>);
-
-impl Default for StickyRooms {
-    fn default() -> Self {
-        Self(RowCache::new(ROOMS_REMEMBERED_MAX, |_, _| 1))
-    }
-}
+/// Until when the last of a room's sticky events is, for all rooms that have any. In nearly all rooms none ever is, and
+/// every answer to a client that synchronises asks. Holds no more rooms than there were sticky events in since the table
+/// was pruned last.
+#[derive(Default)]
+pub(crate) struct StickyRooms(RwLock<HashMap<OwnedRoomId, i64>>);
 
 impl StickyRooms {
-    /// Forgets rooms that have a new sticky event. To be called after that is committed.
-    pub(crate) fn forget<'a>(&self, rooms: impl IntoIterator<Item = &'a OwnedRoomId>) {
-        self.0.forget(rooms);
+    /// Takes in sticky events. To be called before anybody hears of them.
+    pub(crate) fn extend(&self, events: impl IntoIterator<Item = (OwnedRoomId, i64)>) {
+        let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (room_id, until_ms) in events {
+            let last_ms = rooms.entry(room_id).or_insert(until_ms);
+            *last_ms = until_ms.max(*last_ms);
+        }
+    }
+
+    fn has_any(&self, room_id: &RoomId, now_ms: u64) -> bool {
+        let rooms = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        rooms.get(room_id).is_some_and(|until_ms| until_ms.unsigned_abs() > now_ms)
+    }
+
+    fn forget_until(&self, now_ms: u64) {
+        let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        rooms.retain(|_, until_ms| until_ms.unsigned_abs() > now_ms);
     }
 }
 
@@ -41,6 +53,18 @@ pub struct StickyEvent {
     pub event_id: OwnedEventId,
     /// Since when it concerns the user: since it was sent, or since the user came into the room.
     pub since: Position,
+}
+
+impl Shared {
+    /// Takes in what was sticky when the server stopped. For the start, before anybody asks.
+    pub(crate) async fn load_sticky_rooms(&self) -> Result<()> {
+        const SQL: &str = "SELECT r.name, MAX(s.until_ts) FROM sticky_events s
+            JOIN names r ON r.name_nid = s.room_nid GROUP BY r.name";
+        let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).fetch_all(pool).await)?;
+        let room = |(room_id, until_ms)| Ok((parsed(&decode(room_id), "sticky_events", "room_nid")?, until_ms));
+        self.sticky_rooms.extend(rows.into_iter().map(room).collect::<Result<Vec<_>>>()?);
+        Ok(())
+    }
 }
 
 impl Storage {
@@ -56,7 +80,7 @@ impl Storage {
         const SQL: &str = "SELECT event_id FROM sticky_events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND position > $2 AND position <= $3 AND until_ts > $4 ORDER BY position DESC LIMIT $5";
-        if !self.has_sticky_events(room_id, now_ms).await? {
+        if !self.shared.sticky_rooms.has_any(room_id, now_ms) {
             return Ok(Vec::new());
         }
         let room = encode(room_id.as_str());
@@ -65,20 +89,6 @@ impl Storage {
             query.bind(now_ms as i64).bind(limit as i64).fetch_all(pool).await
         })?;
         found.iter().rev().map(|event_id| parsed(event_id, "sticky_events", "event_id")).collect()
-    }
-
-    async fn has_sticky_events(&self, room_id: &RoomId, now_ms: u64) -> Result<bool> {
-        const SQL: &str = "SELECT COALESCE(MAX(until_ts), 0) FROM sticky_events
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)";
-        let known = &self.shared.sticky_rooms.0;
-        let key = room_id.to_owned();
-        if let Some(until_ms) = known.get(&key) {
-            return Ok(until_ms.unsigned_abs() > now_ms);
-        }
-        let (reading, room) = (known.reading(), encode(room_id.as_str()));
-        let until_ms: i64 = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*room).fetch_one(pool).await)?;
-        known.offer(reading, key, until_ms);
-        Ok(until_ms.unsigned_abs() > now_ms)
     }
 
     /// The events that are sticky at a time in rooms that a local user is joined to, and concern the user with
@@ -123,6 +133,7 @@ impl Storage {
             query.execute(connection).await.map(|done| done.rows_affected())
         })?;
         transaction.commit().await?;
+        self.shared.sticky_rooms.forget_until(now_ms);
         Ok(pruned)
     }
 }

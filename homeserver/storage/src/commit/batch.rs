@@ -65,7 +65,7 @@ impl Batch {
             shared.related_rooms.forget(&self.writes.related_rooms);
         }
         if !self.writes.sticky_rooms.is_empty() {
-            shared.sticky_rooms.forget(&self.writes.sticky_rooms);
+            shared.sticky_rooms.extend(self.writes.sticky_rooms);
         }
         shared.bus.publish(self.writes.log.into_iter().map(|entry| entry.entry), self.facts.head.position);
     }

@@ -1,6 +1,6 @@
 //! What clients do with events: relations, searching, complaints, events that wait.
 
-use homeserver_storage::{DelayedEvent, Direction, NewReport, RelationsRange, SearchQuery, ThreadsRange};
+use homeserver_storage::{DelayedEvent, Direction, NewReport, OutboundItem, RelationsRange, SearchQuery, ThreadsRange};
 use rules::{Change, event::search::SearchField};
 use ruma::{OwnedEventId, owned_user_id, user_id};
 use serde_json::{Value, json, value::to_raw_value};
@@ -193,6 +193,41 @@ async fn events_wait_and_are_taken_once() {
         assert!(storage.server_notice_room(alice).await.unwrap().is_none());
         storage.set_server_notice_room(alice, &room()).await.unwrap();
         assert_eq!(storage.server_notice_room(alice).await.unwrap(), Some(room()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_sticky_is_found_until_it_is_not_and_sent_again() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let first = say(&stage, 1, "first", None).await;
+        let (storage, alice) = (&stage.storage, user_id!("@alice:here"));
+        let head = storage.head();
+        assert_eq!(storage.sticky_events(&room(), 0, head, 0, 9).await.unwrap(), Vec::<OwnedEventId>::new());
+        let message = event(
+            "$m2",
+            json!({ "prev_events": ["$m1"], "auth_events": ["$create"], "content": { "body": "second" } }),
+        );
+        let second = event_id("$m2");
+        let sticky = Change::Sticky { room_id: room(), event_id: second.clone(), until_ms: 500 };
+        let elsewhere = Change::Sticky { room_id: room(), event_id: first, until_ms: 500 };
+        let servers = vec!["b".try_into().unwrap()];
+        let resend = Change::Resend { event_id: second.clone(), servers };
+        stage.commit(vec![live(&message), extremities(&["$m2"]), sticky, elsewhere, resend]).await;
+        let position = storage.event(&second).await.unwrap().unwrap().order.unwrap();
+        let found = async |after, now_ms| storage.sticky_events(&room(), after, position, now_ms, 9).await.unwrap();
+        assert_eq!(found(0, 499).await, std::slice::from_ref(&second), "only the new one");
+        assert_eq!((found(0, 500).await.len(), found(position, 499).await.len()), (0, 0));
+        let for_alice = async |after| storage.sticky_events_for(alice, after, position, 499, 9).await.unwrap();
+        let told: Vec<_> = for_alice(0).await.into_iter().map(|event| (event.event_id, event.since)).collect();
+        assert_eq!(told, [(second.clone(), position)]);
+        assert!(for_alice(position).await.is_empty());
+        let server = ruma::server_name!("b");
+        let outbound = storage.outbound_since(server, position, None, 9, 9).await.unwrap().items;
+        assert!(matches!(&outbound[..], [OutboundItem::Event(_, pdu)] if pdu.event_id == second), "{outbound:?}");
+        assert_eq!(storage.prune_sticky_events(500).await.unwrap(), 1);
+        assert!(for_alice(0).await.is_empty());
     })
     .await;
 }
