@@ -157,8 +157,8 @@ async fn only_durations_of_up_to_an_hour_are_taken() {
     let told = sync(&server, &alice, None).await;
     let events = &told["rooms"]["join"][&room_id]["timeline"]["events"];
     for name in ["delayed", "later"] {
-        let sent = events.as_array().unwrap().iter().find(|event| event["content"]["name"] == name).unwrap();
-        assert_eq!(sent["msc4354_sticky"]["duration_ms"], 60_000, "{sent}");
+        let found = events.as_array().unwrap().iter().find(|event| event["content"]["name"] == name).unwrap();
+        assert_eq!(found["msc4354_sticky"]["duration_ms"], 60_000, "{found}");
     }
 }
 
