@@ -13,6 +13,8 @@ pub struct Client {
     token: String,
     /// The user.
     pub user_id: String,
+    /// The device.
+    pub device_id: String,
 }
 
 /// A message and the event that it became.
@@ -30,11 +32,13 @@ impl Client {
     /// Registers a user.
     pub async fn register(base_url: &str, name: &str) -> Self {
         let http = reqwest::Client::new();
-        let mut client = Self { http, base_url: base_url.to_owned(), token: String::new(), user_id: String::new() };
+        let (token, user_id, device_id) = (String::new(), String::new(), String::new());
+        let mut client = Self { http, base_url: base_url.to_owned(), token, user_id, device_id };
         let body = json!({ "username": name, "password": "correct horse", "auth": { "type": "m.login.dummy" } });
         let answer = client.ok(Method::POST, "/_matrix/client/v3/register", &body).await;
         client.token = text(&answer, "access_token");
         client.user_id = text(&answer, "user_id");
+        client.device_id = text(&answer, "device_id");
         client
     }
 
@@ -95,6 +99,49 @@ impl Client {
                 None => return pages.into_iter().flatten().rev().collect(),
             }
         }
+    }
+
+    /// Uploads one-time keys with these numbers.
+    pub async fn upload_one_time_keys(&self, numbers: impl IntoIterator<Item = u32>) {
+        let key = |number: u32| {
+            let signatures = json!({ &self.user_id: { format!("ed25519:{}", self.device_id): "of no matter" } });
+            // Thirty-two bytes in base64, which nobody looks into.
+            let key = json!({ "key": format!("A{number:042}"), "signatures": signatures });
+            (format!("signed_curve25519:{number:06}"), key)
+        };
+        let keys: serde_json::Map<String, Value> = numbers.into_iter().map(key).collect();
+        self.ok(Method::POST, "/_matrix/client/v3/keys/upload", &json!({ "one_time_keys": keys })).await;
+    }
+
+    /// Claims a one-time key of another's device: its name, nothing when there is none left, or an error when there was
+    /// no answer.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not answer.
+    pub async fn claim(&self, other: &Self) -> Result<Option<String>, reqwest::Error> {
+        let body = json!({ "one_time_keys": { &other.user_id: { &other.device_id: "signed_curve25519" } } });
+        let (status, answer) = self.request(Method::POST, "/_matrix/client/v3/keys/claim", Some(&body)).await?;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let keys = answer["one_time_keys"][&other.user_id][&other.device_id].as_object();
+        Ok(keys.and_then(|keys| keys.keys().next().cloned()))
+    }
+
+    /// Sends a number to another's device; `false` when there was no answer.
+    pub async fn send_to_device(&self, other: &Self, transaction_id: &str, number: u64) -> bool {
+        let path = format!("/_matrix/client/v3/sendToDevice/m.test/{transaction_id}");
+        let body = json!({ "messages": { &other.user_id: { &other.device_id: { "number": number } } } });
+        matches!(self.request(Method::PUT, &path, Some(&body)).await, Ok((StatusCode::OK, _)))
+    }
+
+    /// One `/sync`: the numbers sent to this device, and the next token. `None` when there was no answer.
+    pub async fn received(&self, since: Option<&str>) -> Option<(Vec<u64>, String)> {
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        let path = format!("/_matrix/client/v3/sync?timeout=500{since}");
+        let Ok((StatusCode::OK, answer)) = self.request(Method::GET, &path, None).await else { return None };
+        let events = answer["to_device"]["events"].as_array().into_iter().flatten();
+        let numbers = events.map(|event| event["content"]["number"].as_u64().expect("a number was sent"));
+        Some((numbers.collect(), text(&answer, "next_batch")))
     }
 
     async fn messages_between(&self, room_id: &str, from: &str, since: &str) -> Vec<(String, String)> {

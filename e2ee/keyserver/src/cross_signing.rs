@@ -64,8 +64,9 @@ impl KeyServer {
         let master = master.ok_or_else(|| KeyError::MissingParam("There is no master key".to_owned()))?;
         let master_public = public_part_of(&master).unwrap_or_default();
         let devices = self.storage.device_ids(&[user_id.to_owned()]).await?;
-        if devices.iter().any(|(_, device_id)| device_id.as_str() == master_public) {
-            return Err(KeyError::Forbidden("The master key has the id of a device".to_owned()));
+        let publics: Vec<String> = keys.values().filter_map(public_part_of).collect();
+        if devices.iter().any(|(_, device_id)| publics.iter().any(|public| device_id.as_str() == public)) {
+            return Err(KeyError::Forbidden("A key has the id of a device".to_owned()));
         }
         for (usage, key) in keys.iter_mut().filter(|(usage, _)| **usage != "master") {
             if !is_signed_by(key, user_id, &format!("ed25519:{master_public}"), &master_public) {

@@ -29,6 +29,8 @@ pub(crate) struct DeviceKeys {
     pub(crate) ed25519: String,
     /// The device's identity key, in base64.
     pub(crate) curve25519: Option<String>,
+    /// Whether the device has signed them.
+    pub(crate) is_signed: bool,
 }
 
 impl DeviceKeys {
@@ -45,13 +47,13 @@ impl DeviceKeys {
         map(&object, "signatures")?;
         let key_id = format!("ed25519:{device_id}");
         let (ed25519, curve25519) = check_keys(&object, device_id)?;
-        if let Some(signature) = signature(&object, user_id, &key_id)
-            && !is_signature(&object, &ed25519, signature)
-        {
+        let own_signature = signature(&object, user_id, &key_id);
+        let is_signed = own_signature.is_some();
+        if own_signature.is_some_and(|signature| !is_signature(&object, &ed25519, signature)) {
             return Err(KeyError::InvalidSignature("The signature does not fit the keys".to_owned()));
         }
         retain_signatures(&mut object, user_id, |_, _| true);
-        Ok(Self { json: raw(&object)?, ed25519, curve25519 })
+        Ok(Self { json: raw(&object)?, ed25519, curve25519, is_signed })
     }
 }
 

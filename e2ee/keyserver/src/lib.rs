@@ -10,6 +10,7 @@ mod backups;
 mod changes;
 mod claim;
 mod cross_signing;
+mod dehydrated;
 mod device_keys;
 mod error;
 mod query;
@@ -28,6 +29,7 @@ pub use self::{
     changes::{DeviceListChanges, RoomsSince},
     claim::ClaimedKeys,
     cross_signing::{CrossSigningKeys, CrossSigningUpload},
+    dehydrated::NewDehydratedDevice,
     error::{KeyError, Result},
     query::{QueriedKeys, Viewer},
     remote::{Begun, DeviceListUpdateContent, RemoteDevice, RemoteDevices, SigningKeyUpdateContent, UpdateOutcome},

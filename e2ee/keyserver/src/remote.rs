@@ -196,9 +196,12 @@ impl KeyServer {
         }
         let mut changes = vec![remote_change(&user_id)];
         if self.known_list(&user_id).await?.is_some_and(|known| !known.stale) {
+            // Of what it does not speak, nothing changed; but what another master key has signed is worth nothing.
             let stored = self.stored_cross_signing(&user_id).await?;
-            let stored = stored.get("master").and_then(|master| raw(master).ok());
-            changes.extend(cross_signing_changes(&user_id, update.master_key.or(stored), update.self_signing_key));
+            let stored = |usage: &str| stored.get(usage).and_then(|key| raw(key).ok());
+            let master = update.master_key.or_else(|| stored("master"));
+            let self_signing = update.self_signing_key.or_else(|| stored("self_signing"));
+            changes.extend(cross_signing_changes(&user_id, master, self_signing));
         }
         self.commit(changes).await?;
         Ok(UpdateOutcome::Taken)

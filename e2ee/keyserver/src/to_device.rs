@@ -12,9 +12,10 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{KeyError, KeyServer, Result};
 
-/// How many messages wait for one device. A device that has not asked for so many will hardly ever; and messages are
-/// 64 KiB at most.
+/// How many messages wait for one device. A device that has not asked for so many will hardly ever.
 const WAITING_MAX: usize = 10_000;
+/// The largest content, in bytes: as large as events may be. Keys and what verifies devices have some 2,000.
+const CONTENT_BYTES_MAX: usize = 64 * 1024;
 /// The longest id of a message that another server may choose, in bytes.
 const MESSAGE_ID_BYTES_MAX: usize = 255;
 /// The longest type, in bytes.
@@ -54,6 +55,9 @@ impl KeyServer {
         messages: Messages,
     ) -> Result<()> {
         check_type(event_type)?;
+        if messages.values().flat_map(BTreeMap::values).any(|content| is_too_large(content)) {
+            return Err(KeyError::TooLarge(format!("A message must not be larger than {CONTENT_BYTES_MAX} bytes")));
+        }
         let (scope, message_id) = (format!("{sender} {device_id}"), format!("{event_type} {transaction_id}"));
         if self.storage.is_to_device_id_known(&scope, &message_id).await? {
             return Ok(());
@@ -92,6 +96,9 @@ impl KeyServer {
             return Ok(());
         }
         messages.retain(|user_id, _| self.is_local(user_id));
+        for devices in messages.values_mut() {
+            devices.retain(|_, content| !is_too_large(content));
+        }
         let mut changes = self.deliveries(&sender, &event_type, messages).await?;
         let ts = self.world.clock.now();
         changes.push(Change::ToDeviceId { sender: origin.to_string(), message_id, ts });
@@ -134,6 +141,10 @@ fn check_type(event_type: &str) -> Result<()> {
         return Ok(());
     }
     Err(KeyError::InvalidParam(format!("The type of a message must have 1 to {TYPE_BYTES_MAX} bytes")))
+}
+
+fn is_too_large(content: &RawValue) -> bool {
+    content.get().len() > CONTENT_BYTES_MAX
 }
 
 /// What cannot be signed cannot be sent to another server.

@@ -11,6 +11,7 @@ use storage::{DeviceKeysRecord, KeyCounts, NewOneTimeKey, OneTimeKeysUpload};
 
 use crate::{
     KeyError, KeyServer, Result,
+    cross_signing::public_part_of,
     device_keys::{DeviceKeys, curve25519_of, ed25519_of, one_time_key},
 };
 
@@ -28,26 +29,61 @@ pub struct Upload {
     pub fallback_keys: BTreeMap<String, Box<RawValue>>,
 }
 
-impl KeyServer {
-    /// Takes the keys of a device, all or none, and says what it has then.
-    pub async fn upload(&self, user_id: &UserId, device_id: &DeviceId, upload: Upload) -> Result<KeyCounts> {
-        let stored = self.storage.device_keys_of(user_id, device_id).await?;
-        let new = upload.device_keys.map(|keys| DeviceKeys::read(&keys, user_id, device_id)).transpose()?;
-        let of_stored = stored.as_ref().and_then(|stored| ed25519_of(&stored.keys, device_id.as_str()));
-        let ed25519 = new.as_ref().map(|new| new.ed25519.clone()).or(of_stored);
+/// Keys that are what they must be.
+pub(crate) struct ReadUpload {
+    pub(crate) device_keys: Option<DeviceKeys>,
+    one_time_keys: Vec<NewOneTimeKey>,
+    fallback_keys: Vec<NewOneTimeKey>,
+}
+
+impl ReadUpload {
+    /// Reads keys of a device, of which these identity keys are stored so far.
+    pub(crate) fn read(
+        upload: Upload,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        stored: Option<&DeviceKeysRecord>,
+    ) -> Result<Self> {
+        let device_keys = upload.device_keys.map(|keys| DeviceKeys::read(&keys, user_id, device_id)).transpose()?;
+        let of_stored = stored.and_then(|stored| ed25519_of(&stored.keys, device_id.as_str()));
+        let ed25519 = device_keys.as_ref().map(|new| new.ed25519.clone()).or(of_stored);
         let read = |keys: BTreeMap<String, Box<RawValue>>| {
             let keys = keys.into_iter();
             let keys = keys.map(|(name, key)| one_time_key(&name, &key, user_id, device_id, ed25519.as_deref()));
             keys.collect::<Result<Vec<NewOneTimeKey>>>()
         };
         let (one_time_keys, fallback_keys) = (read(upload.one_time_keys)?, read(upload.fallback_keys)?);
-        if let (Some(stored), Some(new)) = (&stored, &new)
+        Ok(Self { device_keys, one_time_keys, fallback_keys })
+    }
+}
+
+impl KeyServer {
+    /// Takes the keys of a device, all or none, and says what it has then.
+    pub async fn upload(&self, user_id: &UserId, device_id: &DeviceId, upload: Upload) -> Result<KeyCounts> {
+        let stored = self.storage.device_keys_of(user_id, device_id).await?;
+        let read = ReadUpload::read(upload, user_id, device_id, stored.as_ref())?;
+        if read.device_keys.is_some() {
+            self.refuse_id_of_key(user_id, device_id).await?;
+        }
+        self.store_upload(user_id, device_id, read, stored).await?;
+        Ok(self.storage.key_counts(user_id, device_id).await?)
+    }
+
+    /// Stores what was read; `stored` are the identity keys that the device has so far.
+    pub(crate) async fn store_upload(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        read: ReadUpload,
+        stored: Option<DeviceKeysRecord>,
+    ) -> Result<()> {
+        if let (Some(stored), Some(new)) = (&stored, &read.device_keys)
             && is_another_identity(stored, new)
         {
             self.storage.forget_device_identity(user_id, device_id).await?;
         }
-        self.add_one_time_keys(user_id, device_id, &one_time_keys, &fallback_keys).await?;
-        if let Some(new) = new
+        self.add_one_time_keys(user_id, device_id, &read.one_time_keys, &read.fallback_keys).await?;
+        if let Some(new) = read.device_keys
             && stored.is_none_or(|stored| stored.keys.get() != new.json.get())
         {
             let mut changes = vec![Change::DeviceKeys {
@@ -59,7 +95,16 @@ impl KeyServer {
             changes.push(self.device_list_change(user_id, device_id).await?);
             self.commit(changes).await?;
         }
-        Ok(self.storage.key_counts(user_id, device_id).await?)
+        Ok(())
+    }
+
+    /// Devices and cross-signing keys are named in one space: a device must not pass for a key.
+    pub(crate) async fn refuse_id_of_key(&self, user_id: &UserId, device_id: &DeviceId) -> Result<()> {
+        let keys = self.stored_cross_signing(user_id).await?;
+        if keys.values().any(|key| public_part_of(key).as_deref() == Some(device_id.as_str())) {
+            return Err(KeyError::Forbidden("The device has the id of a cross-signing key".to_owned()));
+        }
+        Ok(())
     }
 
     async fn add_one_time_keys(

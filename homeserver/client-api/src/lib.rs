@@ -15,6 +15,7 @@ mod body;
 mod capabilities;
 mod cors;
 mod create_room;
+mod dehydrated_device;
 mod delayed_events;
 mod devices;
 mod directory;

@@ -19,6 +19,7 @@ const FEATURES: [&str; 14] = [
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
+    "org.matrix.msc3814",
     "org.matrix.msc3874",
     "org.matrix.msc4140",
     "org.matrix.msc4155",

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod client_event;
+mod dehydrated_device;
 mod error;
 mod federation;
 mod housekeeping;
@@ -37,6 +38,7 @@ pub use self::{
         ValidatedAddress,
     },
     client_event::ClientEvent,
+    dehydrated_device::DehydratedMessages,
     error::{EngineError, Result},
     federation::{
         BoundInvite, HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply,

@@ -44,6 +44,7 @@ pub use self::sliding::{
 pub(crate) use self::{
     active::News,
     changes::{IGNORED_USERS, ignored_by},
+    devices::{TO_DEVICE_MAX, ToDevicePage},
     filter::{allows, covers_room, lazy_loads},
     state::senders,
     timeline::{Eyes, Scanned},

@@ -365,6 +365,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
     (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
+    (14, "dehydrated_devices", include_str!("../migrations/sqlite/0014_dehydrated_devices.sql")),
     (17, "sticky_events", include_str!("../migrations/sqlite/0017_sticky_events.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
@@ -378,6 +379,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
     (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
+    (14, "dehydrated_devices", include_str!("../migrations/postgres/0014_dehydrated_devices.sql")),
     (17, "sticky_events", include_str!("../migrations/postgres/0017_sticky_events.sql")),
 ];
 

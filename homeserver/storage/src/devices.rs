@@ -122,6 +122,8 @@ impl Storage {
         const DEVICE: &str = "INSERT INTO devices (user_id, device_id, display_name, last_seen_ts)
             VALUES ($1, $2, $3, $4)
             ON CONFLICT (user_id, device_id) DO UPDATE SET last_seen_ts = excluded.last_seen_ts";
+        // Who logs in with it has brought it back to life.
+        const ALIVE: &str = "DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2";
         let user_id = session.user_id.as_str();
         let device_id = storable(session.device_id.as_str(), "a device id")?;
         let display_name = session.display_name.as_deref().map(without_nul);
@@ -129,6 +131,9 @@ impl Storage {
         db!(transaction.connection(), |connection| {
             let query = sqlx::query(DEVICE).bind(user_id).bind(device_id).bind(display_name);
             query.bind(session.now_ts as i64).execute(connection).await.map(drop)
+        })?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(ALIVE).bind(user_id).bind(device_id).execute(connection).await.map(drop)
         })?;
         let revoked = revoke_device(&mut transaction, user_id, device_id).await?;
         let access = NewAccess {

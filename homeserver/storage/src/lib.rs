@@ -11,6 +11,7 @@ mod aliases;
 mod cache;
 mod commit;
 mod database;
+mod dehydrated_devices;
 mod delayed_events;
 mod destinations;
 mod device_keys;
@@ -55,6 +56,7 @@ pub use self::{
     accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
     database::{Durability, Options, Storage},
+    dehydrated_devices::DehydratedDevice,
     delayed_events::DelayedEvent,
     destinations::{Destination, DeviceListUpdate, Outbound, OutboundEdu, OutboundItem},
     device_keys::{CrossSigningKeyRecord, DeviceKeysRecord, KeySignatureRecord},

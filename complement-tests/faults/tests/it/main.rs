@@ -1,3 +1,4 @@
 //! Faults of the real binary.
 
+mod devices;
 mod kill;

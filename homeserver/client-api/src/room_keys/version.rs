@@ -10,8 +10,16 @@ use ruma::{
     },
     serde::Raw,
 };
+use serde::Deserialize;
 
 use crate::{Arguments, Door, Result, error::ApiError};
+
+/// What ruma's type does not hold of an update.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    version: Option<String>,
+}
 
 pub(crate) async fn post(
     door: Door,
@@ -42,6 +50,10 @@ pub(crate) async fn put(
     asked: Arguments<update_backup_version::Request>,
 ) -> Result<update_backup_version::Response> {
     let update_backup_version::Request { version, algorithm, .. } = asked.request;
+    let named: Named = serde_json::from_slice(&asked.body).map_err(|error| ApiError::bad_json(error.to_string()))?;
+    if named.version.is_some_and(|named| named != version) {
+        return Err(ApiError::invalid_param("The body is of another version than the path"));
+    }
     door.engine.update_key_backup(&asked.requester.user_id, &version, read(&algorithm)?).await?;
     Ok(update_backup_version::Response::new())
 }

@@ -5,8 +5,21 @@ use ruma::api::client::{backup, keys, to_device};
 use super::table::{Table, at};
 use crate::rate_limits::Class;
 
+/// The proposal of devices that are left behind.
+const DEHYDRATION: &str = "https://github.com/matrix-org/matrix-spec-proposals/pull/3814";
+
 pub(super) fn rows(table: Table) -> Table {
-    backups(encryption(table))
+    dehydrated(backups(encryption(table)))
+}
+
+fn dehydrated(table: Table) -> Table {
+    use crate::dehydrated_device as device;
+    table
+        .asked_for::<device::Put, _, _>(at(DEHYDRATION), device::put)
+        .asked_for::<device::Get, _, _>(at(DEHYDRATION), device::get)
+        .asked_for::<device::Delete, _, _>(at(DEHYDRATION), device::delete)
+        .asked_for::<device::Events, _, _>(at(DEHYDRATION), device::events)
+        .asked_for::<device::EventsByBody, _, _>(at(DEHYDRATION), device::events_by_body)
 }
 
 fn encryption(table: Table) -> Table {

@@ -17,12 +17,12 @@ const CLAIM: &str = "/_matrix/client/v3/keys/claim";
 const DEVICE_SIGNING: &str = "/_matrix/client/v3/keys/device_signing/upload";
 const SIGNATURES: &str = "/_matrix/client/v3/keys/signatures/upload";
 
-async fn claim(server: &TestServer, asker: &Session, of: &Session) -> Value {
+pub(crate) async fn claim(server: &TestServer, asker: &Session, of: &Session) -> Value {
     let body = json!({ "one_time_keys": { &of.user_id: { &of.device_id: "signed_curve25519" } } });
     server.post_as(asker, CLAIM, body).await.ok()["one_time_keys"][&of.user_id][&of.device_id].clone()
 }
 
-async fn query(server: &TestServer, asker: &Session, of: &Session) -> Value {
+pub(crate) async fn query(server: &TestServer, asker: &Session, of: &Session) -> Value {
     server.post_as(asker, QUERY, json!({ "device_keys": { &of.user_id: [] } })).await.ok()
 }
 
@@ -128,6 +128,12 @@ async fn s_079_wrong_uploads_are_refused() {
         with(&|keys| drop(keys.as_object_mut().unwrap().remove("keys"))),
         with(&|keys| keys["keys"]["ed25519:OTHER"] = keys["keys"][format!("ed25519:{}", alice.device_id)].clone()),
         json!({ "device_keys": [] }),
+        json!({ "device_keys": 7 }),
+        json!({ "one_time_keys": null }),
+        json!({ "one_time_keys": [] }),
+        json!({ "fallback_keys": { "signed_curve25519:1": { "key": curve25519(3) } } }),
+        json!({ "one_time_keys": { "ed25519:1": device.one_time_key(3) } }),
+        json!({ "one_time_keys": { "signed_curve25519:": device.one_time_key(3) } }),
         json!({ "one_time_keys": { "curve25519:1": curve25519(3) } }),
         json!({ "one_time_keys": { "signed_curve25519:1": curve25519(3) } }),
         json!({ "one_time_keys": { "signed_curve25519:1": null } }),
@@ -148,6 +154,13 @@ async fn s_079_wrong_uploads_are_refused() {
         .ok();
     let body = json!({ "one_time_keys": { "signed_curve25519:1": device.one_time_key(4) } });
     server.post_as(&alice, UPLOAD, body).await.assert_error(400, "M_INVALID_PARAM");
+    // A name that an earlier draft had for fallback keys means nothing, and hides nothing.
+    let body = json!({ "org.matrix.msc2732.fallback_keys": { "signed_curve25519:f": "junk" } });
+    server.post_as(&alice, UPLOAD, body).await.ok();
+    let large = json!({ "one_time_keys": { "signed_curve25519:9": { "key": "x".repeat(9_000) } } });
+    server.post_as(&alice, UPLOAD, large).await.assert_error(413, "M_TOO_LARGE");
+    let huge = json!({ "one_time_keys": { "signed_curve25519:9": { "key": "x".repeat(10_000_000) } } });
+    server.post_as(&alice, UPLOAD, huge).await.assert_error(413, "M_TOO_LARGE");
     let forged = DeviceSigner::new(&alice).one_time_key(5);
     let body = json!({ "one_time_keys": { "signed_curve25519:2": forged } });
     server.post_as(&alice, UPLOAD, body).await.assert_error(400, "M_INVALID_SIGNATURE");
@@ -201,10 +214,28 @@ async fn s_083_other_cross_signing_keys_need_confirmation() {
     server.post_as(&bob, DEVICE_SIGNING, upload.clone()).await.assert_error(400, "M_INVALID_PARAM");
     let wrong_usage = json!({ "master_key": keys[0].cross_signing_key(&alice.user_id, "self_signing") });
     server.post_as(&alice, DEVICE_SIGNING, wrong_usage).await.assert_error(400, "M_INVALID_PARAM");
+    // Devices and keys are named in one space.
+    let named = |device_id: &str| {
+        let mut login = crate::server::login(&alice.user_id, crate::server::PASSWORD);
+        login["device_id"] = json!(device_id);
+        login
+    };
+    for key in &keys[..2] {
+        server.post("/_matrix/client/v3/login", named(&key.public)).await.ok();
+        server.post_as(&alice, DEVICE_SIGNING, upload.clone()).await.assert_error(403, "M_FORBIDDEN");
+        let path = format!("/_matrix/client/v3/devices/{}", crate::server::encode(&key.public));
+        let body = json!({ "auth": password(&alice.user_id) });
+        server.send(Method::DELETE, &path, Some(&alice.token), &body).await.ok();
+    }
     // The first ones, and the same again.
     for _ in 0..2 {
         server.post_as(&alice, DEVICE_SIGNING, upload.clone()).await.ok();
     }
+    let token = server.post("/_matrix/client/v3/login", named(&keys[1].public)).await.ok()["access_token"].clone();
+    let (token, device_id) = (token.as_str().unwrap().to_owned(), keys[1].public.clone());
+    let disguised = Session { token, device_id, ..alice.clone() };
+    let body = json!({ "device_keys": DeviceSigner::new(&disguised).device_keys() });
+    server.post_as(&disguised, UPLOAD, body).await.assert_error(403, "M_FORBIDDEN");
     let mut other = upload_of(&alice, &[Signer::new(), Signer::new(), Signer::new()]);
     let refused = server.post_as(&alice, DEVICE_SIGNING, other.clone()).await;
     assert_eq!(refused.status, 401, "{}", refused.text);
@@ -317,12 +348,46 @@ async fn device_lists_follow_keys_and_memberships() {
     expect(&[], &[&bob]).await;
 }
 
+#[tokio::test]
+async fn s_074_a_queue_and_a_message_are_only_so_large() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let large = json!({ &bob.user_id: { "*": { "n": 1, "pad": "x".repeat(70_000) } } });
+    send(&server, &alice, "large", &large).await.assert_error(413, "M_TOO_LARGE");
+    let (user_id, device_id) = (bob.user_id.as_str().try_into().unwrap(), bob.device_id.as_str().into());
+    let message = |n: u64| rules::Change::ToDevice {
+        user_id: ruma::OwnedUserId::clone(&user_id),
+        device_id: ruma::OwnedDeviceId::clone(&device_id),
+        sender: ruma::owned_user_id!("@carol:localhost"),
+        event_type: "m.test".to_owned(),
+        content: serde_json::value::to_raw_value(&json!({ "n": n })).unwrap(),
+    };
+    let changes = (0..10_000).map(message).collect();
+    server.engine.storage().commit(storage::Submission { room: None, changes }).await.unwrap();
+    send(&server, &alice, "t1", &json!({ &bob.user_id: { "*": { "n": 10_000 } } })).await.ok();
+    let mut since = None;
+    let mut seen = Vec::new();
+    loop {
+        let synced = sync(&server, &bob, since.as_deref()).await;
+        let page = to_device(&synced);
+        assert!(page.len() <= 100);
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page);
+        since = Some(next_batch(&synced));
+    }
+    assert!(seen.into_iter().eq(0..10_000), "what waited is there, in order, and nothing that came when it was full");
+    send(&server, &alice, "t2", &json!({ &bob.user_id: { "*": { "n": 7 } } })).await.ok();
+    assert_eq!(to_device(&sync(&server, &bob, since.as_deref()).await), [7], "there is room again");
+}
+
 fn to_device(sync: &Value) -> Vec<u64> {
     let events = sync["to_device"]["events"].as_array().cloned().unwrap_or_default();
     events.iter().map(|event| event["content"]["n"].as_u64().unwrap()).collect()
 }
 
-async fn send(server: &TestServer, sender: &Session, transaction_id: &str, messages: &Value) -> Reply {
+pub(crate) async fn send(server: &TestServer, sender: &Session, transaction_id: &str, messages: &Value) -> Reply {
     let path = format!("/_matrix/client/v3/sendToDevice/m.test/{transaction_id}");
     server.send(Method::PUT, &path, Some(&sender.token), &json!({ "messages": messages })).await
 }

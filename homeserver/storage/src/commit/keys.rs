@@ -158,12 +158,13 @@ impl KeyWrites {
 
 /// Deletes everything that is kept for a device but its row and its tokens.
 pub(crate) async fn forget_device(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<()> {
-    const OF_DEVICE: [&str; 5] = [
+    const OF_DEVICE: [&str; 6] = [
         "DELETE FROM device_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM one_time_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM fallback_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM key_signatures WHERE target_user_id = $1 AND target_id = $2",
         "DELETE FROM to_device WHERE user_id = $1 AND device_id = $2",
+        "DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2",
     ];
     for sql in OF_DEVICE {
         db!(transaction.connection(), |connection| {

@@ -43,6 +43,11 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
             WHERE NOT EXISTS (SELECT 1 FROM log l WHERE l.position = t.position AND l.kind = 21)",
     ),
     (
+        "a dehydrated device is a device",
+        "SELECT h.user_id || ' ' || h.device_id FROM dehydrated_devices h WHERE NOT EXISTS
+            (SELECT 1 FROM devices d WHERE d.user_id = h.user_id AND d.device_id = h.device_id)",
+    ),
+    (
         "an EDU has its log entry",
         "SELECT 'position ' || CAST(o.position AS TEXT) FROM outbound_edus o WHERE NOT EXISTS
             (SELECT 1 FROM log l WHERE l.position = o.position AND l.kind = 22)",
