@@ -10,17 +10,21 @@ export async function prepare(person) {
     return person;
 }
 
-export async function identity(person) {
-    const crypto = person.client.getCrypto();
+/** Sends cross-signing keys; with the password, where the server asks for it. */
+export function withPassword(person) {
     const identifier = { type: "m.id.user", user: person.userId };
-    const withPassword = async (send) => {
+    return async (send) => {
         const { session } = await send(null).then(
             () => ({}),
             (error) => error.data,
         );
         return session && send({ type: "m.login.password", identifier, password: PASSWORD, session });
     };
-    await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys: withPassword });
+}
+
+export async function identity(person) {
+    const crypto = person.client.getCrypto();
+    await crypto.bootstrapCrossSigning({ authUploadDeviceSigningKeys: withPassword(person) });
     assert.ok(await crypto.isCrossSigningReady(), "cross-signing is not ready");
     await crypto.resetKeyBackup();
     await crypto.checkKeyBackupAndEnable();

@@ -28,7 +28,7 @@ function clientOf(server, options = {}) {
 }
 
 export class Person {
-    constructor(server, credentials) {
+    constructor(server, credentials, options = {}) {
         this.server = server;
         this.credentials = credentials;
         this.userId = credentials.user_id;
@@ -36,29 +36,34 @@ export class Person {
             userId: credentials.user_id,
             deviceId: credentials.device_id,
             accessToken: credentials.access_token,
+            ...options,
         });
     }
 
     /** A new user, by the stages that the server asks for. */
-    static async register(server, username) {
+    static async register(server, username, options) {
         const request = { username, password: PASSWORD, initial_device_display_name: `${username}'s browser` };
         const client = clientOf(server);
         const { session, flows } = await refused(client.registerRequest(request), 401).then((error) => error.data);
         if (!flows.some(({ stages }) => stages.join() === "m.login.dummy")) throw new Error("no flow without proof");
         const credentials = await client.registerRequest({ ...request, auth: { type: "m.login.dummy", session } });
-        return new Person(server, credentials);
+        return new Person(server, credentials, options);
     }
 
     /** Another session of the same user. */
-    async logInAgain(device) {
-        const credentials = await clientOf(this.server).loginRequest({
+    logInAgain(device) {
+        return Person.logIn(this.server, this.userId, device);
+    }
+
+    static async logIn(server, userId, device, options) {
+        const credentials = await clientOf(server).loginRequest({
             type: "m.login.password",
-            identifier: { type: "m.id.user", user: this.userId },
+            identifier: { type: "m.id.user", user: userId },
             password: PASSWORD,
             initial_device_display_name: device,
             refresh_token: true,
         });
-        return new Person(this.server, credentials);
+        return new Person(server, credentials, options);
     }
 
     /** Syncs, until the first answer is there. `kind` is "classic" or "sliding". */

@@ -73,6 +73,7 @@ function newcomers(userId, deviceId) {
         ["GET", `${accountData}/m.push_rules`, { check: has("global") }],
         ["GET", `${V3}/room_keys/version`, NOT_THERE],
         ["GET", `${V3}/room_keys/keys?version=1`, NOT_THERE],
+        ["GET", `${UNSTABLE}/org.matrix.msc3814.v1/dehydrated_device`, NOT_THERE],
         ["POST", `${V3}/keys/upload`, { check: emptyKeys }, {}],
         ["POST", `${V3}/keys/query`, { check: has("device_keys") }, { device_keys: { [userId]: [] } }],
         ["POST", `${V3}/keys/claim`, { check: has("one_time_keys") }, { one_time_keys: {} }],
@@ -93,7 +94,6 @@ function newcomers(userId, deviceId) {
         ["GET", `/_synapse/admin/v1/users/${user}/admin`, { status: [403, 404] }],
         // The next have no module here: clients go on without them when, and only when, they are told so.
         ["GET", `${UNSTABLE}/org.matrix.msc4143/rtc/transports`, { ...NOT_SERVED, orElse: has("rtc_transports") }],
-        ["GET", `${UNSTABLE}/org.matrix.msc3814.v1/dehydrated_device`, { ...NOT_SERVED, orElse: has("device_id") }],
         ["GET", `${V1}/media/config`, { ...NOT_SERVED, orElse: has("m.upload.size") }],
         ["GET", "/_matrix/media/v3/config", { ...NOT_SERVED, orElse: has("m.upload.size") }],
         ["GET", `${V3}/pushers`, { ...NOT_SERVED, orElse: has("pushers") }],

@@ -30,6 +30,28 @@ fn device_keys(user_id: &str, device_id: &str) -> Value {
     serde_json::to_value(keys).unwrap()
 }
 
+/// A cross-signing key of rita for a use, signed by another.
+fn cross_signing_key(pair: &Ed25519KeyPair, usage: &str, signer: Option<&Ed25519KeyPair>) -> Value {
+    let public = public(pair);
+    let key = json!({ "user_id": "@rita:remote", "usage": [usage], "keys": { format!("ed25519:{public}"): public } });
+    let mut key: CanonicalJsonObject = serde_json::from_value(key).unwrap();
+    if let Some(signer) = signer {
+        sign_json("@rita:remote", signer, &mut key).unwrap();
+    }
+    serde_json::to_value(key).unwrap()
+}
+
+fn public(pair: &Ed25519KeyPair) -> String {
+    Base64::<Standard, _>::new(pair.public_key().to_vec()).encode()
+}
+
+/// A signing key under the id of its own public part.
+fn key_pair() -> Ed25519KeyPair {
+    let der = Ed25519KeyPair::generate();
+    let version = public(&Ed25519KeyPair::from_der(&der, "unused".to_owned()).unwrap());
+    Ed25519KeyPair::from_der(&der, version).unwrap()
+}
+
 async fn send(stage: &Stage, edus: &[Value]) {
     let response = stage.remote.send_transaction(&stage.name, &[], edus).await;
     assert_eq!(response.status(), 200, "{:?}", response.body());
@@ -111,6 +133,69 @@ async fn s_076_a_gap_is_healed_by_asking_for_all_devices() {
     let forged = device_keys("@other:remote", "WATCH");
     send(&stage, &[update(id, "WATCH", 13, &[12], &forged), update(id, "X", -5, &[-6], &tablet)]).await;
     assert_eq!(devices_of(&stage, &alice, &rita).await, ["TABLET"]);
+}
+
+#[tokio::test]
+async fn s_077_of_an_answer_only_what_is_right_and_was_asked_for_is_kept() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let _room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    let phone = device_keys(rita.as_str(), "PHONE");
+    let mut forged = device_keys(rita.as_str(), "FORGED");
+    forged["algorithms"] = json!(["m.other"]);
+    let of_another = device_keys("@other:remote", "TABLET");
+    let (master, self_signing) = (key_pair(), key_pair());
+    let body = json!({
+        "device_keys": {
+            rita.as_str(): { "PHONE": phone, "WATCH": phone, "FORGED": forged, "TABLET": of_another, "JUNK": 7 },
+            "@other:remote": { "TABLET": of_another },
+            "@alice:test": { "EVIL": device_keys("@alice:test", "EVIL") },
+        },
+        "master_keys": { rita.as_str(): cross_signing_key(&master, "master", None), "@alice:test": {} },
+        "self_signing_keys": { rita.as_str(): cross_signing_key(&self_signing, "self_signing", Some(&key_pair())) },
+        "user_signing_keys": { rita.as_str(): cross_signing_key(&self_signing, "user_signing", Some(&master)) },
+    });
+    stage.remote.on("/_matrix/federation/v1/user/keys/query", move |_| answer(200, &body));
+    // Of one whom we share a room with, and of strangers.
+    let stranger = stage.remote.user("stranger");
+    let asked = [(rita.clone(), Vec::new()), (stranger.clone(), Vec::new())].into();
+    let keys = stage.engine.query_keys(&alice, asked, None).await.unwrap().keys;
+    let devices: Vec<_> = keys.device_keys.iter().map(|(user_id, of)| (user_id.as_str(), of.len())).collect();
+    assert_eq!(devices, [(rita.as_str(), 1)], "{keys:?}");
+    assert!(keys.device_keys[&rita].contains_key::<ruma::DeviceId>("PHONE".into()));
+    assert_eq!(keys.master_keys.keys().collect::<Vec<_>>(), [&rita]);
+    assert!(keys.self_signing_keys.is_empty() && keys.user_signing_keys.is_empty(), "{keys:?}");
+    assert!(devices_of(&stage, &alice, &alice.user_id).await.is_empty());
+    // A server that answers with the devices of somebody else than it was asked for.
+    stage.remote.on("/_matrix/federation/v1/user/devices/", move |_| {
+        let devices = json!([{ "device_id": "TABLET", "keys": of_another }]);
+        answer(200, &json!({ "user_id": "@other:remote", "stream_id": 9, "devices": devices }))
+    });
+    send(&stage, &[update(rita.as_str(), "PHONE", 9, &[8], &phone)]).await;
+    eventually(async || devices_asked(&stage) > 0).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE"]);
+}
+
+#[tokio::test]
+async fn an_update_of_keys_changes_what_it_speaks_of() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let (master, self_signing) = (key_pair(), key_pair());
+    let announce = async |content: Value| {
+        send(&stage, &[json!({ "edu_type": "m.signing_key_update", "content": content })]).await;
+        let asked = [(rita.clone(), Vec::new())].into();
+        let keys = stage.engine.query_keys(&alice, asked, None).await.unwrap().keys;
+        (keys.master_keys.len(), keys.self_signing_keys.len())
+    };
+    let master_key = cross_signing_key(&master, "master", None);
+    let self_signing_key = cross_signing_key(&self_signing, "self_signing", Some(&master));
+    let both = json!({ "user_id": rita, "master_key": master_key, "self_signing_key": self_signing_key });
+    assert_eq!(announce(both).await, (1, 1));
+    assert_eq!(announce(json!({ "user_id": rita, "master_key": master_key })).await, (1, 1));
+    assert_eq!(announce(json!({ "user_id": rita, "self_signing_key": self_signing_key })).await, (1, 1));
+    let other = cross_signing_key(&key_pair(), "master", None);
+    assert_eq!(announce(json!({ "user_id": rita, "master_key": other })).await, (1, 0));
 }
 
 #[tokio::test]
