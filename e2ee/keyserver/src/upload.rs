@@ -30,6 +30,7 @@ pub struct Upload {
 }
 
 /// Keys that are what they must be.
+#[expect(clippy::struct_field_names, reason = "the specification's words")]
 pub(crate) struct ReadUpload {
     pub(crate) device_keys: Option<DeviceKeys>,
     one_time_keys: Vec<NewOneTimeKey>,
