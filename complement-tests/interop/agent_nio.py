@@ -17,6 +17,7 @@ from nio import (
     MegolmEvent,
     RegisterResponse,
     RoomCreateResponse,
+    RoomGetEventError,
     RoomGetEventResponse,
     RoomInviteResponse,
     RoomLeaveResponse,
@@ -133,6 +134,10 @@ class Agent:
 
     async def reads(self, room: str, event: str, body: str) -> None:
         async def is_so():
+            found = await self.client.room_get_event(room, event)
+            # It may be on its way from another server.
+            if isinstance(found, RoomGetEventError) and found.status_code == "M_NOT_FOUND":
+                return False
             return await self.decrypted(room, event) == body
 
         await until(body, is_so)
