@@ -15,7 +15,7 @@ const VERSIONS: [&str; 18] = [
 ];
 
 /// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 14] = [
+const FEATURES: [&str; 15] = [
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
