@@ -31,6 +31,7 @@ use crate::{
     events::EventCache,
     log::Bus,
     names::NameCache,
+    readers::{FileReaders, Readers},
     relations::RelatedRooms,
     sticky_events::StickyRooms,
 };
@@ -81,7 +82,7 @@ pub enum Durability {
 
 /// SQLite's connections: many that read, one that writes. In memory there is only one, which does both.
 pub(crate) struct SqlitePools {
-    read: SqlitePool,
+    read: Readers,
     write: SqlitePool,
 }
 
@@ -175,15 +176,15 @@ impl Storage {
     }
 
     /// Connections to read with.
-    pub(crate) fn read(&self) -> Backend<&SqlitePool, &PgPool> {
+    pub(crate) fn read(&self) -> Backend<&Readers, &PgPool> {
         self.shared.read()
     }
 
-    /// A transaction that only reads, and sees everything as of one moment.
+    /// A transaction that only reads, and sees everything as of one moment. On SQLite nothing is written meanwhile.
     pub(crate) async fn snapshot(&self) -> Result<Transaction> {
         const POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let inner = match self.read() {
-            Backend::Sqlite(pool) => Backend::Sqlite(pool.begin().await?),
+        let inner = match &self.shared.pools {
+            Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin().await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(POSTGRES).await?),
         };
         Ok(Transaction { inner, read_only: Arc::clone(&self.shared.read_only) })
@@ -196,7 +197,7 @@ impl Storage {
 }
 
 impl Shared {
-    pub(crate) fn read(&self) -> Backend<&SqlitePool, &PgPool> {
+    pub(crate) fn read(&self) -> Backend<&Readers, &PgPool> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match &self.pools {
             Backend::Sqlite(pools) => Backend::Sqlite(&pools.read),
@@ -278,11 +279,10 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     migrator(SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?;
     check_sqlite(&write, expected).await?;
     if in_memory {
-        return Ok(SqlitePools { read: write.clone(), write });
+        return Ok(SqlitePools { read: Readers::Memory(write.clone()), write });
     }
     let reader = common.read_only(true).pragma("cache_size", READER_CACHE).pragma("mmap_size", MMAP_SIZE);
-    let readers = SqlitePoolOptions::new().max_connections(options.read_connections.max(1)).max_lifetime(None);
-    let read = readers.test_before_acquire(false).connect_with(reader).await.map_err(OpenError::Connect)?;
+    let read = Readers::File(FileReaders::new(reader, options.read_connections.max(1)));
     Ok(SqlitePools { read, write })
 }
 

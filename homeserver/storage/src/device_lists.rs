@@ -4,7 +4,7 @@ use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId, events::room::member::MembershipState};
 
 use crate::{
-    Result, Storage,
+    LogKind, Result, Storage,
     dialect::{db, list, parsed},
     names::{decode, encode},
 };
@@ -59,6 +59,9 @@ impl Storage {
                 WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'join'
                 AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
                 AND s.state_key_nid = d.user_nid AND s.until IS NULL AND s.membership IN ('join', 'invite')))";
+        if self.shared.bus.has_none(since, until, |entry| entry.kind == LogKind::DeviceList) {
+            return Ok(Vec::new());
+        }
         let user = encode(user_id.as_str());
         let names: Vec<String> = db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(&*user).bind(since).bind(until).fetch_all(pool).await
@@ -83,7 +86,11 @@ impl Storage {
             WHERE r.name IN (SELECT value FROM json_each($1))
             AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.since > $2 AND s.since <= $3 AND (s.until IS NULL OR s.until > $3)";
-        let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let changed = rooms.iter().filter(|room_id| !self.shared.bus.keeps_state(room_id, since, until));
+        let names: Vec<_> = changed.map(|room_id| encode(room_id.as_str())).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
         let names = list(names.iter().map(|name| &**name));
         let rows: Vec<(String, Option<String>, Option<String>, bool)> =
             db!(self.read(), |pool| { sqlx::query_as(SQL).bind(names).bind(since).bind(until).fetch_all(pool).await })?;

@@ -32,6 +32,7 @@ mod notifications;
 mod one_time_keys;
 mod presence;
 mod profile_fields;
+mod readers;
 mod receipts;
 mod registration_tokens;
 mod relations;

@@ -2,11 +2,11 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
 use rules::change::Position;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, events::room::member::MembershipState};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, events::room::member::MembershipState};
 use tokio::sync::watch;
 
 use crate::{
@@ -98,7 +98,44 @@ impl LogKind {
 /// then the head is advanced by reading the log, and so is what is recent.
 pub(crate) struct Bus {
     head: watch::Sender<Position>,
-    recent: RwLock<VecDeque<LogEntry>>,
+    recent: RwLock<Recent>,
+}
+
+/// The latest entries, without gaps, and the rooms whose state changed at the position of one of them; both ascending.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<LogEntry>,
+    state_changes: VecDeque<(Position, OwnedRoomId)>,
+}
+
+impl Recent {
+    fn push(&mut self, entry: LogEntry) {
+        // Another process committed in between: what came before does not connect any more.
+        if self.entries.back().is_some_and(|last| last.position + 1 != entry.position) {
+            *self = Self::default();
+        }
+        if self.entries.len() == RECENT_MAX {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
+        let oldest = self.entries.front().map_or(0, |entry| entry.position);
+        while self.state_changes.front().is_some_and(|(position, _)| *position < oldest) {
+            self.state_changes.pop_front();
+        }
+    }
+
+    /// The entries with `since < position <= until`, if memory reaches back that far. `head` is the end of the log.
+    fn between(
+        &self,
+        since: Position,
+        until: Position,
+        head: Position,
+    ) -> Option<impl DoubleEndedIterator<Item = &LogEntry>> {
+        let oldest = self.entries.front().map_or(head + 1, |entry| entry.position);
+        let first = usize::try_from(since + 1 - oldest).ok()?.min(self.entries.len());
+        let count = usize::try_from(until.saturating_sub(since)).unwrap_or(0).min(self.entries.len() - first);
+        Some(self.entries.range(first..first + count))
+    }
 }
 
 impl Bus {
@@ -106,29 +143,49 @@ impl Bus {
         Self { head: watch::Sender::new(head), recent: RwLock::default() }
     }
 
-    /// Takes in what was committed, and wakes who waits. Positions ascend from call to call.
-    pub(crate) fn publish(&self, entries: impl Iterator<Item = LogEntry>, head: Position) {
+    /// Takes in what was committed, with the rooms whose state changed and from which position on, and wakes who waits.
+    /// Positions ascend from call to call.
+    pub(crate) fn publish(
+        &self,
+        entries: impl Iterator<Item = LogEntry>,
+        state_changes: impl IntoIterator<Item = (Position, OwnedRoomId)>,
+        head: Position,
+    ) {
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        for entry in entries {
-            // Another process committed in between: what came before does not connect any more.
-            if recent.back().is_some_and(|last| last.position + 1 != entry.position) {
-                recent.clear();
-            }
-            if recent.len() == RECENT_MAX {
-                recent.pop_front();
-            }
-            recent.push_back(entry);
-        }
+        entries.for_each(|entry| recent.push(entry));
+        recent.state_changes.extend(state_changes);
         drop(recent);
         self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
     }
 
-    /// What `read` makes of the entries after a position, if memory reaches back that far.
-    fn read<T>(&self, position: Position, read: impl FnOnce(&mut dyn Iterator<Item = &LogEntry>) -> T) -> Option<T> {
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        let oldest = recent.front().map_or(*self.head.borrow() + 1, |entry| entry.position);
-        let skipped = usize::try_from(position + 1 - oldest).ok()?;
-        Some(read(&mut recent.iter().skip(skipped)))
+    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `read` makes of the entries with `since < position <= until`, if memory reaches back that far.
+    pub(crate) fn read<T>(
+        &self,
+        since: Position,
+        until: Position,
+        read: impl FnOnce(&mut dyn DoubleEndedIterator<Item = &LogEntry>) -> T,
+    ) -> Option<T> {
+        let recent = self.recent();
+        let mut entries = recent.between(since, until, *self.head.borrow())?;
+        Some(read(&mut entries))
+    }
+
+    /// Whether it is known that there is no such entry with `since < position <= until`.
+    pub(crate) fn has_none(&self, since: Position, until: Position, such: impl Fn(&LogEntry) -> bool) -> bool {
+        let recent = self.recent();
+        recent.between(since, until, *self.head.borrow()).is_some_and(|mut entries| !entries.any(such))
+    }
+
+    /// Whether it is known that the state of a room did not change with `since < position <= until`.
+    pub(crate) fn keeps_state(&self, room_id: &RoomId, since: Position, until: Position) -> bool {
+        let recent = self.recent();
+        let mut later = recent.state_changes.iter().rev().take_while(|(position, _)| *position > since);
+        recent.between(since, until, *self.head.borrow()).is_some()
+            && !later.any(|(position, changed)| *position <= until && changed == room_id)
     }
 }
 
@@ -148,7 +205,8 @@ impl Storage {
         const SQL: &str = "SELECT l.position, l.kind, r.name, u.name, l.event_id, l.outbound, l.membership
             FROM log l LEFT JOIN names r ON r.name_nid = l.room_nid LEFT JOIN names u ON u.name_nid = l.user_nid
             WHERE l.position > $1 ORDER BY l.position LIMIT $2";
-        if let Some(recent) = self.shared.bus.read(position, |entries| entries.take(limit).cloned().collect()) {
+        let recent = self.shared.bus.read(position, Position::MAX, |entries| entries.take(limit).cloned().collect());
+        if let Some(recent) = recent {
             return Ok(recent);
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -166,9 +224,8 @@ impl Storage {
     ) -> Result<Vec<OwnedRoomId>> {
         const SQL: &str = "SELECT n.name FROM names n WHERE n.name IN (SELECT value FROM json_each($1)) AND EXISTS
             (SELECT 1 FROM log l WHERE l.room_nid = n.name_nid AND l.position > $2 AND l.position <= $3)";
-        let seen: Option<HashSet<OwnedRoomId>> = self.shared.bus.read(since, |entries| {
-            entries.take_while(|entry| entry.position <= until).filter_map(|entry| entry.room_id.clone()).collect()
-        });
+        let seen: Option<HashSet<OwnedRoomId>> =
+            self.shared.bus.read(since, until, |entries| entries.filter_map(|entry| entry.room_id.clone()).collect());
         if let Some(changed) = seen {
             return Ok(rooms.iter().filter(|room_id| changed.contains(*room_id)).cloned().collect());
         }

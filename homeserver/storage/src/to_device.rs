@@ -5,7 +5,7 @@ use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
-    Result, Storage,
+    LogEntry, LogKind, Result, Storage,
     device_keys::json,
     dialect::{db, is_storable, list, parsed, storable},
 };
@@ -35,7 +35,9 @@ impl Storage {
     ) -> Result<Vec<ToDeviceRecord>> {
         const SQL: &str = "SELECT position, sender, type, content FROM to_device
             WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT $5";
-        if !is_storable(device_id.as_str()) {
+        let is_for_user =
+            |entry: &LogEntry| entry.kind == LogKind::ToDevice && entry.user_id.as_deref() == Some(user_id);
+        if !is_storable(device_id.as_str()) || self.shared.bus.has_none(after, until, is_for_user) {
             return Ok(Vec::new());
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

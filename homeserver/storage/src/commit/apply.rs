@@ -7,7 +7,7 @@ use rules::{
     event::{relation::ANNOTATION, search},
 };
 use ruma::{
-    OwnedEventId, OwnedServerName,
+    OwnedEventId, OwnedRoomId, OwnedServerName,
     events::{receipt::ReceiptType, room::member::MembershipState},
 };
 
@@ -68,7 +68,7 @@ impl<'a> Applying<'a> {
                 self.batch.facts.rooms.entry(nid).or_insert_with(|| Room::new(version.to_string()));
             }
             Change::Event(new) => self.event(new),
-            Change::State { room_id, entries } => self.state(room_id.as_str(), entries),
+            Change::State { room_id, entries } => self.state(room_id, entries),
             Change::InitialState { room_id, entries } => {
                 let room_nid = self.batch.name(room_id.as_str());
                 self.batch.writes.entered.insert(room_nid);
@@ -355,11 +355,12 @@ impl<'a> Applying<'a> {
         self.batch.writes.search_texts.push(row![nid, room_nid, field_code(field), ts, text]);
     }
 
-    fn state(&mut self, room_id: &str, entries: &[StateEntry]) {
+    fn state(&mut self, room_id: &OwnedRoomId, entries: &[StateEntry]) {
         let position = self.state_position();
-        self.touch_room(room_id, position);
+        self.touch_room(room_id.as_str(), position);
+        self.batch.writes.state_changes.insert((position, room_id.clone()));
         for entry in entries {
-            let row = self.state_row(room_id, entry, position);
+            let row = self.state_row(room_id.as_str(), entry, position);
             self.batch.writes.state.set(row);
         }
     }

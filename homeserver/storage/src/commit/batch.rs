@@ -67,7 +67,8 @@ impl Batch {
         if !self.writes.sticky_rooms.is_empty() {
             shared.sticky_rooms.extend(self.writes.sticky_rooms);
         }
-        shared.bus.publish(self.writes.log.into_iter().map(|entry| entry.entry), self.facts.head.position);
+        let entries = self.writes.log.into_iter().map(|row| row.entry);
+        shared.bus.publish(entries, self.writes.state_changes, self.facts.head.position);
     }
 
     /// The number of a name; it gets one if it has none.

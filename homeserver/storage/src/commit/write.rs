@@ -245,6 +245,8 @@ pub(super) struct Writes {
     pub(super) transactions: Vec<Vec<Value>>,
     pub(super) log: Vec<LogRow>,
     pub(super) keys: KeyWrites,
+    /// The rooms whose state changes, and from which position on, for readers.
+    pub(super) state_changes: BTreeSet<(Position, OwnedRoomId)>,
     /// New live events, for the cache.
     pub(super) live: Vec<Arc<StoredEvent>>,
     /// Stored events that change, for the cache.

@@ -1,11 +1,13 @@
 //! The log: what it tells, from memory and from the database, and that it wakes who waits.
 
-use homeserver_storage::LogKind;
+use homeserver_storage::{Direction, LogKind, TimelineRange};
 use rules::Change;
-use ruma::{MilliSecondsSinceUnixEpoch, events::receipt::ReceiptType, owned_room_id, uint};
+use ruma::{MilliSecondsSinceUnixEpoch, device_id, events::receipt::ReceiptType, owned_room_id, uint};
 use serde_json::json;
 
-use crate::stage::{event_id, live, membership, message, on_each_database, room, user};
+use crate::stage::{
+    Stage, entries, event_id, live, member, membership, message, on_each_database, room, set_state, state_event, user,
+};
 
 #[tokio::test]
 async fn each_kind_of_change_is_told_of() {
@@ -114,6 +116,67 @@ async fn readers_far_behind_read_the_database() {
         assert_eq!(stage.storage.rooms_changed(&[room()], 1, 2).await.unwrap(), [room()]);
         let one = stage.commit_unguarded(vec![live(&message("$one", "$alice_joins"))]).await.unwrap();
         assert_eq!(one.position, 17_004);
+    })
+    .await;
+}
+
+fn to_device(device_id: &str) -> Change {
+    Change::ToDevice {
+        user_id: user("@alice:here"),
+        device_id: device_id.into(),
+        sender: user("@bob:there"),
+        event_type: "m.test".to_owned(),
+        content: serde_json::value::to_raw_value(&json!({})).unwrap(),
+    }
+}
+
+fn device_list(user_id: &str) -> Change {
+    Change::DeviceList { user_id: user(user_id), device_id: None, viewer: None, servers: Vec::new() }
+}
+
+/// What happened between all pairs of positions, by everything that memory may answer.
+async fn everything_between(stage: &Stage, head: i64) -> Vec<String> {
+    let storage = &stage.storage;
+    let (alice, device) = (user("@alice:here"), device_id!("PHONE"));
+    let mut told = Vec::new();
+    for (since, until) in (0..=head).flat_map(|since| (since..=head + 1).map(move |until| (since, until))) {
+        for (direction, limit) in [(Direction::Forward, 9), (Direction::Backward, 9), (Direction::Backward, 1)] {
+            let range = TimelineRange { after: Some(since), until: Some(until), direction, limit };
+            let events = storage.timeline(&room(), range).await.unwrap();
+            told.push(format!("{since} {until} {:?}", events.iter().map(|it| &it.pdu.event_id).collect::<Vec<_>>()));
+        }
+        let mut state = entries(storage.state_changes(&room(), since, until).await.unwrap());
+        state.sort();
+        let members = storage.member_changes(&[room()], since, until).await.unwrap();
+        let devices = storage.device_lists_changed(&alice, since, until).await.unwrap();
+        let messages = storage.to_device(&alice, device, since, until, 9).await.unwrap();
+        let messages: Vec<_> = messages.into_iter().map(|message| message.position).collect();
+        told.push(format!("{state:?} {members:?} {devices:?} {messages:?}"));
+    }
+    told
+}
+
+#[tokio::test]
+async fn memory_answers_as_the_database_does() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        stage.send("$one", "$alice_joins").await;
+        let (topic, bob) =
+            (state_event("$topic", "m.room.topic", "", json!({})), member("$bob", "@bob:there", "join", &["$one"]));
+        stage.commit(vec![live(&topic), set_state(&[&topic])]).await;
+        stage.commit_unguarded(vec![to_device("PHONE"), to_device("TABLET")]).await.unwrap();
+        stage.commit(vec![live(&bob), set_state(&[&bob])]).await;
+        stage.commit_unguarded(vec![device_list("@bob:there")]).await.unwrap();
+        // A merge of branches may change the state without an event of its own.
+        stage.commit(vec![set_state(&[&topic])]).await;
+        let head = stage.commit_unguarded(vec![membership("@carol:here", "invite", "$invite")]).await.unwrap().position;
+        let reads = stage.storage.reads();
+        let from_memory = everything_between(&stage, head).await;
+        let read = stage.storage.reads() - reads;
+        let stage = stage.reopen().await;
+        let reads = stage.storage.reads();
+        assert_eq!(from_memory, everything_between(&stage, head).await);
+        assert!(read < (stage.storage.reads() - reads) / 2, "memory spares the database most of it");
     })
     .await;
 }
