@@ -17,7 +17,7 @@ use axum::{
 };
 use engine::{Engine, OperatorRegistration};
 use hmac::{Hmac, KeyInit, Mac};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha1::Sha1;
@@ -61,7 +61,11 @@ pub fn router(engine: Engine, options: AdministrationOptions) -> Router {
     let administration = Administration {
         engine,
         secret: options.registration_shared_secret.into(),
-        nonces: Cache::builder().max_capacity(NONCES_MAX).time_to_live(NONCE_LIFETIME).build(),
+        nonces: Cache::builder()
+            .max_capacity(NONCES_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_live(NONCE_LIFETIME)
+            .build(),
         rate_limits: Arc::new(RateLimits::new(options.rate_limits, &[])),
     };
     Router::new()

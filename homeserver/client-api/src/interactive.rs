@@ -18,7 +18,7 @@ use std::{
 
 use axum::{body::Bytes, http::request::Parts};
 use engine::{Requester, ValidatedAddress};
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use ruma::{
     OwnedUserId,
     api::client::uiaa::{AuthType, UserIdentifier},
@@ -196,7 +196,13 @@ impl Session {
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        Self { open: Cache::builder().max_capacity(SESSIONS_MAX).time_to_live(SESSION_LIFETIME).build() }
+        Self {
+            open: Cache::builder()
+                .max_capacity(SESSIONS_MAX)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_live(SESSION_LIFETIME)
+                .build(),
+        }
     }
 }
 

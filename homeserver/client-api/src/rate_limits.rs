@@ -12,7 +12,7 @@ use std::{
 };
 
 use engine::Requester;
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use ruma::{OwnedUserId, UserId};
 
 use crate::{Result, error::ApiError};
@@ -243,7 +243,11 @@ pub(crate) struct RateLimits {
 
 impl RateLimits {
     pub(crate) fn new(enabled: bool, exempt: &[OwnedUserId]) -> Self {
-        let buckets = Cache::builder().max_capacity(BUCKETS_MAX).time_to_idle(FORGET_AFTER).build();
+        let buckets = Cache::builder()
+            .max_capacity(BUCKETS_MAX)
+            .eviction_policy(EvictionPolicy::lru())
+            .time_to_idle(FORGET_AFTER)
+            .build();
         Self { enabled, exempt: exempt.iter().cloned().collect(), buckets }
     }
 

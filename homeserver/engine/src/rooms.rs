@@ -43,7 +43,7 @@ mod view;
 
 use std::sync::Arc;
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::RoomSnapshot;
 use ruma::{OwnedEventId, OwnedRoomId, RoomId, room::RoomSummary};
 use tokio::sync::OwnedMutexGuard;
@@ -119,10 +119,15 @@ pub(crate) struct RecentSend {
 impl Rooms {
     pub(crate) fn new() -> Self {
         Self {
-            snapshots: Cache::builder().max_capacity(SNAPSHOT_CACHE_CAPACITY).time_to_idle(SNAPSHOT_CACHE_IDLE).build(),
+            snapshots: Cache::builder()
+                .max_capacity(SNAPSHOT_CACHE_CAPACITY)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(SNAPSHOT_CACHE_IDLE)
+                .build(),
             locks: Locks::default(),
             recent_sends: Cache::builder()
                 .max_capacity(RECENT_SENDS_CAPACITY)
+                .eviction_policy(EvictionPolicy::lru())
                 .time_to_live(RECENT_SENDS_LIFETIME)
                 .build(),
             typing: Typing::new(),
@@ -132,7 +137,11 @@ impl Rooms {
                 .max_capacity(REMOTE_SPACE_CACHE_CAPACITY)
                 .time_to_live(REMOTE_SPACE_CACHE_LIFETIME)
                 .build(),
-            walks: Cache::builder().max_capacity(WALK_CACHE_CAPACITY).time_to_live(WALK_CACHE_LIFETIME).build(),
+            walks: Cache::builder()
+                .max_capacity(WALK_CACHE_CAPACITY)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_live(WALK_CACHE_LIFETIME)
+                .build(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 
 /// A cache of rows by key.
 ///
@@ -26,7 +26,10 @@ where
     V: Clone + Send + Sync + 'static,
 {
     pub(crate) fn new(max_weight: u64, weight: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Self {
-        Self { rows: Cache::builder().max_capacity(max_weight).weigher(weight).build(), changes: RwLock::new(0) }
+        // The library's own policy turns away what is new in favour of what was asked for often. But what is new is what
+        // everybody is about to ask for.
+        let rows = Cache::builder().max_capacity(max_weight).weigher(weight).eviction_policy(EvictionPolicy::lru());
+        Self { rows: rows.build(), changes: RwLock::new(0) }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {
@@ -72,6 +75,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::RowCache;
+
+    #[test]
+    fn what_is_new_is_kept_in_place_of_what_was_popular() {
+        let cache: RowCache<u8, &str> = RowCache::new(10, |_, _| 1);
+        (0..10).for_each(|key| cache.put_new(key, "old"));
+        cache.rows.run_pending_tasks();
+        for _ in 0..20 {
+            (0..10).for_each(|key| assert_eq!(cache.get(&key), Some("old")));
+        }
+        cache.put_new(10, "new");
+        cache.rows.run_pending_tasks();
+        assert_eq!((cache.get(&10), cache.weight()), (Some("new"), 10));
+    }
 
     #[test]
     fn a_row_read_before_a_change_is_not_kept() {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many bytes of events are kept in memory.
-const CACHED_BYTES: u64 = 16 << 20;
+const CACHED_BYTES: u64 = 32 << 20;
 /// What an event takes in memory beside its JSON, in bytes: its fields, the content, and the cache's own.
 const EVENT_OVERHEAD: usize = 800;
 

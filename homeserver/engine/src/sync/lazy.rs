@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
 
@@ -29,7 +29,13 @@ pub(crate) struct LazyMembers(Cache<(Requester, OwnedRoomId), Told>);
 
 impl LazyMembers {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(ROOMS_MAX).time_to_idle(ROOMS_IDLE).build())
+        Self(
+            Cache::builder()
+                .max_capacity(ROOMS_MAX)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(ROOMS_IDLE)
+                .build(),
+        )
     }
 
     /// The device starts anew with a room.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rpds::HashTrieMapSync;
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedUserId};
@@ -138,7 +138,13 @@ impl Told {
 
 impl Connections {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(DEVICES_MAX).time_to_idle(DEVICES_IDLE).build())
+        Self(
+            Cache::builder()
+                .max_capacity(DEVICES_MAX)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(DEVICES_IDLE)
+                .build(),
+        )
     }
 
     /// Begins to answer a request: what the client was told up to `pos`, which is nothing without one. `None` if that is

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
 use storage::{AccountDataRecord, MembershipRecord};
@@ -47,7 +47,13 @@ pub(crate) struct RoomIndex {
 
 impl Indexes {
     pub(crate) fn new() -> Self {
-        Self(Cache::builder().max_capacity(USERS_MAX).time_to_idle(USERS_IDLE).build())
+        Self(
+            Cache::builder()
+                .max_capacity(USERS_MAX)
+                .eviction_policy(EvictionPolicy::lru())
+                .time_to_idle(USERS_IDLE)
+                .build(),
+        )
     }
 
     pub(super) fn of(&self, user_id: &UserId) -> Arc<Mutex<RoomIndex>> {
