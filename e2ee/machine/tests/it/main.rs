@@ -1,0 +1,13 @@
+//! Machines against a key server in memory.
+
+mod accounts;
+mod backups;
+mod crashes;
+mod hostile;
+mod megolm;
+mod olm;
+mod party;
+mod server;
+mod stores;
+mod trust;
+mod verification;
