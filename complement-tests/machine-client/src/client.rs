@@ -30,6 +30,8 @@ pub(crate) struct Client {
     password: String,
     /// Events that could not be decrypted yet, with their rooms.
     pub(crate) waiting: Vec<(ruma::OwnedRoomId, Object)>,
+    /// The verifications that this client asked for.
+    pub(crate) asked: Vec<FlowId>,
 }
 
 /// Tells the test what happened.
@@ -54,7 +56,8 @@ impl Client {
             let (api, _) = Api::enter(base_url, user, password, machine.device_id().as_str()).await?;
             (api, machine)
         };
-        let mut client = Self { api, machine, store, password: password.to_owned(), waiting: Vec::new() };
+        let mut client =
+            Self { api, machine, store, password: password.to_owned(), waiting: Vec::new(), asked: Vec::new() };
         client.send_requests().await?;
         let machine = &client.machine;
         tell(&json!({
@@ -183,7 +186,8 @@ impl Client {
                 let user_id: OwnedUserId = text("user_id").try_into()?;
                 match self.machine.request_verification(&user_id, &[text("device_id").into()]) {
                     Some(held) => {
-                        self.keep(held)?;
+                        let flow_id = self.keep(held)?;
+                        self.asked.push(flow_id);
                     }
                     None => tell(&json!({ "is": "failure", "what": "the device is not known" })),
                 }

@@ -98,7 +98,7 @@ impl Client {
         let held = match verification.stage {
             Stage::Offered => self.machine.accept_verification(flow_id),
             // Who asked starts, so that not both do.
-            Stage::Ready if self.is_ours(flow_id) => self.machine.start_sas(flow_id),
+            Stage::Ready if self.asked.contains(flow_id) => self.machine.start_sas(flow_id),
             Stage::Compare { emoji, decimals, is_confirmed: false } => {
                 let emoji = emoji.map(|emoji| emoji.symbol);
                 let user_id = &flow_id.user_id;

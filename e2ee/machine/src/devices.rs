@@ -94,7 +94,7 @@ impl Device {
 /// What is known of one user.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct User {
-    pub(crate) user_id: OwnedUserId,
+    pub(crate) id: OwnedUserId,
     /// Whether what follows may be out of date.
     pub(crate) is_outdated: bool,
     /// How often it went out of date: tells whether it did again while a query was under way.
@@ -119,7 +119,7 @@ impl Users {
     }
 
     pub(crate) fn load(&mut self, user: User) {
-        self.users.insert(user.user_id.clone(), user);
+        self.users.insert(user.id.clone(), user);
     }
 
     pub(crate) fn get(&self, user_id: &UserId) -> Option<&User> {
@@ -161,7 +161,7 @@ impl Machine {
             return;
         }
         let user = User {
-            user_id: user_id.clone(),
+            id: user_id.clone(),
             is_outdated: true,
             generation: 0,
             retry_at_ms: 0,

@@ -36,8 +36,8 @@ impl Machine {
         let asked = |user_id: &OwnedUserId| {
             self.is_pending(|purpose| matches!(purpose, Purpose::KeysQuery(users) if users.contains_key(user_id)))
         };
-        let due = self.users.users.values().filter(|user| user.is_due(now) && !asked(&user.user_id));
-        let due: Vec<_> = due.map(|user| (user.user_id.clone(), user.generation)).collect();
+        let due = self.users.users.values().filter(|user| user.is_due(now) && !asked(&user.id));
+        let due: Vec<_> = due.map(|user| (user.id.clone(), user.generation)).collect();
         for part in due.chunks(USERS_PER_QUERY) {
             let mut request = get_keys::v3::Request::new();
             request.device_keys = part.iter().map(|(user_id, _)| (user_id.clone(), Vec::new())).collect();

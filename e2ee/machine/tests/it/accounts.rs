@@ -72,13 +72,13 @@ fn an_answer_counts_once_and_only_for_its_own_endpoint() {
 fn a_count_without_our_algorithm_means_that_no_keys_are_left() {
     let mut party = Party::new(&["alice"]);
     let client = &mut party.clients[0];
-    let parts = machine::SyncParts {
+    let heard = machine::SyncParts {
         one_time_key_counts: Some(std::collections::BTreeMap::new()),
         unused_fallback_key_types: Some(vec![OneTimeKeyAlgorithm::SignedCurve25519]),
         next_batch: Some("s2".to_owned()),
         ..machine::SyncParts::default()
     };
-    let held = client.machine.receive_sync(&parts);
+    let held = client.machine.receive_sync(&heard);
     client.keep(held);
     let held = client.machine.requests();
     assert!(client.keep(held).iter().any(|request| is_upload(&request.body)));

@@ -67,13 +67,7 @@ impl Stranger {
             "sender_key": self.account.curve25519_key().to_base64(),
             "ciphertext": { identity.to_base64(): { "type": kind, "body": vodozemac::base64_encode(body) } },
         });
-        server.deliver(
-            &self.place,
-            &place.0,
-            &DeviceIdOrAllDevices::DeviceId(place.1),
-            "m.room.encrypted".to_owned(),
-            content,
-        );
+        server.deliver(&self.place, &place.0, &DeviceIdOrAllDevices::DeviceId(place.1), "m.room.encrypted", &content);
         party.pump();
     }
 }
@@ -93,7 +87,7 @@ fn encrypted(party: &mut Party, session: &mut GroupSession, sender: &str, payloa
         "session_id": session.session_id(),
         "ciphertext": session.encrypt(payload.to_string()).to_base64(),
     });
-    let mut event = party.event(0, content.as_object().unwrap().clone());
+    let mut event = party.event(0, content.as_object().unwrap());
     event["sender"] = json!(user(sender));
     event
 }
@@ -177,7 +171,7 @@ fn room_keys_in_the_clear_and_forwarded_ones_from_strangers_are_not_taken() {
     let key = room_key(&session, "!room:example.org");
     let place = party.clients[1].place.clone();
     for kind in ["m.room_key", "m.forwarded_room_key", "m.secret.send"] {
-        party.server.deliver(&mallory.place, &place.0, &DeviceIdOrAllDevices::AllDevices, kind.to_owned(), key.clone());
+        party.server.deliver(&mallory.place, &place.0, &DeviceIdOrAllDevices::AllDevices, kind, &key);
     }
     let exported = vodozemac::megolm::InboundGroupSession::from(&session).export_at_first_known_index().to_base64();
     let mut forwarded = key;
@@ -325,7 +319,7 @@ fn nonsense_to_a_device_is_passed_over() {
     ];
     for content in nonsense {
         for kind in kinds {
-            party.server.deliver(&place, &place.0, &DeviceIdOrAllDevices::AllDevices, kind.to_owned(), content.clone());
+            party.server.deliver(&place, &place.0, &DeviceIdOrAllDevices::AllDevices, kind, &content);
         }
     }
     party.pump();

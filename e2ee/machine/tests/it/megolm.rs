@@ -32,7 +32,7 @@ fn a_relation_stands_outside_and_is_found_inside() {
     let held = client.machine.encrypt(&audience, "m.room.message", content.as_object().unwrap()).unwrap();
     let encrypted = client.keep(held);
     assert_eq!(encrypted["m.relates_to"]["event_id"], "$x");
-    let event = party.event(0, encrypted);
+    let event = party.event(0, &encrypted);
     assert_eq!(party.decrypt(1, &event).unwrap().content["m.relates_to"]["rel_type"], "m.thread");
 }
 

@@ -23,18 +23,14 @@ fn messages_that_come_twice_or_in_another_order_do_no_harm() {
         waiting.extend(inbox);
         let mut event = None;
         for _ in 0..10 {
-            match party.encrypt(0, &audience, "x") {
-                Ok(content) => {
-                    event = Some(party.event(0, content));
-                    break;
-                }
-                Err(_) => {
-                    let client = &mut party.clients[0];
-                    let held = client.machine.prepare(&audience).unwrap();
-                    client.keep(held);
-                    party.send_requests(0);
-                }
+            if let Ok(content) = party.encrypt(0, &audience, "x") {
+                event = Some(party.event(0, &content));
+                break;
             }
+            let client = &mut party.clients[0];
+            let held = client.machine.prepare(&audience).unwrap();
+            client.keep(held);
+            party.send_requests(0);
         }
         events.push(event.unwrap());
     }
@@ -92,7 +88,7 @@ fn a_broken_session_is_made_anew_but_not_more_often_than_hourly() {
         });
         let alice = party.clients[0].place.clone();
         let to = ruma::to_device::DeviceIdOrAllDevices::AllDevices;
-        party.server.deliver(&alice, &user("bob"), &to, "m.room.encrypted".to_owned(), content);
+        party.server.deliver(&alice, &user("bob"), &to, "m.room.encrypted", &content);
         party.pump();
     };
     let claims = party.server.claims;

@@ -180,7 +180,7 @@ impl Party {
             if client.keep(held) == Readiness::Ready {
                 let content = self.encrypt(who, audience, body).unwrap();
                 self.pump();
-                return self.event(who, content);
+                return self.event(who, &content);
             }
             self.send_requests(who);
             self.sync(who);
@@ -195,7 +195,7 @@ impl Party {
         Ok(client.keep(held))
     }
 
-    pub(crate) fn event(&mut self, who: usize, content: Object) -> Object {
+    pub(crate) fn event(&mut self, who: usize, content: &Object) -> Object {
         self.events += 1;
         let event = json!({
             "type": "m.room.encrypted",

@@ -49,7 +49,7 @@ impl Server {
             RequestBody::ToDevice(request) => {
                 for (user_id, messages) in &request.messages {
                     for (device, content) in messages {
-                        self.deliver(from, user_id, device, request.event_type.to_string(), value(content));
+                        self.deliver(from, user_id, device, &request.event_type.to_string(), &value(content));
                     }
                 }
                 Answer::Done
@@ -144,10 +144,10 @@ impl Server {
         from: &Place,
         user_id: &UserId,
         device: &DeviceIdOrAllDevices,
-        event_type: String,
-        content: Value,
+        event_type: &str,
+        content: &Value,
     ) {
-        self.sent.push((event_type.clone(), content.clone()));
+        self.sent.push((event_type.to_owned(), content.clone()));
         let event = json!({ "type": event_type, "sender": from.0, "content": content }).as_object().unwrap().clone();
         let is_meant = |id: &OwnedDeviceId| match device {
             DeviceIdOrAllDevices::DeviceId(device_id) => device_id == id,
@@ -163,7 +163,7 @@ impl Server {
     fn sign(&mut self, request: &upload_signatures::v3::Request) -> Answer {
         let mut changed = Vec::new();
         for (user_id, keys) in &request.signed_keys {
-            for (id, signed) in keys.iter() {
+            for (id, signed) in keys {
                 let signed: Value = serde_json::from_str(signed.get()).unwrap();
                 let device = self.device_keys.get_mut(&(user_id.clone(), id.into()));
                 let master = self.cross_signing.get_mut(user_id).and_then(|keys| keys.get_mut("master"));
@@ -176,7 +176,9 @@ impl Server {
                 changed.push(user_id.clone());
             }
         }
-        changed.iter().for_each(|user_id| self.announce(user_id));
+        for user_id in &changed {
+            self.announce(user_id);
+        }
         Answer::SignaturesUpload(upload_signatures::v3::Response::new())
     }
 

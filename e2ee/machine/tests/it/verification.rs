@@ -209,7 +209,7 @@ fn old_requests_and_those_from_the_future_are_not_shown() {
             json!({ "from_device": "PHONE", "methods": ["m.sas.v1"], "timestamp": timestamp, "transaction_id": "t" });
         let (alice, bob) = (party.clients[0].place.clone(), party.clients[1].place.clone());
         let to = ruma::to_device::DeviceIdOrAllDevices::AllDevices;
-        party.server.deliver(&alice, &bob.0, &to, "m.key.verification.request".to_owned(), content);
+        party.server.deliver(&alice, &bob.0, &to, "m.key.verification.request", &content);
     }
     party.pump();
     assert!(!party.clients[1].notices.iter().any(|notice| matches!(notice, Notice::Verification { .. })));
