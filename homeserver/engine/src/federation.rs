@@ -22,6 +22,7 @@ mod queries;
 mod receive;
 mod rescind;
 mod resolution;
+mod set_aside;
 mod state;
 mod state_before;
 mod third_party;

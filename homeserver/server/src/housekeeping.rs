@@ -1,4 +1,4 @@
-//! The task that has the engine forget what nobody will ask for again.
+//! The tasks that have the engine forget what nobody will ask for again, and judge again what could not be judged.
 
 use std::time::Duration;
 
@@ -10,6 +10,23 @@ use crate::stopping::Stopping;
 const FIRST_AFTER: Duration = Duration::from_mins(10);
 /// How often. What is forgotten is weeks old, so that some hours do not matter; rounds stay short.
 const INTERVAL: Duration = Duration::from_hours(1);
+
+/// How often it is looked for events that waited for what they build upon. They have pauses of their own, of a minute and
+/// more.
+const SET_ASIDE_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Judges again what waited for what it builds upon, until the server stops.
+pub(crate) async fn judge_set_aside(engine: Engine, stopping: Stopping) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SET_ASIDE_INTERVAL) => {}
+            () = stopping.asked() => return,
+        }
+        if let Err(error) = engine.judge_set_aside().await {
+            tracing::warn!(%error, "events that were set aside could not be judged; trying again later");
+        }
+    }
+}
 
 /// Keeps house until the server stops.
 pub(crate) async fn keep_house(engine: Engine, stopping: Stopping) {

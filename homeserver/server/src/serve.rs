@@ -52,6 +52,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
     let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
     let mut housekeeper = tokio::spawn(housekeeping::keep_house(house.engine.clone(), stopping.clone()));
+    let mut judge = tokio::spawn(housekeeping::judge_set_aside(house.engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
     let mut listeners = sockets.serve(configuration, doors, certificate.clone(), &stopping);
     tracing::info!(server.name = %configuration.server_name, database = house.storage.backend(), "started");
@@ -69,6 +70,9 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
     if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut housekeeper).await.is_err() {
         housekeeper.abort();
+    }
+    if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut judge).await.is_err() {
+        judge.abort();
     }
     house.storage.close().await;
     tracing::info!("stopped");

@@ -41,6 +41,7 @@ mod rooms;
 mod search;
 mod server_keys;
 mod server_notices;
+mod set_aside;
 mod short_lived_tokens;
 mod state;
 mod state_history;
@@ -79,6 +80,7 @@ pub use self::{
     rooms::RoomRecord,
     search::{SearchHit, SearchQuery},
     server_keys::ServerKeyRecord,
+    set_aside::SetAsideEvent,
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,
     sticky_events::StickyEvent,

@@ -19,6 +19,7 @@ mod knock;
 mod restricted;
 mod routes;
 mod send;
+mod set_aside;
 mod signed;
 mod spaces;
 mod stage;

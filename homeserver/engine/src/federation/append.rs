@@ -11,7 +11,7 @@ use rules::{
     room::{
         EventsById, StateMap,
         advance::{Advance, advance},
-        authorise::deciding_keys_of,
+        authorise::{check_auth_events, deciding_keys_of},
         receive::{builds_on_head, extremities_after, judge},
         send::entry_of,
     },
@@ -19,6 +19,7 @@ use rules::{
 use ruma::{OwnedEventId, events::StateEventType};
 use storage::CommitError;
 
+use super::outliers::outlier_change;
 use crate::{
     Engine, EngineError, Result,
     rooms::{Decision, MAX_ATTEMPTS},
@@ -35,7 +36,15 @@ pub(crate) enum Provenance {
     Theirs,
     /// The same, but of some of the events before it no state is known here: the states after these are what that
     /// server says.
-    TheirsWithStates(Arc<Vec<StateMap>>),
+    TheirsWithStates(Arc<ClaimedStates>),
+}
+
+/// What another server says the states after some events are.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimedStates {
+    pub(crate) states: Vec<StateMap>,
+    /// Whether events of them could not be had or verified: then they cannot tell what is not allowed.
+    pub(crate) is_incomplete: bool,
 }
 
 /// The state before an event.
@@ -65,7 +74,7 @@ impl Engine {
                 .await?
                 .ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
             if let Some(stored) = self.stored_event(&pdu.event_id).await?
-                && stored.standing != Standing::Outlier
+                && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
             {
                 return Ok(stored.standing.clone());
             }
@@ -88,16 +97,27 @@ impl Engine {
     ) -> Result<(Standing, Decision)> {
         let before = match provenance {
             Provenance::TheirsWithStates(states) => {
-                StateBefore::Worked(self.state_with_claims(room, pdu, states).await?)
+                StateBefore::Worked(self.state_with_claims(room, pdu, &states.states).await?)
             }
             _ if builds_on_head(room, pdu) => StateBefore::Current,
             _ => StateBefore::Worked(self.state_before(room, pdu).await?),
         };
         let events = self.events_to_judge(room, pdu, &before).await?;
         let standing = judge(room, pdu, |event_type, key| before.get(room, event_type, key), &events);
+        let standing = match (standing, provenance) {
+            (Standing::Rejected(_), Provenance::TheirsWithStates(states))
+                if states.is_incomplete && check_auth_events(&room.rules.authorization, pdu, &events).is_ok() =>
+            {
+                Standing::Outlier
+            }
+            (standing, _) => standing,
+        };
         let outbound = matches!(provenance, Provenance::Ours | Provenance::Relayed);
         let decision = match &standing {
             Standing::Accepted => self.accept(room, pdu, before, outbound).await?,
+            Standing::Outlier => {
+                Decision { changes: vec![outlier_change(pdu.clone(), Standing::Outlier)], room: room.clone() }
+            }
             refused => {
                 tracing::info!(room.id = %room.room_id, event.id = %pdu.event_id, ?refused, "event not accepted");
                 self.keep_aside(room, pdu, refused.clone(), &before).await?

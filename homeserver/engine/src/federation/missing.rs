@@ -10,7 +10,7 @@ use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 use storage::{Direction, StoredEvent, TimelineRange};
 
-use super::verify::Dropped;
+use super::{append::ClaimedStates, verify::Dropped};
 use crate::{Engine, Result};
 
 /// How many events in a gap we ask for. What lies further back comes by pagination, when somebody looks.
@@ -103,16 +103,22 @@ impl Engine {
         room: &RoomSnapshot,
         pdu: &Pdu,
         lacking: &[OwnedEventId],
-    ) -> Result<Vec<StateMap>, Dropped> {
-        let mut states = Vec::with_capacity(lacking.len());
+    ) -> Result<ClaimedStates, Dropped> {
+        let mut claimed = ClaimedStates::default();
         for event_id in lacking {
-            match self.fetch_state_after(origin, room, event_id).await {
-                Ok(state) => states.push(state),
+            match self.fetch_state_after(origin, room, event_id, &mut claimed.is_incomplete).await {
+                Ok(state) => claimed.states.push(state),
                 Err(Dropped::Engine(error)) => return Err(error.into()),
-                Err(_) => return Ok(vec![self.fetch_state_before(origin, room, &pdu.event_id).await?]),
+                Err(_) => {
+                    let mut claimed = ClaimedStates::default();
+                    let event_id = &pdu.event_id;
+                    let state = self.fetch_state_before(origin, room, event_id, &mut claimed.is_incomplete).await?;
+                    claimed.states.push(state);
+                    return Ok(claimed);
+                }
             }
         }
-        Ok(states)
+        Ok(claimed)
     }
 
     async fn fetch_state_after(
@@ -120,9 +126,10 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         event_id: &OwnedEventId,
+        is_incomplete: &mut bool,
     ) -> Result<StateMap, Dropped> {
         // First, for it brings most of what authorises the event.
-        let mut state = self.fetch_state_before(origin, room, event_id).await?;
+        let mut state = self.fetch_state_before(origin, room, event_id, is_incomplete).await?;
         if self.stored_event(event_id).await?.is_none() {
             let raw = self.federation().event(origin, event_id).await.map_err(|_| Dropped::MissingAncestors)?;
             let event = self.verified(&room.room_id, &room.rules, &raw).await?;
@@ -142,6 +149,7 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         event_id: &EventId,
+        is_incomplete: &mut bool,
     ) -> Result<StateMap, Dropped> {
         let answer = self.federation().state_ids(origin, &room.room_id, event_id).await;
         let ids = answer.map_err(|_| Dropped::MissingAncestors)?;
@@ -155,6 +163,7 @@ impl Engine {
             self.refuse_recent_gaps(room, &lacking, &raws).await?;
         }
         let events = self.storage().events(&ids.pdu_ids).await?;
+        *is_incomplete |= events.len() < unique(&ids.pdu_ids);
         let accepted = events
             .iter()
             .filter(|event| !matches!(event.standing, Standing::Rejected(_)) && event.pdu.room_id == room.room_id);

@@ -8,7 +8,10 @@ use std::{
 use rules::{
     Change, Pdu,
     change::{NewEvent, Placement, Standing},
-    room::{EventsById, authorise::check_auth_events},
+    room::{
+        EventsById,
+        authorise::{check_auth_events, implied_create_id},
+    },
 };
 use ruma::{OwnedEventId, events::TimelineEventType, room_version_rules::AuthorizationRules};
 use storage::Submission;
@@ -16,7 +19,11 @@ use storage::Submission;
 use crate::{Engine, Result, rooms::commit_error};
 
 /// Checks events against their auth events, ancestors first, and marks those that fail as rejected. `known` holds
-/// events that are stored already; events whose auth events are in neither fail.
+/// events that are stored already.
+///
+/// Left out are events that name auth events which are in neither, and what builds upon these: to be without an
+/// ancestor, because a server or its key is away for a moment, says nothing about an event. It is judged when it comes
+/// again together with what it lacks.
 pub(crate) fn check_outliers(
     rules: &AuthorizationRules,
     pdus: &[Arc<Pdu>],
@@ -25,6 +32,10 @@ pub(crate) fn check_outliers(
     let mut checked = known.clone();
     let mut outcome = Vec::with_capacity(pdus.len());
     for pdu in ancestors_first(pdus) {
+        if !has_ancestors(rules, &pdu, &checked) {
+            tracing::debug!(room.id = %pdu.room_id, event.id = %pdu.event_id, "left out for want of auth events");
+            continue;
+        }
         let (pdu, standing) = match check_auth_events(rules, &pdu, &checked) {
             Ok(()) => (pdu, Standing::Outlier),
             Err(reason) => {
@@ -36,6 +47,12 @@ pub(crate) fn check_outliers(
         outcome.push((pdu, standing));
     }
     outcome
+}
+
+/// Whether everything is there that decides about an event.
+fn has_ancestors(rules: &AuthorizationRules, pdu: &Pdu, known: &EventsById) -> bool {
+    let create = implied_create_id(rules, pdu);
+    pdu.auth_events.iter().chain(&create).all(|event_id| known.contains_key(event_id))
 }
 
 /// The events in an order in which each comes after those of its auth events that are among them, and all after the

@@ -25,8 +25,9 @@ impl Engine {
         let _turn = self.inner.ingest.lock(room_id.as_str()).await;
         let room = self.resident_room(room_id).await?.ok_or(Dropped::OtherRoom)?;
         let pdu = self.verified(room_id, &room.rules, raw).await?;
+        // What was soft-failed may pass now: what it lacked may have come since.
         if let Some(stored) = self.stored_event(&pdu.event_id).await?
-            && stored.standing != Standing::Outlier
+            && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
         {
             return Ok(stored.standing.clone());
         }
@@ -37,8 +38,14 @@ impl Engine {
             return Err(Dropped::BannedServer);
         }
         let mut claims_left = MAX_CLAIMED_STATES;
-        self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
-        self.take(origin, &room, &pdu, &mut claims_left).await
+        let taken = async {
+            self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
+            self.take(origin, &room, &pdu, &mut claims_left).await
+        };
+        match taken.await {
+            Err(Dropped::MissingAncestors) => Err(self.set_aside(origin, &pdu).await),
+            taken => taken,
+        }
     }
 
     /// Takes an event of ours that another server has put into a room that we are in: it may build on what that server
@@ -108,6 +115,10 @@ impl Engine {
         // After the states, which most often hold them.
         self.fetch_auth_events(origin, room, pdu).await?;
         let standing = self.try_append(pdu, provenance).await?;
+        if standing == Standing::Outlier {
+            // Refused by a state that is not complete.
+            return Err(Dropped::MissingAncestors);
+        }
         if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomGuestAccess) {
             // A task of its own: that many may leave is not for the other server to wait for.
             tokio::spawn(self.guests_leave(pdu.room_id.clone()));

@@ -93,21 +93,29 @@ impl Engine {
         let mut outcomes = PduOutcomes::new();
         let Some(room) = self.resident_room(room_id).await? else { return self.receive_elsewhere(room_id, pdus).await };
         let deadline = tokio::time::Instant::now() + ROOM_DEADLINE;
+        let mut any_taken = false;
         for pdu in pdus {
             let received = tokio::time::timeout_at(deadline, self.receive(origin, room_id, pdu)).await;
             let error = match received {
-                Ok(Ok(_)) => None,
+                // What is set aside is ours to look after: its server need not send it again.
+                Ok(Ok(_) | Err(Dropped::SetAside)) => None,
                 Ok(Err(Dropped::Engine(EngineError::Storage(error)))) => return Err(error.into()),
                 Ok(Err(Dropped::Engine(EngineError::Busy))) => return Err(EngineError::Busy),
                 Ok(Err(reason)) => Some(reason.to_string()),
                 Err(_) => Some("not done in time".to_owned()),
             };
+            any_taken |= error.is_none();
             let event_id = rules::event::read_pdu(pdu.get(), &room.rules).map(|(pdu, _)| pdu.event_id.to_string());
             if let Some(reason) = &error {
                 let event_id = event_id.as_deref().unwrap_or("unreadable");
                 tracing::info!(%origin, room.id = %room_id, event.id = event_id, reason, "event dropped");
             }
             outcomes.extend(event_id.ok().map(|event_id| (event_id, PduOutcome { error })));
+        }
+        if any_taken {
+            // What is not done in time waits for the next event, or its own time.
+            let judged = tokio::time::timeout_at(deadline, self.judge_set_aside_of(room_id)).await;
+            judged.unwrap_or(Ok(0))?;
         }
         Ok(outcomes)
     }

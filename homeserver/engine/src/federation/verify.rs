@@ -34,6 +34,8 @@ pub(crate) enum Dropped {
     Redaction(#[from] ruma::canonical_json::CanonicalJsonFieldError),
     #[error("events that it builds on cannot be had")]
     MissingAncestors,
+    #[error("events that it builds on cannot be had now; it is judged when they can")]
+    SetAside,
     #[error("its server does not give the events that it builds on")]
     Withheld,
     #[error("its server is banned from the room")]

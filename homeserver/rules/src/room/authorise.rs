@@ -69,11 +69,15 @@ pub fn check_auth_events(rules: &AuthorizationRules, pdu: &Pdu, events: &EventsB
 
 /// The create event of version 12 and later, which events do not name because their room is named after it.
 fn implied_create(rules: &AuthorizationRules, pdu: &Pdu, events: &EventsById) -> Option<Arc<Pdu>> {
-    if !rules.room_create_event_id_as_room_id {
-        return None;
-    }
-    let event_id = EventId::parse(format!("${}", pdu.room_id.strip_sigil())).ok()?;
-    events.get(&*event_id).filter(|event| event.is_state(&TimelineEventType::RoomCreate)).cloned()
+    let event_id = implied_create_id(rules, pdu)?;
+    events.get(&event_id).filter(|event| event.is_state(&TimelineEventType::RoomCreate)).cloned()
+}
+
+/// The id of the create event that an event builds upon without naming it, as all but the create event itself do from
+/// version 12 on.
+pub fn implied_create_id(rules: &AuthorizationRules, pdu: &Pdu) -> Option<OwnedEventId> {
+    let is_implied = rules.room_create_event_id_as_room_id && pdu.event_type != TimelineEventType::RoomCreate;
+    is_implied.then(|| EventId::parse(format!("${}", pdu.room_id.strip_sigil())).ok()).flatten()
 }
 
 /// Checks that a create event is the one of its room: the room has no other, and is of the version that the event

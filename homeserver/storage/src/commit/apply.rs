@@ -265,8 +265,10 @@ impl<'a> Applying<'a> {
                 (row.standing, row.reason, row.order, row.state_base) = (code, reason, order, state_base);
                 (*nid, Some(*index))
             }
-            Some(Known { nid, .. }) => {
-                self.batch.writes.upgrades.push(Upgrade { nid: *nid, standing: code, reason, order, state_base });
+            Some(Known { nid, standing, .. }) => {
+                let had_state = *standing != OUTLIER;
+                let upgrade = Upgrade { nid: *nid, standing: code, reason, order, state_base, had_state };
+                self.batch.writes.upgrades.push(upgrade);
                 self.batch.writes.altered.push(new.pdu.event_id.clone());
                 (*nid, None)
             }

@@ -117,6 +117,8 @@ pub(super) struct Upgrade {
     pub(super) reason: Option<String>,
     pub(super) order: Option<i64>,
     pub(super) state_base: Option<Position>,
+    /// Whether it was stored with a state before it, which the new one replaces.
+    pub(super) had_state: bool,
 }
 
 /// A stored event that loses its content.
@@ -258,6 +260,9 @@ impl Writes {
     pub(super) async fn write(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
         self.state.end(transaction).await?;
         self.keys.forget(transaction).await?;
+        for upgrade in self.upgrades.iter().filter(|upgrade| upgrade.had_state) {
+            upgrade.forget_state(transaction).await?;
+        }
         self.new_rows(facts).run(transaction).await?;
         for upgrade in &self.upgrades {
             upgrade.write(transaction).await?;
@@ -335,6 +340,13 @@ impl Writes {
 }
 
 impl Upgrade {
+    async fn forget_state(&self, transaction: &mut Transaction) -> Result<()> {
+        const SQL: &str = "DELETE FROM event_state_delta WHERE event_nid = $1";
+        Ok(db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(self.nid).execute(connection).await.map(drop)
+        })?)
+    }
+
     async fn write(&self, transaction: &mut Transaction) -> Result<()> {
         const SQL: &str = "UPDATE events SET standing = $2, reason = $3, timeline_order = $4, state_base = $5
             WHERE event_nid = $1";

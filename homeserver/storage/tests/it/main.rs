@@ -20,6 +20,7 @@ mod receipts;
 mod rooms;
 mod schema;
 mod server_keys;
+mod set_aside;
 mod stage;
 mod state;
 mod talk;

@@ -1,0 +1,128 @@
+//! Events that build upon what is not to be had now. To be without it says nothing about them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use fake_homeserver::{FakeHomeserver, Room};
+use rules::Pdu;
+use serde_json::json;
+
+use crate::stage::{Stage, Verdict};
+
+/// A room that alice is in, and a third server with a user in it of whose join we have not heard.
+async fn room_with_stranger(stage: &Stage) -> (Room, FakeHomeserver, Arc<Pdu>) {
+    let alice = stage.user("alice").await;
+    let third = stage.network.add_fake("third");
+    let room = stage.joined_room(&alice).await;
+    let trudy = third.user("trudy");
+    let join = room.send_state(&third, &trudy, "m.room.member", trudy.as_str(), json!({"membership": "join"}));
+    (room, third, join)
+}
+
+#[tokio::test]
+async fn r_26_an_event_upon_one_whose_key_is_away_is_judged_when_the_key_is_back() {
+    let stage = Stage::new().await;
+    let (room, third, join) = room_with_stranger(&stage).await;
+    stage.network.cut(third.name());
+    let tip = room.send_message(&stage.remote, &stage.remote.user("rita"), "after the join");
+    let outcome = stage.receive(&[&tip]).await;
+    // Ours to look after: its server need not send it again.
+    assert_eq!(outcome[tip.event_id.as_str()], json!({}));
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Unknown);
+    assert_eq!(stage.verdict(&join.event_id).await, Verdict::Unknown);
+    // Still away when it is tried again.
+    stage.clock.advance(Duration::from_mins(2));
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 1);
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 0, "it has to wait in between");
+    stage.network.mend(third.name());
+    stage.clock.advance(Duration::from_hours(6));
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 1);
+    assert_eq!(stage.verdict(&join.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.membership(&room.id, &third.user("trudy")).await.as_deref(), Some("join"));
+    assert!(stage.engine.storage().events_set_aside(&room.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn s_021_an_event_whose_auth_event_is_not_to_be_had_is_not_rejected_for_good() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    // Each of these is authorised by the one before. The first of them is withheld.
+    let renamed = |name: &str| {
+        let content = json!({"membership": "join", "displayname": name});
+        room.send_state(&stage.remote, &rita, "m.room.member", rita.as_str(), content)
+    };
+    let (first, second, third) = (renamed("A"), renamed("B"), renamed("C"));
+    let gap = room.send_message(&stage.remote, &rita, "gap");
+    let tip = room.send_message(&stage.remote, &rita, "tip");
+    let withheld = Arc::new(AtomicBool::new(true));
+    let (flag, gap_json, first_id) = (withheld.clone(), gap.json.to_string(), first.event_id.to_string());
+    stage.remote.on_request(move |request| {
+        let path = request.uri().path();
+        if !flag.load(Ordering::Relaxed) {
+            return None;
+        }
+        if path.contains("get_missing_events") {
+            let gap: serde_json::Value = serde_json::from_str(&gap_json).unwrap();
+            return Some(fake_homeserver::json(200, &json!({"events": [gap]})));
+        }
+        let refused = path.contains("event_auth") || path.contains(first_id.trim_start_matches('$'));
+        refused.then(|| fake_homeserver::json(404, &json!({"errcode": "M_NOT_FOUND"})))
+    });
+    stage.receive(&[&tip]).await;
+    for pdu in [&second, &third, &gap, &tip] {
+        let verdict = stage.verdict(&pdu.event_id).await;
+        assert!(![Verdict::Rejected, Verdict::Accepted].contains(&verdict), "{verdict:?}: {}", pdu.json);
+    }
+    withheld.store(false, Ordering::Relaxed);
+    // The next event brings what was lacking, and with it what waited.
+    let next = room.send_message(&stage.remote, &rita, "next");
+    stage.receive(&[&next]).await;
+    for pdu in [&first, &second, &third, &gap, &tip, &next] {
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted, "{}", pdu.json);
+    }
+    assert_eq!(stage.current(&room.id, "m.room.member", rita.as_str()).await, Some(third.event_id.clone()));
+    assert!(stage.engine.storage().events_set_aside(&room.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn s_037_what_was_soft_failed_is_judged_anew_when_it_comes_again() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    let levels = |needed: i64| {
+        let content = json!({"users": {rita.as_str(): 100}, "events_default": needed});
+        room.send_state(&stage.remote, &rita, "m.room.power_levels", "", content)
+    };
+    let bob = stage.user("bob").await;
+    stage.join(&bob, &room.id).await.unwrap();
+    let other = stage.network.add_fake("other");
+    let olga = other.user("olga");
+    let join = room.send_state(&other, &olga, "m.room.member", olga.as_str(), json!({"membership": "join"}));
+    stage.receive(&[&join]).await;
+    let (past, past_state) = (room.extremities(), room.state());
+    let silenced = levels(50);
+    stage.receive(&[&silenced]).await;
+    let content = json!({"msgtype": "m.text", "body": "from before"});
+    let late = room.draft_after(&other, &past, &past_state, (&olga, "m.room.message", None, content));
+    let late = other.build(late, &room.rules);
+    other.send_pdus(&stage.name, &[&late]).await;
+    assert_eq!(stage.verdict(&late.event_id).await, Verdict::SoftFailed);
+    assert!(!stage.sees(&alice, &room.id, &late.event_id).await);
+    other.send_pdus(&stage.name, &[&late]).await;
+    assert_eq!(stage.verdict(&late.event_id).await, Verdict::SoftFailed, "nothing has changed");
+    let allowed = levels(0);
+    stage.receive(&[&allowed]).await;
+    other.send_pdus(&stage.name, &[&late]).await;
+    assert_eq!(stage.verdict(&late.event_id).await, Verdict::Accepted);
+    assert!(stage.sees(&alice, &room.id, &late.event_id).await);
+    assert!(stage.engine.storage().fsck().await.unwrap().is_empty());
+}

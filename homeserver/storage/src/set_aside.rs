@@ -1,0 +1,99 @@
+//! Events from other servers of which something that they build upon was not to be had: to be judged again.
+
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+
+use crate::{
+    Result, Storage,
+    dialect::{db, parsed, storable, without_nul},
+};
+
+/// An event that waits for what it builds upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAsideEvent {
+    /// The event.
+    pub event_id: OwnedEventId,
+    /// The room that it is for.
+    pub room_id: OwnedRoomId,
+    /// The server that sent it.
+    pub origin: OwnedServerName,
+    /// The event as it came.
+    pub json: String,
+    /// Since when it waits, in milliseconds since the epoch.
+    pub since_ts: u64,
+    /// How often it was tried since.
+    pub attempts: u32,
+    /// When to try it next, in milliseconds since the epoch.
+    pub next_ts: u64,
+}
+
+/// The fields of a [`SetAsideEvent`], in its order.
+type Row = (String, String, String, String, i64, i64, i64);
+
+impl Storage {
+    /// Keeps an event that is to be judged again, or notes when to try one next that is kept already. Whether it is
+    /// kept: a room has at most `max_in_room` of them.
+    pub async fn set_event_aside(&self, event: &SetAsideEvent, max_in_room: usize) -> Result<bool> {
+        const UPDATE: &str = "UPDATE set_aside_events SET attempts = $1, next_ts = $2 WHERE event_id = $3";
+        const INSERT: &str =
+            "INSERT INTO set_aside_events (event_id, room_id, origin, json, since_ts, attempts, next_ts)
+            SELECT $1, $2, $3, $4, $5, $6, $7 WHERE (SELECT COUNT(*) FROM set_aside_events WHERE room_id = $2) < $8";
+        let event_id = storable(event.event_id.as_str(), "an event id")?;
+        let room_id = storable(event.room_id.as_str(), "a room id")?;
+        let origin = storable(event.origin.as_str(), "a server name")?;
+        let json = without_nul(&event.json);
+        let (attempts, next_ts) = (i64::from(event.attempts), event.next_ts as i64);
+        let mut transaction = self.begin().await?;
+        let updated = db!(transaction.connection(), |connection| {
+            let query = sqlx::query(UPDATE).bind(attempts).bind(next_ts).bind(event_id);
+            query.execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        let kept = updated > 0
+            || db!(transaction.connection(), |connection| {
+                let query = sqlx::query(INSERT).bind(event_id).bind(room_id).bind(origin).bind(json);
+                let query = query.bind(event.since_ts as i64).bind(attempts).bind(next_ts).bind(max_in_room as i64);
+                query.execute(connection).await.map(|done| done.rows_affected() > 0)
+            })?;
+        transaction.commit().await?;
+        Ok(kept)
+    }
+
+    /// The events of a room that wait, those that wait longest first.
+    pub async fn events_set_aside(&self, room_id: &RoomId) -> Result<Vec<SetAsideEvent>> {
+        const SQL: &str = "SELECT event_id, room_id, origin, json, since_ts, attempts, next_ts FROM set_aside_events
+            WHERE room_id = $1 ORDER BY since_ts, event_id";
+        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(room_id.as_str()).fetch_all(pool).await)?;
+        rows.into_iter().map(set_aside_event).collect()
+    }
+
+    /// Rooms with events that are to be tried by now, each once: up to `limit`.
+    pub async fn rooms_with_due_events(&self, now_ts: u64, limit: usize) -> Result<Vec<OwnedRoomId>> {
+        const SQL: &str = "SELECT DISTINCT room_id FROM set_aside_events WHERE next_ts <= $1 ORDER BY room_id LIMIT $2";
+        let rooms: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(now_ts as i64).bind(limit as i64).fetch_all(pool).await
+        })?;
+        rooms.iter().map(|room_id| parsed(room_id, "set_aside_events", "room_id")).collect()
+    }
+
+    /// Keeps an event no longer.
+    pub async fn forget_event_set_aside(&self, event_id: &EventId) -> Result<()> {
+        const SQL: &str = "DELETE FROM set_aside_events WHERE event_id = $1";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(event_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+}
+
+fn set_aside_event(row: Row) -> Result<SetAsideEvent> {
+    let (event_id, room_id, origin, json, since_ts, attempts, next_ts) = row;
+    Ok(SetAsideEvent {
+        event_id: parsed(&event_id, "set_aside_events", "event_id")?,
+        room_id: parsed(&room_id, "set_aside_events", "room_id")?,
+        origin: parsed(&origin, "set_aside_events", "origin")?,
+        json,
+        since_ts: since_ts as u64,
+        attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+        next_ts: next_ts as u64,
+    })
+}
