@@ -12,6 +12,7 @@ mod knock;
 mod leave;
 mod membership;
 mod path;
+mod policy;
 mod public_rooms;
 mod query;
 mod space;

@@ -63,6 +63,8 @@ impl CallLimits {
     pub const SEND_KNOCK: Self = Self::new(MIB, 30);
     /// Our own event back, with one signature more.
     pub const INVITE: Self = Self::new(128 * 1024, 30);
+    /// One signature. A client waits for it, and so does whoever wants to speak in the same room.
+    pub const POLICY_SIGNATURE: Self = Self::new(16 * 1024, 10);
     /// At most some hundred events of at most 64 KiB, most of them far smaller.
     pub const BACKFILL: Self = Self::new(50 * MIB, 60);
     /// As backfill, but asked while a room waits for the answer.

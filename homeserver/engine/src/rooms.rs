@@ -20,6 +20,7 @@ mod members;
 mod messages;
 mod moderate;
 mod peek;
+mod policy;
 mod profile;
 mod public;
 mod receipts;
@@ -107,6 +108,7 @@ pub(crate) struct Rooms {
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
     delayed: delayed::Delayed,
+    policy_answers: policy::PolicyAnswers,
 }
 
 /// Which request of which device made an event.
@@ -132,6 +134,7 @@ impl Rooms {
                 .build(),
             typing: Typing::new(),
             delayed: delayed::Delayed::default(),
+            policy_answers: policy::PolicyAnswers::default(),
             summaries: Cache::new(SUMMARY_CACHE_CAPACITY),
             remote_spaces: Cache::builder()
                 .max_capacity(REMOTE_SPACE_CACHE_CAPACITY)

@@ -4,6 +4,7 @@ pub mod advance;
 pub mod authorise;
 pub mod create;
 pub mod member;
+pub mod policy;
 pub mod receive;
 pub mod redact;
 pub mod resolve;

@@ -16,6 +16,7 @@ mod invite;
 mod join;
 mod keys;
 mod knock;
+mod policy;
 mod restricted;
 mod routes;
 mod send;

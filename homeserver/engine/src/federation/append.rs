@@ -67,12 +67,16 @@ impl Engine {
 
     /// Appends an event of which all ancestors are stored, and tells what the checks said.
     pub(crate) async fn try_append(&self, pdu: &Arc<Pdu>, provenance: Provenance) -> Result<Standing> {
+        let not_here = || EngineError::forbidden("This server is not in the room");
+        let room = self.resident_room(&pdu.room_id).await?.ok_or_else(not_here)?;
+        // Without holding the room, which would wait for a slow policy server.
+        let pdu = match self.with_recommendation(&room, pdu.clone()).await {
+            Err(EngineError::Storage(error)) => return Err(error.into()),
+            signed => &signed.unwrap_or_else(|_| pdu.clone()),
+        };
         let _lock = self.inner.rooms.lock(&pdu.room_id).await;
         for _ in 0..MAX_ATTEMPTS {
-            let room = self
-                .resident_room(&pdu.room_id)
-                .await?
-                .ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
+            let room = self.resident_room(&pdu.room_id).await?.ok_or_else(not_here)?;
             if let Some(stored) = self.stored_event(&pdu.event_id).await?
                 && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
             {
@@ -109,6 +113,10 @@ impl Engine {
                 if states.is_incomplete && check_auth_events(&room.rules.authorization, pdu, &events).is_ok() =>
             {
                 Standing::Outlier
+            }
+            // 7. Is validated by the policy server, if the room uses one.
+            (Standing::Accepted, _) if !self.is_recommended(room, pdu).await? => {
+                Standing::SoftFailed("not recommended by the policy server of the room".to_owned())
             }
             (standing, _) => standing,
         };

@@ -67,6 +67,7 @@ impl Engine {
     /// Makes the invitation of a user of another server, which signs it first.
     pub(crate) async fn invite_elsewhere(&self, room: &RoomSnapshot, target: &UserId, intent: Intent) -> Result<()> {
         let pdu = self.make_event(room, intent).await?;
+        let pdu = self.with_recommendation(room, pdu).await?;
         let signed = self.signed_by_invited_server(room, target, &pdu).await?;
         self.append(&signed, Provenance::Ours).await
     }

@@ -191,6 +191,7 @@ impl Engine {
     /// The event that an intent makes of the room as it is, and what it changes.
     pub(crate) async fn decide_send(&self, room: &RoomSnapshot, intent: Intent) -> Result<(Arc<Pdu>, Decision)> {
         let pdu = self.make_event(room, intent).await?;
+        let pdu = self.with_recommendation(room, pdu).await?;
         let step = send::accept(room, &pdu, &rules::room::EventsById::new());
         let mut changes = step.changes;
         changes.extend(self.redaction_change(room, &pdu).await?);
