@@ -1,106 +1,16 @@
 """Synapse and our binary in one federation on loopback, with real TLS: each joins a room of the other, both talk,
-leave, ban and rejoin, and what is said while one of them is away arrives when it is back, in order."""
+leave, ban and rejoin, knock, come in through a space, move to a new room, shut each other out, and what is said while
+one of them is away, or the network between them, arrives when it is back."""
 
 import asyncio
-import itertools
 import tempfile
 from pathlib import Path
 
 import aiohttp
 
-from homeservers import CertificateAuthority, Homeserver, Nudge, Synapse
-
-DEADLINE_S = 60
-
-
-class User:
-    """A client with as much of the client-server API as the conversation takes."""
-
-    def __init__(self, server: Homeserver, name: str, session: aiohttp.ClientSession) -> None:
-        self.server, self.name, self.session = server, name, session
-        self.user_id, self.token = f"@{name}:{server.name}", None
-        self.transactions = itertools.count()
-
-    async def call(self, method: str, path: str, body: dict | None = None, expect: int = 200) -> dict:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        url = f"{self.server.base_url}/_matrix/client/v3{path}"
-        async with self.session.request(method, url, json=body, headers=headers) as response:
-            answer = await response.json()
-            assert response.status == expect, f"{self.user_id}: {method} {path}: {response.status} {answer}"
-            return answer
-
-    async def register(self) -> "User":
-        body = {"username": self.name, "password": "correct horse", "auth": {"type": "m.login.dummy"}}
-        self.token = (await self.call("POST", "/register", body))["access_token"]
-        return self
-
-    async def create_room(self, **options) -> str:
-        return (await self.call("POST", "/createRoom", {"preset": "public_chat", **options}))["room_id"]
-
-    async def invite(self, room: str, user: "User") -> None:
-        await self.call("POST", f"/rooms/{room}/invite", {"user_id": user.user_id})
-
-    async def join(self, room: str, via: str, expect: int = 200) -> None:
-        room = room.replace("#", "%23")
-        await self.call("POST", f"/join/{room}?server_name={via}&via={via}", {}, expect)
-
-    async def leave(self, room: str) -> None:
-        await self.call("POST", f"/rooms/{room}/leave", {})
-
-    async def ban(self, room: str, user: "User") -> None:
-        await self.call("POST", f"/rooms/{room}/ban", {"user_id": user.user_id})
-
-    async def unban(self, room: str, user: "User") -> None:
-        await self.call("POST", f"/rooms/{room}/unban", {"user_id": user.user_id})
-
-    async def say(self, room: str, text: str) -> str:
-        path = f"/rooms/{room}/send/m.room.message/{self.name}{next(self.transactions)}"
-        return (await self.call("PUT", path, {"msgtype": "m.text", "body": text}))["event_id"]
-
-    async def history(self, room: str) -> list[str]:
-        """The bodies of all messages of a room that this user may read, oldest first."""
-        bodies, start = [], ""
-        while True:
-            page = await self.call("GET", f"/rooms/{room}/messages?dir=b&limit=100{start}")
-            bodies += [event["content"].get("body") for event in page["chunk"] if event["type"] == "m.room.message"]
-            if "end" not in page:
-                return bodies[::-1]
-            start = f"&from={page['end']}"
-
-    async def members(self, room: str) -> dict[str, str]:
-        answer = await self.call("GET", f"/rooms/{room}/members")
-        return {event["state_key"]: event["content"]["membership"] for event in answer["chunk"]}
-
-    async def is_out_of(self, room: str) -> bool:
-        return room not in (await self.call("GET", "/joined_rooms"))["joined_rooms"]
-
-    async def invited(self) -> set[str]:
-        return set((await self.call("GET", "/sync?timeout=0"))["rooms"].get("invite", {}))
-
-
-async def eventually(what: str, check) -> None:
-    """Waits until an asynchronous check holds."""
-    last = None
-    for _ in range(DEADLINE_S * 5):
-        try:
-            last = await check()
-            if last is True:
-                return
-        except AssertionError as error:
-            last = error
-        await asyncio.sleep(0.2)
-    raise AssertionError(f"never came true: {what}; last: {last}")
-
-
-async def reads(user: User, room: str, expected: list[str]):
-    bodies = await user.history(room)
-    return True if bodies == expected else bodies
-
-
-async def is_member(user: User, room: str, other: User, membership: str):
-    members = await user.members(room)
-    return True if members.get(other.user_id) == membership else members
-
+import federation_scenes as scenes
+from conversation import User, eventually, is_member, reads
+from homeservers import CertificateAuthority, Nudge, Synapse
 
 async def room_of_one_server(owner: User, guest: User, version: str | None) -> None:
     """A room on the owner's server; the guest joins from the other."""
@@ -156,7 +66,7 @@ async def alias(owner: User, guest: User) -> None:
     await eventually("the guest came by the alias", lambda: is_member(owner, room, guest, "join"))
 
 
-async def one_is_away(stays: User, away: User) -> None:
+async def one_is_away(stays: User, away: User, events: int) -> None:
     """What is said while a server is stopped arrives in order when it is back."""
     room = await stays.create_room()
     await away.join(room, stays.server.name)
@@ -164,7 +74,7 @@ async def one_is_away(stays: User, away: User) -> None:
     await eventually("the first", lambda: reads(away, room, ["first"]))
     away.server.stop()
     said = ["first"]
-    for number in range(60):
+    for number in range(events):
         said.append(f"while away {number}")
         await stays.say(room, said[-1])
     away.server.start()
@@ -186,9 +96,13 @@ async def converse(nudge: Nudge, synapse: Synapse) -> None:
         await alias(ours, theirs)
         await alias(theirs, ours)
         print("  invitations and aliases: passed", flush=True)
-        await one_is_away(ours, theirs)
+        for name, scene in scenes.ALL:
+            await scene(ours, theirs)
+            await scene(theirs, ours)
+            print(f"  {name}: passed", flush=True)
+        await one_is_away(ours, theirs, 500)
         print("  Synapse away and back: passed", flush=True)
-        await one_is_away(theirs, ours)
+        await one_is_away(theirs, ours, 60)
         print("  we away and back: passed", flush=True)
 
 

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -38,13 +39,66 @@ def openssl(*arguments) -> None:
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
+class Gate:
+    """The port at which a server is known to others: what comes in is passed on, until it is shut."""
+
+    def __init__(self, port: int) -> None:
+        self.port, self.is_open, self.lines = port, True, set()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.public_port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                guest, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.is_open:
+                guest.close()
+                continue
+            try:
+                host = socket.create_connection(("127.0.0.1", self.port))
+            except OSError:
+                guest.close()
+                continue
+            self.lines |= {guest, host}
+            for source, target in ((guest, host), (host, guest)):
+                threading.Thread(target=self.carry, args=(source, target), daemon=True).start()
+
+    def carry(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            self.lines.discard(end)
+            end.close()
+
+    def shut(self) -> None:
+        self.is_open = False
+        for line in list(self.lines):
+            try:
+                line.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def open(self) -> None:
+        self.is_open = True
+
+
 class Homeserver:
-    """A child process that serves clients at `base_url` and, by TLS, other servers at its name."""
+    """A child process that serves clients at `base_url` and, by TLS, other servers at its name. The two servers of a run
+    have different host names, for access control lists look at these alone."""
+
+    host = "localhost"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.client_port, self.federation_port = free_port(), free_port()
-        self.name = f"localhost:{self.federation_port}"
+        self.gate = Gate(self.federation_port)
+        self.name = f"{self.host}:{self.gate.public_port}"
         self.base_url = f"http://127.0.0.1:{self.client_port}"
         self.process: subprocess.Popen | None = None
         folder.mkdir(parents=True)
@@ -109,6 +163,8 @@ allow_private_addresses = ["127.0.0.0/8", "::1/128"]
 
 
 class Synapse(Homeserver):
+    host = "127.0.0.1"
+
     def __init__(self, folder: Path, authority: CertificateAuthority) -> None:
         super().__init__(folder)
         limit = "{ per_second: 100000, burst_count: 100000 }"
@@ -137,6 +193,8 @@ federation_ip_range_blacklist: []
 trusted_key_servers: []
 suppress_key_server_warning: true
 enable_registration: true
+allow_public_rooms_over_federation: true
+allow_public_rooms_without_auth: true
 enable_registration_without_verification: true
 macaroon_secret_key: only-for-this-run
 registration_shared_secret: only-for-this-run

@@ -22,6 +22,7 @@ mod queries;
 mod receive;
 mod rescind;
 mod resolution;
+mod room_check;
 mod set_aside;
 mod state;
 mod state_before;
@@ -38,6 +39,7 @@ pub(crate) use self::{
 pub use self::{
     hierarchy::HierarchyReply,
     join::{JoinTemplate, SendJoinReply},
+    room_check::{Comparison, RoomCheck, ServerCheck, StateDifference},
     state::{StateIdsReply, StateReply},
     third_party::BoundInvite,
     transaction::{PduOutcome, PduOutcomes},

@@ -41,7 +41,8 @@ pub use self::{
     dehydrated_device::DehydratedMessages,
     error::{EngineError, Result},
     federation::{
-        BoundInvite, HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, SendJoinReply, StateIdsReply, StateReply,
+        BoundInvite, Comparison, HierarchyReply, JoinTemplate, PduOutcome, PduOutcomes, RoomCheck, SendJoinReply,
+        ServerCheck, StateDifference, StateIdsReply, StateReply,
     },
     keys::{ClaimReply, KeysReply},
     presence::Presence,

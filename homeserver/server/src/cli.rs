@@ -38,6 +38,9 @@ enum Command {
     /// Manage registration tokens
     #[command(subcommand)]
     RegistrationToken(RegistrationTokenCommand),
+    /// Compare rooms with how other servers have them
+    #[command(subcommand)]
+    Room(RoomCommand),
     /// Check that what is stored is consistent, and list what is not
     Fsck,
 }
@@ -113,6 +116,20 @@ pub(crate) struct PasswordSource {
     pub(crate) generate: bool,
 }
 
+/// What can be done about a room.
+#[derive(Subcommand)]
+pub(crate) enum RoomCommand {
+    /// Ask the other servers in a room for its state, and show where it differs from ours
+    Check {
+        /// The room's id, such as !abc:example.org
+        room: String,
+        /// Fetch the state of servers that differ, and resolve it anew together with ours; the server must not be
+        /// running
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
 #[derive(Subcommand)]
 enum RegistrationTokenCommand {
     /// Create a token and print it
@@ -137,6 +154,7 @@ pub fn run() -> ExitCode {
         Command::RegistrationToken(RegistrationTokenCommand::Create { uses }) => {
             commands::registration_token::create(&sources, uses)
         }
+        Command::Room(command) => commands::room::run(&sources, command),
         Command::Fsck => commands::fsck::run(&sources),
     };
     outcome.unwrap_or_else(|error| {

@@ -365,9 +365,9 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
     (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
+    (13, "set_aside", include_str!("../migrations/sqlite/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/sqlite/0014_dehydrated_devices.sql")),
     (17, "sticky_events", include_str!("../migrations/sqlite/0017_sticky_events.sql")),
-    (13, "set_aside", include_str!("../migrations/sqlite/0013_set_aside.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -380,9 +380,9 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
     (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
+    (13, "set_aside", include_str!("../migrations/postgres/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/postgres/0014_dehydrated_devices.sql")),
     (17, "sticky_events", include_str!("../migrations/postgres/0017_sticky_events.sql")),
-    (13, "set_aside", include_str!("../migrations/postgres/0013_set_aside.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -306,3 +306,33 @@ async fn changes_and_messages_wait_for_a_server_that_is_away() {
     assert_eq!(update["prev_id"], json!([first]), "{update}");
     assert_eq!(update["device_display_name"], Value::Null, "names stay here unless the operator wants otherwise");
 }
+
+#[tokio::test]
+async fn s_077_answers_about_devices_are_taken_for_the_users_asked_for_and_their_server_s() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    // The answer held keys for one of our users, too.
+    assert!(devices_of(&stage, &alice, &alice.user_id).await.is_empty());
+    let olga = stage.network.add_fake("other").user("olga");
+    let stolen = device_keys(olga.as_str(), "STOLEN");
+    let (good, mut broken) = (device_keys(rita.as_str(), "GOOD"), device_keys(rita.as_str(), "BROKEN"));
+    broken["keys"]["curve25519:BROKEN"] = json!(Base64::<Standard, _>::new(vec![8; 32]).encode());
+    let devices = json!([
+        { "device_id": "GOOD", "keys": good },
+        { "device_id": "BROKEN", "keys": broken },
+        { "device_id": "RENAMED", "keys": good },
+        { "device_id": "STOLEN", "keys": stolen },
+    ]);
+    serve_devices(&stage, 7, devices.clone());
+    send(&stage, &[update(rita.as_str(), "GOOD", 7, &[6], &good)]).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await == ["GOOD"]).await;
+    assert!(devices_of(&stage, &alice, &olga).await.is_empty());
+    // An answer about somebody else is none.
+    stage.remote.on("/_matrix/federation/v1/user/devices/", move |_| {
+        answer(200, &json!({ "user_id": "@olga:other", "stream_id": 20, "devices": devices }))
+    });
+    let asked = devices_asked(&stage);
+    send(&stage, &[update(rita.as_str(), "LATER", 19, &[17], &device_keys(rita.as_str(), "LATER"))]).await;
+    eventually(async || devices_asked(&stage) > asked).await;
+    assert!(!devices_of(&stage, &alice, &rita).await.contains(&"STOLEN".to_owned()));
+}

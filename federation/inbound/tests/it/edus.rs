@@ -199,3 +199,26 @@ async fn presence_is_told_to_other_servers_in_one_message() {
     assert_eq!(push.len(), 2, "{push:?}");
     assert!(push.iter().all(|update| update["presence"] == "online" && update["status_msg"] == "here"), "{push:?}");
 }
+
+#[tokio::test]
+async fn s_072_presence_and_typing_of_crowds_are_of_those_who_share_a_room_and_bounded() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let head = stage.log_head();
+    let crowd = |number: usize| format!("@crowd{number}:remote");
+    let push: Vec<Value> = (0..20_000)
+        .map(|number| json!({"user_id": crowd(number), "presence": "online", "status_msg": "hello"}))
+        .collect();
+    let told = json!({"edu_type": "m.presence", "content": {"push": push}});
+    send(&stage, &[told, presence("@rita:remote", "online")]).await;
+    let typists: Vec<Value> = (0..100).map(|number| typing(&room, &crowd(number))).collect();
+    for _ in 0..10 {
+        send(&stage, &typists).await;
+    }
+    let synced = stage.sync(&alice).await;
+    assert_eq!(synced["presence"]["events"].as_array().unwrap().len(), 1, "only those who share a room are shown");
+    assert!(!synced.to_string().contains("@crowd"), "nobody else is");
+    assert_eq!(stage.log_head(), head, "none of it is written down");
+    assert_eq!(shown(&stage, &alice, "@rita:remote").await.as_deref(), Some("online hello"));
+}

@@ -252,3 +252,43 @@ async fn s_046_an_unsigned_of_the_wrong_type_is_just_dropped() {
         assert!(stage.sees(&alice, &room.id, &pdu.event_id).await);
     }
 }
+
+#[tokio::test]
+async fn s_052_times_at_both_ends_overflow_nothing() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    for ts in [json!(-1), json!("5"), json!(null)] {
+        let object = with_field(&stage, &room, &message(&stage, &room, "x"), "origin_server_ts", ts.clone());
+        expect_dropped(&stage, &room, text_of(&object), &format!("time {ts}")).await;
+    }
+    let mut taken = Vec::new();
+    for ts in [0_u64, 1, (1 << 53) - 1] {
+        let pdu = message(&stage, &room, &format!("at {ts}"));
+        let object = with_field(&stage, &room, &pdu, "origin_server_ts", json!(ts));
+        let (pdu, _) = read_pdu(&text_of(&object), &room.rules).unwrap();
+        stage.receive(&[&pdu]).await;
+        // The key was not valid that far ahead; before it was made, nobody knows.
+        if stage.verdict(&pdu.event_id).await == Verdict::Accepted {
+            taken.push(room.accept(pdu));
+        }
+    }
+    assert!(!taken.is_empty());
+    let own = stage.send(&alice, &room.id, "after all of them").await;
+    // The order is that of arrival, whatever the events say.
+    let synced = stage.sync(&alice).await;
+    let timeline = synced["rooms"]["join"][room.id.as_str()]["timeline"]["events"].as_array().unwrap();
+    let seen: Vec<&str> = timeline.iter().filter_map(|event| event["event_id"].as_str()).collect();
+    let expected: Vec<&str> = taken.iter().map(|pdu| pdu.event_id.as_str()).chain([own.as_str()]).collect();
+    assert!(seen.ends_with(&expected), "{seen:?}");
+    for ts in [0, 1, (1_u64 << 53) - 1] {
+        for direction in ["f", "b"] {
+            let target = format!(
+                "/_matrix/federation/v1/timestamp_to_event/{}?ts={ts}&dir={direction}",
+                crate::stage::encode(room.id.as_str())
+            );
+            let status = stage.remote.get(&stage.name, &target).await.status().as_u16();
+            assert!([200, 404].contains(&status), "{target}: {status}");
+        }
+    }
+}

@@ -154,3 +154,41 @@ async fn s_055_our_events_name_few_of_many_ends() {
     let (own, _) = read_pdu(&stage.stored(&own).await.to_string(), &room.rules).unwrap();
     assert!(own.depth > ends[0].depth);
 }
+
+#[tokio::test]
+async fn s_054_a_long_auth_chain_costs_by_its_length() {
+    const RENAMINGS: usize = 400;
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = fake_homeserver::Room::create(
+        &stage.remote,
+        &stage.remote.user("rita"),
+        &fake_homeserver::RoomSettings::default(),
+    );
+    let rita = stage.remote.user("rita");
+    // Each names the one before among those that authorise it.
+    for number in 0..RENAMINGS {
+        let content = json!({"membership": "join", "displayname": number.to_string()});
+        room.send_state(&stage.remote, &rita, "m.room.member", rita.as_str(), content);
+    }
+    stage.join(&alice, &room.id).await.unwrap();
+    let last = room.state_event("m.room.member", rita.as_str()).unwrap();
+    let chain = stage.engine.storage().auth_chain(std::slice::from_ref(&last.event_id)).await.unwrap();
+    assert!(chain.len() >= RENAMINGS, "{}", chain.len());
+    // What is kept of the chain are its steps, not every pair of ancestor and descendant.
+    let mut named = 0;
+    for event in stage.engine.storage().events(&chain).await.unwrap() {
+        assert!(event.pdu.auth_events.len() <= 10);
+        named += event.pdu.auth_events.len();
+    }
+    assert!(named <= 5 * chain.len(), "{named} names in {} events", chain.len());
+    // A fork makes us look at the chains of both branches.
+    let (past, state) = (room.extremities(), room.state());
+    for branch in ["one", "other"] {
+        let content = json!({"topic": branch});
+        let draft = room.draft_after(&stage.remote, &past, &state, (&rita, "m.room.topic", Some(""), content));
+        let pdu = stage.remote.build(draft, &room.rules);
+        tokio::time::timeout(PATIENCE, stage.receive(&[&pdu])).await.expect("it ends");
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted);
+    }
+}

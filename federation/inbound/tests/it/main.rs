@@ -18,6 +18,7 @@ mod keys;
 mod knock;
 mod policy;
 mod restricted;
+mod room_check;
 mod routes;
 mod send;
 mod set_aside;

@@ -34,7 +34,10 @@ fn public_key(key: &ServerKey) -> String {
 async fn guarded(stage: &Stage, alice: &Requester) -> Guarded {
     let policy = stage.network.add_fake("policy");
     let room = stage.joined_room(alice).await;
-    let key = Arc::new(ServerKey::from_seed(policy.name().to_owned(), "policy_server", &std::array::from_fn(|index| index as u8)).unwrap());
+    let key = Arc::new(
+        ServerKey::from_seed(policy.name().to_owned(), "policy_server", &std::array::from_fn(|index| index as u8))
+            .unwrap(),
+    );
     let guard = policy.user("guard");
     let join = room.send_state(&policy, &guard, "m.room.member", guard.as_str(), json!({"membership": "join"}));
     let rita = stage.remote.user("rita");

@@ -222,3 +222,31 @@ async fn canonical_aliases_point_to_their_room() {
     let left = server.get_as(&alice, &path).await.ok();
     assert_eq!(left, json!({"alias": "#one:example.org", "alt_aliases": []}));
 }
+
+#[tokio::test]
+async fn s_034_an_alias_stays_with_its_room_and_goes_with_those_who_may() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let hers = create(&server, &alice, json!({"preset": "public_chat", "room_alias_name": "hers"})).await;
+    let his = create(&server, &bob, json!({"preset": "public_chat"})).await;
+    let alias = "/_matrix/client/v3/directory/room/%23hers%3Aexample.org";
+    let points_to = async || server.get_as(&bob, alias).await.ok()["room_id"].as_str().unwrap().to_owned();
+    server.put_as(&bob, alias, json!({"room_id": his})).await.assert_error(409, "M_UNKNOWN");
+    let taken = json!({"preset": "public_chat", "room_alias_name": "hers"});
+    server.post_as(&bob, "/_matrix/client/v3/createRoom", taken).await.assert_error(400, "M_ROOM_IN_USE");
+    assert_eq!(points_to().await, hers);
+    let delete = axum::http::Method::DELETE;
+    server.send(delete.clone(), alias, Some(&bob.token), &json!({})).await.assert_error(403, "M_FORBIDDEN");
+    // In the room, too, as long as he has no power there.
+    join(&server, &bob, &hers).await;
+    server.send(delete.clone(), alias, Some(&bob.token), &json!({})).await.assert_error(403, "M_FORBIDDEN");
+    assert_eq!(points_to().await, hers);
+    let elsewhere = "/_matrix/client/v3/directory/room/%23hers%3Aelsewhere";
+    let refused = server.put_as(&alice, elsewhere, json!({"room_id": hers})).await;
+    assert!([400, 403].contains(&refused.status), "{}", refused.status);
+    let path = format!("/_matrix/client/v3/rooms/{}/state/m.room.canonical_alias", encode(&his));
+    server.put_as(&bob, &path, json!({"alias": "#hers:example.org"})).await.assert_error(400, "M_BAD_ALIAS");
+    server.send(delete, alias, Some(&alice.token), &json!({})).await.ok();
+    server.put_as(&bob, alias, json!({"room_id": his})).await.ok();
+    assert_eq!(points_to().await, his);
+}

@@ -30,6 +30,8 @@ use crate::{
 pub(crate) enum Provenance {
     /// We made it, and must send it to the servers in the room.
     Ours,
+    /// The same, and the states that other servers claim are to be resolved together with ours.
+    OursWithStates(Arc<ClaimedStates>),
     /// Another server handed it to us for us to send it to the servers in the room: joins and leaves by way of us.
     Relayed,
     /// Another server sent it to us, as it did to the others.
@@ -100,7 +102,7 @@ impl Engine {
         provenance: &Provenance,
     ) -> Result<(Standing, Decision)> {
         let before = match provenance {
-            Provenance::TheirsWithStates(states) => {
+            Provenance::TheirsWithStates(states) | Provenance::OursWithStates(states) => {
                 StateBefore::Worked(self.state_with_claims(room, pdu, &states.states).await?)
             }
             _ if builds_on_head(room, pdu) => StateBefore::Current,
@@ -120,7 +122,7 @@ impl Engine {
             }
             (standing, _) => standing,
         };
-        let outbound = matches!(provenance, Provenance::Ours | Provenance::Relayed);
+        let outbound = matches!(provenance, Provenance::Ours | Provenance::OursWithStates(_) | Provenance::Relayed);
         let decision = match &standing {
             Standing::Accepted => self.accept(room, pdu, before, outbound).await?,
             Standing::Outlier => {

@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// The state before an event as `origin` claims it, its events fetched, verified and stored.
-    async fn fetch_state_before(
+    pub(super) async fn fetch_state_before(
         &self,
         origin: &ServerName,
         room: &RoomSnapshot,
