@@ -72,7 +72,12 @@ impl Universe {
             if round > 0 {
                 self.clock.advance(ROUND_MS);
             }
-            if self.flush_round().await? {
+            let quiet = self.flush_round().await?;
+            let mut judged = 0;
+            for server in &self.servers {
+                judged += server.engine.judge_set_aside().await?;
+            }
+            if quiet && judged == 0 {
                 return Ok(());
             }
         }

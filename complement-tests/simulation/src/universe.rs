@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::{Engine, NewDevice, RegisterCommand, Requester};
 use rules::world::World;
-use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, UserId};
 
 use crate::{
     Failure,
@@ -161,6 +161,13 @@ impl Universe {
     /// A user's id.
     pub(crate) fn user_id(&self, user: usize) -> &UserId {
         &self.users[user].requester.user_id
+    }
+
+    /// Whether a server has said that it does not take an event, or has set it aside for want of what it builds upon.
+    pub(crate) async fn has_not_taken(&self, server: usize, room: usize, event_id: &EventId) -> Result<bool, Failure> {
+        let waiting = self.servers[server].storage().events_set_aside(&self.rooms[room]).await?;
+        let waits = waiting.iter().any(|waiting| waiting.event_id == *event_id);
+        Ok(waits || self.network.has_refused(self.servers[server].name(), event_id))
     }
 
     /// A number that was not used before.

@@ -25,6 +25,15 @@ impl Universe {
         self.note(kind, &who, &what, set.map(|event_id| event_id.to_string()))
     }
 
+    /// Join rules; restricted ones let in whoever is in another room.
+    fn join_rules(&mut self, rule: &str) -> Value {
+        if rule != "restricted" {
+            return json!({ "join_rule": rule });
+        }
+        let other = self.dice.pick(&self.rooms);
+        json!({ "join_rule": rule, "allow": [{ "type": "m.room_membership", "room_id": other }] })
+    }
+
     async fn set_state(
         &self,
         room: usize,
@@ -47,8 +56,8 @@ impl Universe {
             Kind::Topic => (StateEventType::RoomTopic, json!({ "topic": format!("Topic {number}") })),
             Kind::Name => (StateEventType::RoomName, json!({ "name": format!("Name {number}") })),
             Kind::JoinRules => {
-                let rule = self.dice.weighted(&[("public", 3), ("invite", 2)]);
-                (StateEventType::RoomJoinRules, json!({ "join_rule": rule }))
+                let rule = self.dice.weighted(&[("public", 3), ("invite", 2), ("restricted", 3)]);
+                (StateEventType::RoomJoinRules, self.join_rules(rule))
             }
             Kind::HistoryVisibility => {
                 let visibility = self.dice.pick(&VISIBILITIES);

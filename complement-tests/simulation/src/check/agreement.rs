@@ -68,7 +68,7 @@ async fn same_events(
         let stored = storage.event(&event.pdu.event_id).await?;
         let standing = stored.as_ref().map(|stored| &stored.standing);
         let has = matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_)));
-        let refused = universe.network.has_refused(universe.servers[other.server].name(), &event.pdu.event_id);
+        let refused = universe.has_not_taken(other.server, room, &event.pdu.event_id).await?;
         if !has && event.pdu.sender.server_name() != universe.servers[one.server].name() {
             universe.trace.count("events of third servers that did not arrive");
         } else if !has && refused {

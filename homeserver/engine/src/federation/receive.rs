@@ -123,6 +123,9 @@ impl Engine {
             // A task of its own: that many may leave is not for the other server to wait for.
             tokio::spawn(self.guests_leave(pdu.room_id.clone()));
         }
+        if standing == Standing::Accepted && pdu.event_type == TimelineEventType::RoomMember {
+            self.forget_remote_profile(&pdu.sender).await;
+        }
         Ok(standing)
     }
 }

@@ -49,6 +49,11 @@ impl Engine {
         })
     }
 
+    /// A user of another server has changed their profile: what we know of it is old.
+    pub(crate) async fn forget_remote_profile(&self, user_id: &UserId) {
+        self.inner.accounts.remote_profiles.invalidate(user_id).await;
+    }
+
     async fn query_profile(&self, user_id: &UserId) -> Result<UserProfile, Missing> {
         let answer = self.federation().query_profile(user_id.server_name(), user_id).await;
         let answer = answer.map_err(|error| missing(user_id, &error))?;
