@@ -133,6 +133,7 @@ impl Engine {
             state_key: None,
             content: CanonicalJsonObject::new(),
             redacts: None,
+            sticky_duration_ms: None,
         };
         let pdu = self.make_event(&room, intent).await?;
         let pdu = self.with_recommendation(&room, pdu).await?;
