@@ -10,6 +10,7 @@ mod join;
 mod keys;
 mod knock;
 mod leave;
+mod media;
 mod membership;
 mod path;
 mod policy;
@@ -19,6 +20,7 @@ mod space;
 mod state;
 mod third_party;
 mod transaction;
+mod web;
 
 use std::{fmt, sync::Arc};
 
@@ -30,11 +32,13 @@ pub(crate) use self::transaction::TransactionAnswer;
 pub use self::{
     identity::{HashDetails, InviteKey, StoredInvite},
     join::SendJoinAnswer,
+    media::RemoteMedia,
     membership::Template,
     public_rooms::{PublicRoomsAnswer, PublicRoomsAsked},
     query::{DirectoryAnswer, ProfileAnswer},
     space::HierarchyAnswer,
     state::{StateAnswer, StateIdsAnswer},
+    web::Web,
 };
 use crate::{KeyRing, Transport};
 

@@ -1,17 +1,19 @@
 //! The one HTTP client: where it may connect to, whom it believes, how much it reads, and for how long.
 //!
 //! The address policy is applied to what a name resolves to, at the moment of connecting, so that no answer of DNS
-//! gets past it; addresses written out in a URL are checked before. Nothing is ever sent without TLS.
+//! gets past it; addresses written out in a URL are checked before. Nothing is ever sent without TLS, but for questions
+//! for public pages, which say no more than that somebody asks.
 
 pub mod names;
 pub mod policy;
 mod resolver;
+mod streamed;
 mod tls;
 
 use std::{collections::HashMap, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, ClientBuilder, Url, redirect};
 use ruma::OwnedServerName;
 
 pub use self::{names::SystemNames, policy::Network};
@@ -20,7 +22,7 @@ use self::{
     policy::{AddressPolicy, Denied},
     resolver::{PolicyResolver, Target},
 };
-use crate::{CallLimits, TransportError};
+use crate::{ByteStream, CallLimits, TransportError};
 
 /// How long a TCP and TLS handshake may take. A server that needs longer is as good as down.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -110,6 +112,8 @@ struct Inner {
     signed: Client,
     /// For requests that are not signed, which may be redirected.
     unsigned: Client,
+    /// For pages of whatever servers. Redirects are for the asker to judge.
+    web: Client,
     pinned: moka::sync::Cache<(String, Target), Client>,
 }
 
@@ -120,10 +124,11 @@ impl Egress {
         let policy = Arc::new(AddressPolicy::new(options.allow_private_addresses.clone()));
         let resolver = PolicyResolver::new(Arc::clone(&names), Arc::clone(&policy), None);
         let signed = client(&options, tls.clone(), resolver.clone(), redirect::Policy::none())?;
+        let web = build(builder(&options, tls.clone(), resolver.clone(), redirect::Policy::none()).https_only(false))?;
         let unsigned = client(&options, tls.clone(), resolver, redirects(Arc::clone(&policy)))?;
         let pinned =
             moka::sync::Cache::builder().max_capacity(PINNED_CLIENTS_MAX).time_to_idle(PINNED_CLIENT_IDLE).build();
-        Ok(Self { inner: Arc::new(Inner { options, policy, names, tls, signed, unsigned, pinned }) })
+        Ok(Self { inner: Arc::new(Inner { options, policy, names, tls, signed, unsigned, web, pinned }) })
     }
 
     /// How this client was set up.
@@ -138,14 +143,48 @@ impl Egress {
         request: http::Request<Bytes>,
         limits: CallLimits,
     ) -> Result<http::Response<Bytes>, TransportError> {
-        within(limits, self.try_endpoints(route, request, limits)).await
+        within(limits, async { read(self.try_endpoints(route, request).await?, limits).await }).await
+    }
+
+    /// The same, but the answer is read while it comes.
+    pub(crate) async fn stream(
+        &self,
+        route: &Route,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<ByteStream>, TransportError> {
+        streamed::read(self.try_endpoints(route, request), limits).await
+    }
+
+    /// Asks for a page or a file, by `http:` or `https:`, without any authentication. Follows no redirects.
+    pub(crate) async fn fetch(
+        &self,
+        url: &str,
+        limits: CallLimits,
+    ) -> Result<http::Response<ByteStream>, TransportError> {
+        let url = Url::parse(url).map_err(|error| TransportError::Unreachable(format!("not a URL: {error}")))?;
+        let plain = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
+        if !plain {
+            return Err(TransportError::Denied("only web pages without credentials are asked for".to_owned()));
+        }
+        self.check_literal(&url)?;
+        let asking = async { self.inner.web.get(url).send().await.map_err(transport_error) };
+        streamed::read(asking, limits).await
+    }
+
+    /// A client for a service that the operator has set: where it may connect to is not judged.
+    pub fn service_client(&self) -> Result<Client, EgressError> {
+        let Inner { options, tls, .. } = &*self.inner;
+        let builder = Client::builder().tls_backend_preconfigured(tls.clone()).user_agent(&options.user_agent);
+        build(builder.connect_timeout(CONNECT_DEADLINE).pool_idle_timeout(IDLE_CONNECTION).referer(false))
     }
 
     /// Fetches an `https` URL without any authentication, following up to five redirects.
     pub async fn get(&self, url: &str, limits: CallLimits) -> Result<http::Response<Bytes>, TransportError> {
         let url = parse_url(url)?;
         self.check_literal(&url)?;
-        within(limits, async { read(self.inner.unsigned.get(url).send().await, limits).await }).await
+        let asking = async { self.inner.unsigned.get(url).send().await.map_err(transport_error) };
+        within(limits, async { read(asking.await?, limits).await }).await
     }
 
     /// Sends a request without a signature of ours to the `https` URL that it names. Follows no redirects: what it says
@@ -166,8 +205,7 @@ impl Egress {
         &self,
         route: &Route,
         request: http::Request<Bytes>,
-        limits: CallLimits,
-    ) -> Result<http::Response<Bytes>, TransportError> {
+    ) -> Result<reqwest::Response, TransportError> {
         let mut failure = TransportError::Unreachable("no address to connect to".to_owned());
         for endpoint in &route.endpoints {
             let (client, url) = self.prepare(route, endpoint, request.uri())?;
@@ -180,7 +218,7 @@ impl Egress {
             match sending.await {
                 // Nothing was sent, so that the next place may be tried.
                 Err(error) if error.is_connect() => failure = transport_error(error),
-                answer => return read(answer, limits).await,
+                answer => return answer.map_err(transport_error),
             }
         }
         Err(failure)
@@ -244,6 +282,19 @@ fn client(
     resolver: PolicyResolver,
     redirects: redirect::Policy,
 ) -> Result<Client, EgressError> {
+    build(builder(options, tls, resolver, redirects))
+}
+
+fn build(builder: ClientBuilder) -> Result<Client, EgressError> {
+    builder.build().map_err(|error| EgressError::Client(chain(&error)))
+}
+
+fn builder(
+    options: &EgressOptions,
+    tls: rustls::ClientConfig,
+    resolver: PolicyResolver,
+    redirects: redirect::Policy,
+) -> ClientBuilder {
     Client::builder()
         .tls_backend_preconfigured(tls)
         .https_only(true)
@@ -258,8 +309,6 @@ fn client(
         .connect_timeout(CONNECT_DEADLINE)
         .pool_idle_timeout(IDLE_CONNECTION)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-        .build()
-        .map_err(|error| EgressError::Client(chain(&error)))
 }
 
 /// Redirects to the same port over HTTPS, never to an address that the policy refuses.
@@ -302,11 +351,7 @@ async fn within<T>(
 }
 
 /// Reads an answer to its end or to the limit, whichever comes first.
-async fn read(
-    answer: Result<reqwest::Response, reqwest::Error>,
-    limits: CallLimits,
-) -> Result<http::Response<Bytes>, TransportError> {
-    let mut answer = answer.map_err(transport_error)?;
+async fn read(mut answer: reqwest::Response, limits: CallLimits) -> Result<http::Response<Bytes>, TransportError> {
     let too_large = TransportError::TooLarge { limit_bytes: limits.body_max_bytes };
     if answer.content_length().is_some_and(|length| length > limits.body_max_bytes as u64) {
         return Err(too_large);

@@ -8,7 +8,7 @@ use rules::world::World;
 use ruma::{OwnedServerName, ServerName};
 
 use crate::{
-    CallLimits, Egress, EgressError, EgressOptions, Transport, TransportError,
+    ByteStream, CallLimits, Egress, EgressError, EgressOptions, Transport, TransportError,
     discovery::{Discovery, fixed_route, well_known::FetchWellKnown},
     egress::{Endpoint, Route, SystemNames, names::Names},
 };
@@ -79,6 +79,26 @@ impl Transport for HttpTransport {
         limits: CallLimits,
     ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
         Box::pin(self.egress.send_unsigned(request, limits))
+    }
+
+    fn stream<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'a, Result<http::Response<ByteStream>, TransportError>> {
+        Box::pin(async move {
+            let route = self.route(destination).await?;
+            self.egress.stream(&route, request, limits).await
+        })
+    }
+
+    fn fetch<'a>(
+        &'a self,
+        url: &'a str,
+        limits: CallLimits,
+    ) -> BoxFuture<'a, Result<http::Response<ByteStream>, TransportError>> {
+        Box::pin(self.egress.fetch(url, limits))
     }
 }
 

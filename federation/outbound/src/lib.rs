@@ -16,14 +16,14 @@ pub mod x_matrix;
 pub use self::{
     calls::{
         CallError, DirectoryAnswer, Federation, FederationOptions, HashDetails, HierarchyAnswer, InviteKey,
-        ProfileAnswer, PublicRoomsAnswer, PublicRoomsAsked, SendJoinAnswer, StateAnswer, StateIdsAnswer, StoredInvite,
-        Template,
+        ProfileAnswer, PublicRoomsAnswer, PublicRoomsAsked, RemoteMedia, SendJoinAnswer, StateAnswer, StateIdsAnswer, StoredInvite,
+        Template, Web,
     },
     egress::{Egress, EgressError, EgressOptions, Network},
     http_transport::HttpTransport,
     key_ring::{KeyQueries, KeyRing, VerifyError},
     queue::{EduJson, FlushOutcome, Sender, SenderOptions},
-    transport::{CallLimits, Transport, TransportError},
+    transport::{ByteStream, CallLimits, Transport, TransportError},
     x_matrix::{AuthenticateError, Claim},
 };
 

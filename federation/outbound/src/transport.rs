@@ -1,10 +1,13 @@
 //! The seam between what is said to another server and how it gets there.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use ruma::ServerName;
+
+/// Bytes that come piece by piece.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Carries signed requests to other servers and their answers back.
 pub trait Transport: Send + Sync + 'static {
@@ -27,6 +30,29 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         Box::pin(async move { Err(TransportError::Unreachable(format!("there is no way to {host}"))) })
+    }
+
+    /// The same, but the answer is read while it comes: for what is too large to be held in memory.
+    fn stream<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'a, Result<http::Response<ByteStream>, TransportError>> {
+        Box::pin(async move {
+            let answer = self.send(destination, request, limits).await?;
+            Ok(answer.map(|body| stream::once(async { Ok(body) }).boxed()))
+        })
+    }
+
+    /// Asks for a page or a file of whatever server, `http:` or `https:`, without any authentication, and reads the
+    /// answer while it comes. Redirects are never followed. Networks that know Matrix servers only have none.
+    fn fetch<'a>(
+        &'a self,
+        _url: &'a str,
+        _limits: CallLimits,
+    ) -> BoxFuture<'a, Result<http::Response<ByteStream>, TransportError>> {
+        Box::pin(async { Err(TransportError::Unreachable("there are no other servers in this network".to_owned())) })
     }
 }
 
@@ -86,6 +112,16 @@ impl CallLimits {
     pub const IDENTITY: Self = Self::new(64 * 1024, 10);
     /// Some hundred descriptions of rooms; a client waits for it.
     pub const PUBLIC_ROOMS: Self = Self::new(4 * MIB, 20);
+
+    /// A page for a preview: what it says of itself stands at its beginning. A client waits for it.
+    pub const PAGE: Self = Self::new(2 * MIB, 10);
+    /// The image of a page.
+    pub const PAGE_IMAGE: Self = Self::new(10 * MIB, 15);
+
+    /// A medium of at most so many bytes, with what is around it. At 200 kB per second, 100 MB take eight minutes.
+    pub(crate) const fn media(media_max_bytes: usize) -> Self {
+        Self::new(media_max_bytes.saturating_add(128 * 1024), 600)
+    }
 
     const fn new(body_max_bytes: usize, deadline_seconds: u64) -> Self {
         Self { body_max_bytes, deadline: Duration::from_secs(deadline_seconds) }

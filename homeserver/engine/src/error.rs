@@ -132,6 +132,21 @@ pub enum EngineError {
     /// The connection of a sliding sync is not known, or no longer.
     #[error("Unknown position; start anew")]
     UnknownPos,
+    /// The medium is reserved, but not there yet.
+    #[error("The medium is not uploaded yet")]
+    NotYetUploaded,
+    /// The medium is there, and media do not change.
+    #[error("The medium is uploaded already")]
+    CannotOverwriteMedia,
+    /// What another server has is larger than we take.
+    #[error("{0}")]
+    RemoteTooLarge(String),
+    /// Too much in too short a time.
+    #[error("Too many requests")]
+    LimitExceeded {
+        /// When to try again.
+        retry_after_ms: u64,
+    },
     /// The server is overloaded or stopping.
     #[error("The server is busy; try again")]
     Busy,

@@ -27,7 +27,8 @@ const BATCH_REQUESTS: usize = 1_000;
 const BATCHES_MAX: usize = 1_000;
 
 impl Engine {
-    /// One round of forgetting. Returns how many requests, transactions and batches of notifications it went through.
+    /// One round of forgetting. Returns how many requests, transactions, batches of notifications and media it went
+    /// through.
     pub async fn keep_house(&self) -> Result<u64> {
         let mut forgotten = self.storage().prune_received_transactions(self.ago(RECEIVED_TRANSACTIONS_KEPT)).await?;
         forgotten += self.storage().prune_sticky_events(self.world().clock.now_ms()).await?;
@@ -48,7 +49,7 @@ impl Engine {
             }
             forgotten += 1;
         }
-        Ok(forgotten)
+        Ok(forgotten + self.keep_media().await?)
     }
 
     fn ago(&self, age: Duration) -> u64 {

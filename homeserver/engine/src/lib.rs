@@ -12,6 +12,7 @@ mod federation;
 mod housekeeping;
 mod keys;
 mod locks;
+mod media;
 mod notices;
 mod presence;
 mod push;
@@ -45,6 +46,7 @@ pub use self::{
         ServerCheck, StateDifference, StateIdsReply, StateReply,
     },
     keys::{ClaimReply, KeysReply},
+    media::{MediaAsker, MediaPart, MediaSettings, Medium, ThumbnailCommand, UploadCommand},
     presence::Presence,
     push::{NotificationsPage, NotificationsQuery, Told, Unread},
     rooms::{
@@ -82,6 +84,7 @@ struct Inner {
     keys: keys::Keys,
     rooms: rooms::Rooms,
     push: push::Push,
+    media: media::Media,
     sync: sync::Sync,
     presence: presence::PresenceKeeper,
     /// One transaction at a time from each server, one event from outside at a time for each room.
@@ -100,6 +103,7 @@ impl Engine {
             keys: keys::Keys::new(KeyServer::new(storage.clone(), world.clone(), settings.server_name.clone())),
             rooms: rooms::Rooms::new(),
             push: push::Push::new(),
+            media: media::Media::new(),
             sync: sync::Sync::new(storage.head()),
             presence: presence::PresenceKeeper::default(),
             ingest: locks::Locks::default(),

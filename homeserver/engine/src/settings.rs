@@ -2,6 +2,8 @@
 
 use ruma::{OwnedServerName, RoomVersionId};
 
+use crate::MediaSettings;
+
 /// Settings of the engine.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -25,6 +27,8 @@ pub struct Settings {
     pub accounts: AccountSettings,
     /// The localpart of the user who speaks for the server to its users; `None`: nobody does.
     pub server_notices_user: Option<String>,
+    /// What users upload and other servers send.
+    pub media: MediaSettings,
 }
 
 /// The fewest characters of a new password, if the operator does not say otherwise.

@@ -367,6 +367,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
     (13, "set_aside", include_str!("../migrations/sqlite/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/sqlite/0014_dehydrated_devices.sql")),
+    (15, "media", include_str!("../migrations/sqlite/0015_media.sql")),
     (17, "sticky_events", include_str!("../migrations/sqlite/0017_sticky_events.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
@@ -382,6 +383,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
     (13, "set_aside", include_str!("../migrations/postgres/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/postgres/0014_dehydrated_devices.sql")),
+    (15, "media", include_str!("../migrations/postgres/0015_media.sql")),
     (17, "sticky_events", include_str!("../migrations/postgres/0017_sticky_events.sql")),
 ];
 

@@ -2,6 +2,7 @@
 
 mod beside;
 mod graph;
+mod media;
 mod presence;
 
 use std::fmt;
@@ -124,7 +125,7 @@ impl Storage {
     pub async fn fsck(&self) -> Result<Vec<Violation>> {
         let mut snapshot = self.snapshot().await?;
         let mut report = Report::default();
-        for (invariant, sql) in CHECKS.iter().chain(beside::CHECKS) {
+        for (invariant, sql) in CHECKS.iter().chain(beside::CHECKS).chain(media::CHECKS) {
             let details: Vec<String> =
                 db!(snapshot.connection(), |connection| sqlx::query_scalar(*sql).fetch_all(connection).await)?;
             report.extend(invariant, details);

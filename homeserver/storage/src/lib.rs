@@ -26,6 +26,7 @@ mod fsck;
 mod insert;
 mod key_backups;
 mod log;
+mod media;
 mod memberships;
 mod names;
 mod notifications;
@@ -69,6 +70,9 @@ pub use self::{
     fsck::Violation,
     key_backups::{BackedUpKey, BackupOutcome, KeyBackupRecord},
     log::{LogEntry, LogKind},
+    media::{
+        MediaBlob, MediaPlace, MediaRecord, MediaUsage, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord,
+    },
     memberships::MembershipRecord,
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},

@@ -1,6 +1,7 @@
 //! The one way in which a call is made: sign, send, check the status, read the answer.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use http::{
     Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
@@ -9,12 +10,14 @@ use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{CallError, Federation, path::Target};
-use crate::{CallLimits, TransportError, x_matrix::sign_request};
+use crate::{ByteStream, CallLimits, TransportError, x_matrix::sign_request};
 
 /// From this size on, an answer is parsed on a thread of its own: that takes milliseconds then, and up to seconds.
 const PARSE_INLINE_MAX_BYTES: usize = 1024 * 1024;
 /// As much of another server's words as we put into our log.
 const ERROR_TEXT_MAX_CHARS: usize = 200;
+/// As much of a refusal as is read where the answer could be large.
+const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 struct ErrorBody {
@@ -58,6 +61,44 @@ impl Federation {
         body: Option<CanonicalJsonObject>,
         limits: CallLimits,
     ) -> Result<Bytes, CallError> {
+        let request = self.signed(destination, method, target, body)?;
+        let answer = self.inner.transport.send(destination, request, limits).await?;
+        if answer.status().is_success() {
+            return Ok(answer.into_body());
+        }
+        Err(refusal(&answer))
+    }
+
+    /// A call whose answer is read while it comes. One that is no success is read at once.
+    pub(super) async fn get_streamed(
+        &self,
+        destination: &ServerName,
+        target: Target,
+        limits: CallLimits,
+    ) -> Result<http::Response<ByteStream>, CallError> {
+        let request = self.signed(destination, Method::GET, target, None)?;
+        success(self.inner.transport.stream(destination, request, limits).await?).await
+    }
+
+    /// The same without saying who asks.
+    pub(super) async fn get_unsigned(
+        &self,
+        destination: &ServerName,
+        target: Target,
+        limits: CallLimits,
+    ) -> Result<http::Response<ByteStream>, CallError> {
+        let request = http::Request::get(target.into_string()).body(Bytes::new()).expect("the target is encoded");
+        success(self.inner.transport.stream(destination, request, limits).await?).await
+    }
+
+    /// A request that says who asks, and whom.
+    fn signed(
+        &self,
+        destination: &ServerName,
+        method: Method,
+        target: Target,
+        body: Option<CanonicalJsonObject>,
+    ) -> Result<http::Request<Bytes>, CallError> {
         if *destination == *self.server_name() {
             return Err(CallError::Denied("it is this server".to_owned()));
         }
@@ -72,13 +113,24 @@ impl Federation {
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let request = request.body(body.map(Bytes::from).unwrap_or_default()).expect("the target is encoded");
-        let answer = self.inner.transport.send(destination, request, limits).await?;
-        if answer.status().is_success() {
-            return Ok(answer.into_body());
-        }
-        Err(refusal(&answer))
+        Ok(request.body(body.map(Bytes::from).unwrap_or_default()).expect("the target is encoded"))
     }
+}
+
+/// An answer that is a success, or points elsewhere; of any other the reason.
+async fn success(answer: http::Response<ByteStream>) -> Result<http::Response<ByteStream>, CallError> {
+    if answer.status().is_success() || answer.status().is_redirection() {
+        return Ok(answer);
+    }
+    let (head, mut body) = answer.into_parts();
+    let mut text = BytesMut::new();
+    while let Some(Ok(piece)) = body.next().await {
+        text.extend_from_slice(&piece);
+        if text.len() > ERROR_BODY_MAX_BYTES {
+            break;
+        }
+    }
+    Err(refusal(&http::Response::from_parts(head, text.freeze())))
 }
 
 pub(super) fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError> {

@@ -1,0 +1,174 @@
+//! Fetching what other servers have: once, however many ask for it at the same time, and to the end, whoever leaves.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use media::{ReceiveError, disposition};
+use outbound::{CallError, RemoteMedia};
+use ruma::{OwnedUserId, ServerName, UserId};
+use storage::{MediaBlob, MediaPlace, MediaRecord, NewMedia};
+
+use super::no_such_medium;
+use crate::{Engine, EngineError, Result};
+
+/// Why a medium cannot be had. It is remembered for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    NotFound,
+    TooLarge,
+    Broken,
+}
+
+impl From<Failure> for EngineError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotFound => no_such_medium(),
+            Failure::TooLarge => Self::RemoteTooLarge("The medium is too large to be fetched".to_owned()),
+            Failure::Broken => Self::CannotFederate("The other server's answer makes no sense".to_owned()),
+        }
+    }
+}
+
+impl Engine {
+    /// A medium of another server.
+    pub(super) async fn fetch_medium(
+        &self,
+        user_id: &UserId,
+        origin: &ServerName,
+        media_id: &str,
+        timeout: Duration,
+    ) -> Result<MediaRecord> {
+        let place = MediaPlace { origin: origin.to_owned(), media_id: media_id.to_owned() };
+        self.check_failures(&place)?;
+        let (engine, user_id) = (self.clone(), user_id.to_owned());
+        // Others may wait for the same, and it is of use to whoever asks next.
+        let fetching = tokio::spawn(async move { engine.fetch_once(user_id, place, timeout).await });
+        fetching.await.unwrap_or_else(|error| Err(EngineError::internal(error)))
+    }
+
+    fn check_failures(&self, place: &MediaPlace) -> Result<()> {
+        let repository = self.repository();
+        if repository.failed_origins.contains_key(&place.origin) {
+            return Err(unreachable());
+        }
+        repository.failed_media.get(&key(place)).map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    async fn fetch_once(&self, user_id: OwnedUserId, place: MediaPlace, timeout: Duration) -> Result<MediaRecord> {
+        let repository = self.repository();
+        let _one = repository.locks.lock(&key(&place)).await;
+        if let Some(record) = self.storage().media(&place.origin, &place.media_id).await? {
+            return Ok(record);
+        }
+        self.check_failures(&place)?;
+        let now_ms = self.world().clock.now_ms();
+        let _own_place = repository.shares.place(&user_id, now_ms).await?;
+        let _place = repository.fetches.acquire().await.expect("the semaphore is never closed");
+        let record = self.fetch_now(&place, timeout).await;
+        let outcome = if record.is_ok() { "fetched" } else { "failed" };
+        metrics::counter!("media_fetches_total", "outcome" => outcome).increment(1);
+        let record = record?;
+        let size = record.blob.as_ref().map_or(0, |blob| blob.size);
+        repository.shares.count(&user_id, size, now_ms);
+        self.make_room(size).await;
+        Ok(record)
+    }
+
+    async fn fetch_now(&self, place: &MediaPlace, timeout: Duration) -> Result<MediaRecord> {
+        let max_bytes = self.media_settings().remote_max_bytes;
+        let asked = self.federation().download_media(
+            &place.origin,
+            &place.media_id,
+            timeout,
+            usize::try_from(max_bytes).unwrap_or(usize::MAX),
+        );
+        let remote = match asked.await {
+            Ok(remote) => remote,
+            Err(error) => return Err(self.failed(place, &error)),
+        };
+        let RemoteMedia { content_type, content_disposition, body } = remote;
+        let spooled = match self.media_settings().spool.receive(body, max_bytes).await {
+            Ok(spooled) => spooled,
+            Err(error) => return Err(self.not_received(place, error)),
+        };
+        let (blob, _lock) = self.put_blob(spooled).await?;
+        let media = self.fetched(place, blob, content_type, content_disposition.as_deref());
+        self.storage().store_media(&media, None).await?;
+        self.storage().media(&place.origin, &place.media_id).await?.ok_or_else(no_such_medium)
+    }
+
+    fn fetched(
+        &self,
+        place: &MediaPlace,
+        blob: MediaBlob,
+        content_type: Option<String>,
+        content_disposition: Option<&str>,
+    ) -> NewMedia {
+        NewMedia {
+            origin: place.origin.clone(),
+            media_id: place.media_id.clone(),
+            blob,
+            content_type,
+            filename: content_disposition.and_then(disposition::filename),
+            uploader: None,
+            preview: false,
+            unauthenticated: self.media_settings().unauthenticated_access,
+            created_ts: self.world().clock.now_ms(),
+        }
+    }
+
+    /// Remembers why the other server did not answer as asked.
+    fn failed(&self, place: &MediaPlace, error: &CallError) -> EngineError {
+        tracing::debug!(%error, origin = %place.origin, "a medium cannot be fetched");
+        let failure = match error {
+            CallError::Unreachable(_) | CallError::Deadline => {
+                self.repository().failed_origins.insert(place.origin.clone(), ());
+                return unreachable();
+            }
+            CallError::Refused { errcode: Some(errcode), .. } if errcode == "M_NOT_YET_UPLOADED" => {
+                return EngineError::NotYetUploaded;
+            }
+            CallError::Refused { status: 404, .. } => Failure::NotFound,
+            CallError::Refused { errcode: Some(errcode), .. } if errcode == "M_TOO_LARGE" => Failure::TooLarge,
+            CallError::TooLarge => Failure::TooLarge,
+            CallError::Refused { .. } | CallError::Malformed(_) | CallError::Denied(_) => Failure::Broken,
+        };
+        self.remember(place, failure)
+    }
+
+    fn not_received(&self, place: &MediaPlace, error: ReceiveError) -> EngineError {
+        match error {
+            ReceiveError::TooLarge { .. } => self.remember(place, Failure::TooLarge),
+            ReceiveError::BrokenOff(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                self.remember(place, Failure::TooLarge)
+            }
+            ReceiveError::BrokenOff(_) => self.remember(place, Failure::Broken),
+            error @ ReceiveError::Disk { .. } => EngineError::internal(error),
+        }
+    }
+
+    fn remember(&self, place: &MediaPlace, failure: Failure) -> EngineError {
+        self.repository().failed_media.insert(key(place), failure);
+        failure.into()
+    }
+
+    /// Looks after a while of fetching whether there is still room, instead of waiting for the next round.
+    async fn make_room(&self, fetched_bytes: u64) {
+        let Some(max_bytes) = self.media_settings().cache_max_bytes else { return };
+        let total = self.repository().fetched_bytes.fetch_add(fetched_bytes, Ordering::Relaxed) + fetched_bytes;
+        if total < max_bytes / 10 {
+            return;
+        }
+        self.repository().fetched_bytes.store(0, Ordering::Relaxed);
+        if let Err(error) = self.shrink_media_cache().await {
+            tracing::warn!(%error, "the cache of other servers' media could not be made smaller; trying again later");
+        }
+    }
+}
+
+fn key(place: &MediaPlace) -> String {
+    format!("{}/{}", place.origin, place.media_id)
+}
+
+fn unreachable() -> EngineError {
+    EngineError::CannotFederate("The medium's server cannot be reached".to_owned())
+}

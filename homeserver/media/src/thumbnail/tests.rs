@@ -1,0 +1,146 @@
+//! Thumbnails of honest images, and of those that are not.
+
+use std::{io::Cursor, path::Path};
+
+use image::{
+    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageFormat, Rgba, RgbaImage,
+    codecs::gif::{GifDecoder, GifEncoder},
+};
+
+use super::*;
+
+fn picture(width: u32, height: u32) -> DynamicImage {
+    DynamicImage::from(RgbaImage::from_fn(width, height, |x, y| Rgba([x as u8, y as u8, 128, 255])))
+}
+
+fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let image = if format == ImageFormat::Jpeg { DynamicImage::from(image.to_rgb8()) } else { image.clone() };
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn moving(pictures: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new(&mut bytes);
+    for picture in 0..pictures {
+        let frame = RgbaImage::from_pixel(200, 100, Rgba([picture * 20, 0, 0, 255]));
+        encoder.encode_frame(Frame::new(frame)).unwrap();
+    }
+    drop(encoder);
+    bytes
+}
+
+fn wanted(width: u64, height: u64, method: Method) -> Wanted {
+    Wanted { size: Size::listed(width, height, method).unwrap(), animated: false }
+}
+
+async fn of(bytes: &[u8], wanted: Wanted) -> Result<Made, ThumbnailError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("wrong-extension.txt");
+    std::fs::write(&path, bytes).unwrap();
+    Thumbnailer::default().make(path, wanted).await
+}
+
+async fn smaller(bytes: &[u8], wanted: Wanted) -> (&'static str, DynamicImage) {
+    match of(bytes, wanted).await.unwrap() {
+        Made::Smaller { content_type, bytes } => (content_type, image::load_from_memory(&bytes).unwrap()),
+        Made::Original { content_type } => panic!("the original {content_type}"),
+    }
+}
+
+#[tokio::test]
+async fn scaled_as_a_whole_and_cropped_to_the_size() {
+    for (format, expected) in [
+        (ImageFormat::Png, "image/png"),
+        (ImageFormat::Jpeg, "image/jpeg"),
+        (ImageFormat::Gif, "image/png"),
+        (ImageFormat::WebP, "image/png"),
+    ] {
+        let bytes = encoded(&picture(1000, 500), format);
+        let (content_type, image) = smaller(&bytes, wanted(320, 240, Method::Scale)).await;
+        assert_eq!((content_type, image.dimensions()), (expected, (320, 160)), "{format:?}");
+        let (_, image) = smaller(&bytes, wanted(96, 96, Method::Crop)).await;
+        assert_eq!(image.dimensions(), (96, 96), "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_larger() {
+    let bytes = encoded(&picture(60, 60), ImageFormat::Png);
+    let made = of(&bytes, wanted(320, 240, Method::Scale)).await.unwrap();
+    assert!(matches!(made, Made::Original { content_type: "image/png" }), "{made:?}");
+    let bytes = encoded(&picture(1000, 20), ImageFormat::Png);
+    let (_, image) = smaller(&bytes, wanted(96, 96, Method::Crop)).await;
+    assert_eq!(image.dimensions(), (96, 20));
+    let bytes = encoded(&picture(5000, 3), ImageFormat::Png);
+    let (_, image) = smaller(&bytes, wanted(96, 96, Method::Scale)).await;
+    assert_eq!(image.dimensions(), (96, 1));
+}
+
+#[tokio::test]
+async fn what_moves_moves_only_when_it_is_asked_to() {
+    let bytes = moving(5);
+    let (content_type, _) = smaller(&bytes, wanted(96, 96, Method::Scale)).await;
+    assert_eq!(content_type, "image/png");
+    let (content_type, _) = smaller(&bytes, wanted(640, 480, Method::Scale)).await;
+    assert_eq!(content_type, "image/png", "small, but it moves");
+    let made = of(&bytes, Wanted { animated: true, ..wanted(96, 96, Method::Scale) }).await.unwrap();
+    let Made::Smaller { content_type: "image/gif", bytes } = made else { panic!("{made:?}") };
+    let frames = GifDecoder::new(Cursor::new(&bytes)).unwrap().into_frames().collect_frames().unwrap();
+    assert_eq!((frames.len(), frames[0].buffer().dimensions()), (5, (96, 48)));
+    let still = of(&moving(1), Wanted { animated: true, ..wanted(96, 96, Method::Scale) }).await.unwrap();
+    assert!(matches!(still, Made::Smaller { content_type: "image/png", .. }));
+}
+
+/// A PNG whose header says another size than there are pixels: a few bytes that would become gigabytes.
+fn claiming(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = encoded(&picture(8, 8), ImageFormat::Png);
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let sum = crc(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0xEDB8_8320 } else { sum >> 1 })
+    })
+}
+
+#[tokio::test]
+async fn s_149_what_is_too_large_is_not_decoded() {
+    let any = wanted(96, 96, Method::Crop);
+    for (width, height) in [(50_000, 50_000), (u32::MAX / 2, 1), (30_000, 30_000), (8_000, 8_000)] {
+        let refused = of(&claiming(width, height), any).await;
+        assert!(matches!(refused, Err(ThumbnailError::TooLarge)), "{width}x{height}: {refused:?}");
+    }
+    let mut gif = moving(2);
+    gif[6..10].copy_from_slice(&[0x50, 0xc3, 0x50, 0xc3]);
+    assert!(matches!(of(&gif, any).await, Err(ThumbnailError::TooLarge)));
+}
+
+#[tokio::test]
+async fn s_149_broken_and_foreign_files_are_refused() {
+    let any = wanted(96, 96, Method::Crop);
+    let whole = encoded(&picture(300, 300), ImageFormat::Png);
+    for length in [40, 100, whole.len() / 2] {
+        assert!(of(&whole[..length], any).await.is_err(), "{length}");
+    }
+    assert!(of(&claiming(300, 300), any).await.is_err(), "fewer pixels than it says");
+    let foreign: [&[u8]; 7] = [
+        b"",
+        b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        b"<!doctype html><script>alert(1)</script>",
+        b"%PDF-1.7",
+        b"BM\x36\0\0\0",
+        b"II*\0\x08\0\0\0",
+        b"\0\0\0\x20ftypavif",
+    ];
+    for bytes in foreign {
+        assert!(matches!(of(bytes, any).await, Err(ThumbnailError::NotAnImage)), "{bytes:?}");
+    }
+    let gone = Thumbnailer::default().make(Path::new("/nowhere/at/all").to_owned(), any).await;
+    assert!(matches!(gone, Err(ThumbnailError::Unreadable(_))));
+}
