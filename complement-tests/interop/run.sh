@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
-# as a peer. Everything on loopback.
+# as a peer, moto as object storage. Everything on loopback.
 #
-#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse]...      (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|s3|load]...      (default: all)
 #
 # Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
@@ -55,7 +55,7 @@ encryption() {
         "$venv/bin/python" "$here/encryption.py" "$@"
 }
 
-(($#)) || set -- nio js rust synapse encryption encryption-synapse
+(($#)) || set -- nio js rust synapse encryption encryption-synapse s3 load
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
@@ -63,7 +63,12 @@ for part; do
         rust) rust_sdk ;;
         encryption) encryption ;;
         encryption-synapse) encryption --federated ;;
-        synapse) "$venv/bin/python" "$here/federation_synapse.py" ;;
+        synapse)
+            "$venv/bin/python" "$here/federation_synapse.py"
+            "$venv/bin/python" "$here/media_synapse.py"
+            ;;
+        s3) "$venv/bin/python" "$here/media_s3.py" ;;
+        load) "$venv/bin/python" "$here/media_load.py" ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac
 done

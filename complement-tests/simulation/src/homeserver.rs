@@ -115,6 +115,7 @@ async fn start(
         presence: true,
         accounts: engine::AccountSettings::default(),
         server_notices_user: None,
+        media: engine::MediaSettings::in_folder(std::path::Path::new("no-media-here")),
         lists_rooms_to_servers: true,
     };
     let engine = Engine::start(settings, storage, federation, sender, world.clone());

@@ -136,6 +136,8 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
         E::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         E::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
+        E::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
+        E::NotYetUploaded => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded),
         // The rest is about our users' own accounts and aliases, which no other server can ask for.
         _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unknown),
     }

@@ -12,6 +12,7 @@ mod join;
 mod keys;
 mod knock;
 mod leave;
+mod media;
 mod missing_events;
 mod openid;
 mod public_rooms;

@@ -8,8 +8,8 @@ use axum::{
 use http::Method;
 
 use crate::{
-    Door, backfill, error::DoorError, event, event_auth, hierarchy, invite, join, keys, knock, leave, missing_events,
-    openid, public_rooms, query, send, state, third_party, timestamp, user, version, well_known,
+    Door, backfill, error::DoorError, event, event_auth, hierarchy, invite, join, keys, knock, leave, media,
+    missing_events, openid, public_rooms, query, send, state, third_party, timestamp, user, version, well_known,
 };
 
 /// Who may ask.
@@ -68,6 +68,7 @@ fn rows() -> Vec<Row> {
         membership_rows(Signed),
         query_rows(Signed),
         user_rows(Signed),
+        media_rows(Signed),
     ]
     .into_iter()
     .flatten()
@@ -236,6 +237,23 @@ fn user_rows(access: Access) -> Vec<Row> {
             access,
             "post_matrixfederationv1userkeysclaim",
             user::claim_keys,
+        ),
+    ]
+}
+
+fn media_rows(access: Access) -> Vec<Row> {
+    vec![
+        get(
+            "/_matrix/federation/v1/media/download/{media_id}",
+            access,
+            "get_matrixfederationv1mediadownloadmediaid",
+            media::download,
+        ),
+        get(
+            "/_matrix/federation/v1/media/thumbnail/{media_id}",
+            access,
+            "get_matrixfederationv1mediathumbnailmediaid",
+            media::thumbnail,
         ),
     ]
 }

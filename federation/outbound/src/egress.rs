@@ -157,11 +157,7 @@ impl Egress {
     }
 
     /// Asks for a page or a file, by `http:` or `https:`, without any authentication. Follows no redirects.
-    pub(crate) async fn fetch(
-        &self,
-        url: &str,
-        limits: CallLimits,
-    ) -> Result<http::Response<ByteStream>, TransportError> {
+    pub async fn fetch(&self, url: &str, limits: CallLimits) -> Result<http::Response<ByteStream>, TransportError> {
         let url = Url::parse(url).map_err(|error| TransportError::Unreachable(format!("not a URL: {error}")))?;
         let plain = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
         if !plain {

@@ -82,6 +82,17 @@ pub(crate) async fn receive_either(
 /// Receives a request that needs an access token. A user's id in its path must be the requester's own,
 /// unless the endpoint says otherwise.
 pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<Requester>> {
+    let (mut received, body) = receive_head(door, endpoint, request).await?;
+    (received.attempt, received.body) = read_body(&received.head, body, endpoint).await?;
+    Ok(received)
+}
+
+/// The same, but the body is left to be read: for what is too large to be held in memory.
+pub(crate) async fn receive_head(
+    door: &Door,
+    endpoint: &Endpoint,
+    request: Request,
+) -> Result<(Received<Requester>, axum::body::Body)> {
     let (mut head, body) = request.into_parts();
     let address = address(&head);
     let limits = &door.inner.rate_limits;
@@ -102,8 +113,8 @@ pub(crate) async fn receive(door: &Door, endpoint: &Endpoint, request: Request) 
         return Err(ApiError::forbidden("The user in the path is not the one the access token belongs to"));
     }
     let path = path.into_iter().map(|(_, value)| value).collect();
-    let (attempt, body) = read_body(&head, body, endpoint).await?;
-    Ok(Received { head, path, body, requester, guest, suspended, address, attempt })
+    let attempt = Attempt::none();
+    Ok((Received { head, path, body: Bytes::new(), requester, guest, suspended, address, attempt }, body))
 }
 
 /// Who asks. Whoever tries out tokens is soon told to wait.

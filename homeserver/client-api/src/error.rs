@@ -50,6 +50,11 @@ pub(crate) enum ApiError {
         /// When to try again.
         retry_after_ms: u64,
     },
+    /// A part of a file that is not there.
+    RangeNotSatisfiable {
+        /// The size of the file.
+        size: u64,
+    },
     /// The alias belongs to a room already.
     AliasTaken,
     /// Account data of this type is not the client's to write here.
@@ -111,7 +116,18 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Challenge(challenge) => write(UiaaResponse::AuthResponse(uiaa_info(*challenge))),
-            Self::LimitExceeded { retry_after_ms } => limit_exceeded(retry_after_ms),
+            Self::LimitExceeded { retry_after_ms } | Self::Engine(EngineError::LimitExceeded { retry_after_ms }) => {
+                limit_exceeded(retry_after_ms)
+            }
+            Self::RangeNotSatisfiable { size } => {
+                let mut response = write(standard(
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    ErrorKind::InvalidParam,
+                    "The file has no such part".to_owned(),
+                ));
+                response.headers_mut().insert(header::CONTENT_RANGE, unsatisfied(size));
+                response
+            }
             Self::Engine(EngineError::UnknownPos) => unknown_pos(),
             error => {
                 let (status, kind, text) = error.standard();
@@ -141,7 +157,9 @@ impl ApiError {
                 let text = format!("{event_type} is managed by the server and has its own endpoint");
                 return (StatusCode::METHOD_NOT_ALLOWED, ErrorKind::BadJson, text);
             }
-            Self::LimitExceeded { .. } | Self::Challenge(_) => return of_engine(&EngineError::Busy),
+            Self::LimitExceeded { .. } | Self::RangeNotSatisfiable { .. } | Self::Challenge(_) => {
+                return of_engine(&EngineError::Busy);
+            }
         };
         (status, kind, text.to_owned())
     }
@@ -214,6 +232,11 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::CannotLeaveServerNoticeRoom => (StatusCode::FORBIDDEN, ErrorKind::CannotLeaveServerNoticeRoom),
         EngineError::BadAlias(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadAlias),
         EngineError::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
+        EngineError::RemoteTooLarge(_) => (StatusCode::BAD_GATEWAY, ErrorKind::TooLarge),
+        EngineError::NotYetUploaded => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded),
+        EngineError::CannotOverwriteMedia => (StatusCode::CONFLICT, ErrorKind::CannotOverwriteMedia),
+        // `LimitExceeded` is written as a whole: see `limit_exceeded`.
+        EngineError::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Unknown),
         EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         EngineError::Internal(_) | EngineError::Storage(_) => {
             tracing::error!(error = chain(error), "A client's request failed by our fault");
@@ -257,6 +280,10 @@ fn limit_exceeded(retry_after_ms: u64) -> Response {
     let mut response = write(standard(StatusCode::TOO_MANY_REQUESTS, kind, "Too many requests".to_owned()));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000)));
     response
+}
+
+fn unsatisfied(size: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("bytes */{size}")).unwrap_or(HeaderValue::from_static("bytes */0"))
 }
 
 /// An errcode of a proposal (MSC4186), which ruma has no name for.

@@ -29,6 +29,7 @@ mod keys;
 mod knock;
 mod login;
 mod logout;
+mod media;
 mod mutual_rooms;
 mod notifications;
 mod own_request;

@@ -53,6 +53,10 @@ pub(crate) enum Class {
     Keys,
     /// Messages to devices, by user: each may be as many rows as there are devices.
     ToDevice,
+    /// Files uploaded, and names reserved for them, by user.
+    Upload,
+    /// Files and thumbnails asked for, by user, or by address where there is none.
+    Download,
     /// Everything, by device: one that runs wild leaves something to the user's others.
     Device,
     /// Everything, by address: many people may share one.
@@ -69,7 +73,7 @@ struct Rate {
 }
 
 impl Class {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::Login,
         Self::Account,
         Self::WrongPassword,
@@ -86,6 +90,8 @@ impl Class {
         Self::Costly,
         Self::Keys,
         Self::ToDevice,
+        Self::Upload,
+        Self::Download,
         Self::Other,
         Self::Device,
         Self::Address,
@@ -112,6 +118,10 @@ impl Class {
             Self::Keys => (200, 100),
             // Clients share a room key with 20 to 250 devices at once; 300 requests are 6,000 devices of the former.
             Self::ToDevice => (50, 300),
+            // An album of pictures at once; each is a file that is flushed to the disk.
+            Self::Upload => (500, 60),
+            // 50 per second: a room full of pictures, with everybody's avatar.
+            Self::Download => (20, 500),
             // 40 per second.
             Self::Device => (25, 160),
             // 200 per second: an office or a school behind one address passes.
@@ -140,6 +150,8 @@ impl Class {
             Self::Costly => "costly",
             Self::Keys => "keys",
             Self::ToDevice => "to_device",
+            Self::Upload => "upload",
+            Self::Download => "download",
             Self::Device => "device",
             Self::Address => "address",
             Self::Other => "other",
@@ -167,6 +179,8 @@ impl Class {
             Self::Costly => "history, relations, searches, directories and spaces, by user, or by address without one",
             Self::Keys => "keys of others asked for and claimed, by user",
             Self::ToDevice => "requests that send messages to devices, by user",
+            Self::Upload => "files uploaded and names reserved for them, by user",
+            Self::Download => "files and thumbnails asked for, by user, or by address without one",
             Self::Device => "everything, by device",
             Self::Address => "everything, by address",
             Self::Other => "everything else, by user, or by address without one",

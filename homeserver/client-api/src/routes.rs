@@ -8,6 +8,7 @@ mod administration;
 mod directories;
 mod discovery;
 mod encryption;
+mod media;
 mod push;
 mod reading;
 mod rooms;
@@ -32,6 +33,8 @@ pub struct Route {
     pub authentication: Authentication,
     /// Whether a user in its path is another one than the one who asks.
     pub of_others: bool,
+    /// Whether its body is a file, which may be anything.
+    pub takes_file: bool,
     /// Where the specification describes it, a URL.
     pub section: String,
 }
@@ -69,6 +72,7 @@ fn table() -> Table {
         directories::rows,
         rooms::rows,
         reading::rows,
+        media::rows,
     ];
     chapters.into_iter().fold(Table::default(), |table, rows| rows(table))
 }

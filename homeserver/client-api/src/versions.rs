@@ -15,12 +15,13 @@ const VERSIONS: [&str; 18] = [
 ];
 
 /// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 15] = [
+const FEATURES: [&str; 16] = [
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",
     "org.matrix.msc3814",
     "org.matrix.msc3874",
+    "org.matrix.msc3916.stable",
     "org.matrix.msc4140",
     "org.matrix.msc4155",
     "org.matrix.msc4222",

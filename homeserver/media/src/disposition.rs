@@ -48,7 +48,8 @@ const CONTENT_TYPE_MAX_BYTES: usize = 255;
 
 /// A content type that can stand in a header; what cannot is replaced.
 pub fn content_type(claimed: Option<&str>) -> &str {
-    let visible = |text: &&str| text.len() <= CONTENT_TYPE_MAX_BYTES && text.bytes().all(|byte| matches!(byte, 32..=126));
+    let visible =
+        |text: &&str| text.len() <= CONTENT_TYPE_MAX_BYTES && text.bytes().all(|byte| matches!(byte, 32..=126));
     let claimed = claimed.map(str::trim).filter(|text| text.contains('/'));
     claimed.filter(visible).unwrap_or(OCTET_STREAM)
 }
@@ -126,7 +127,8 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
-        let digits = (byte == b'%').then(|| after.get(..2)).flatten().and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits =
+            (byte == b'%').then(|| after.get(..2)).flatten().and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             Some(decoded) => {
                 bytes.push(decoded);

@@ -18,8 +18,8 @@ pub use self::{
     reference::{example, page as reference_page},
     settings::{Configuration, Flag, SETTINGS, Setting},
     value::{
-        DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, LogFormat, MailSecurity, Overrides,
-        PasswordHashing, RegistrationMode, Secret, WebAddress,
+        Bytes, DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, LogFormat, MailSecurity, Overrides,
+        PageRule, PasswordHashing, RegistrationMode, Secret, WebAddress,
     },
 };
 

@@ -12,6 +12,7 @@ mod health;
 mod housekeeping;
 pub mod listen;
 mod logging;
+mod media;
 mod metrics;
 mod registration_token;
 mod serve;

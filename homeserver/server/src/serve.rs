@@ -43,6 +43,9 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let certificate = wiring::certificate(configuration)?;
     let house = House::open(configuration, &world::system(), Use::Serving).await?;
     registration_token::settle(configuration, &house).await?;
+    if let Err(error) = house.engine.discard_unfinished_uploads() {
+        tracing::warn!(%error, "what is left of unfinished uploads cannot be removed");
+    }
 
     let (stop, stopping) = stopping::channel();
     // Nobody has to read it.

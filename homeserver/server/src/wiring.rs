@@ -46,6 +46,8 @@ pub(crate) enum StartError {
     },
     #[error("calls to other servers: {0}")]
     Egress(#[from] EgressError),
+    #[error("media.s3_bucket: {0}")]
+    ObjectStorage(#[from] media::StoreError),
     #[error(
         "registration.mode = \"token\", but there is no token: set registration.token, or run: nudge registration-token \
          create"
@@ -75,6 +77,7 @@ impl House {
             directory.database_holds_data()?;
         }
         let transport = HttpTransport::new(egress(configuration)?, configuration.server_name.clone(), world.clone())?;
+        let media = crate::media::settings(configuration, transport.egress())?;
         let federation = Federation::new(FederationOptions {
             key,
             storage: storage.clone(),
@@ -85,7 +88,7 @@ impl House {
         let patience =
             SenderOptions { device_names: configuration.federation_device_names, ..SenderOptions::default() };
         let sender = Sender::new(federation.clone(), patience);
-        let settings = engine_settings(configuration);
+        let settings = engine_settings(configuration, media);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
         if let Err(error) = engine.restore_statuses().await {
             tracing::warn!(%error, "what users say about their presence is not known until they say it again");
@@ -108,6 +111,12 @@ pub(crate) async fn open_storage(configuration: &Configuration) -> Result<Storag
         server_name: configuration.server_name.clone(),
     };
     Storage::open(&options).await.map_err(|error| StartError::Database { url: url.to_string(), error })
+}
+
+/// Where files lie, for a command that needs nothing else.
+pub(crate) fn open_store(configuration: &Configuration) -> Result<Arc<dyn media::BlobStore>, StartError> {
+    let egress = outbound::Egress::new(egress(configuration)?, Arc::new(outbound::egress::SystemNames::new()?))?;
+    Ok(crate::media::settings(configuration, &egress)?.store)
 }
 
 /// The certificate of the federation listener, if there is one.
@@ -135,7 +144,7 @@ fn outbound_network(network: &Network) -> outbound::Network {
     network.to_string().parse().expect("both packages read networks in the same notation")
 }
 
-fn engine_settings(configuration: &Configuration) -> engine::Settings {
+fn engine_settings(configuration: &Configuration, media: engine::MediaSettings) -> engine::Settings {
     let lifetime = configuration.accounts_access_token_lifetime.0;
     engine::Settings {
         lists_rooms_to_servers: configuration.rooms_directory_for_servers,
@@ -163,6 +172,7 @@ fn engine_settings(configuration: &Configuration) -> engine::Settings {
             identity_servers: configuration.accounts_identity_servers.0.clone(),
         },
         server_notices_user: configuration.server_notices_user.as_ref().map(|localpart| localpart.0.clone()),
+        media,
     }
 }
 

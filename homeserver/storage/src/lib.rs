@@ -70,9 +70,7 @@ pub use self::{
     fsck::Violation,
     key_backups::{BackedUpKey, BackupOutcome, KeyBackupRecord},
     log::{LogEntry, LogKind},
-    media::{
-        MediaBlob, MediaPlace, MediaRecord, MediaUsage, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord,
-    },
+    media::{MediaBlob, MediaPlace, MediaRecord, MediaUsage, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord},
     memberships::MembershipRecord,
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},

@@ -17,6 +17,7 @@ fn example(endpoint: &Endpoint) -> String {
         .replace("{user_id}", "@rita:remote")
         .replace("{transaction_id}", "t1")
         .replace("{server_name}", "remote")
+        .replace("{media_id}", "nothing")
         .replace("{key_id}", "ed25519:fake")
 }
 

@@ -1,6 +1,7 @@
 //! The stage: a server named `test`, a clock to be turned by hand, and a network of fakes.
 
 use std::{
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -72,6 +73,7 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) engine: Engine,
     pub(crate) remote: FakeHomeserver,
+    _media: tempfile::TempDir,
 }
 
 impl Stage {
@@ -83,10 +85,11 @@ impl Stage {
         let name = owned_server_name!("test");
         let clock = Arc::new(TestClock(AtomicU64::new(1_790_000_000_000)));
         let network = Network::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let engine = start_engine(&name, &network, Arc::clone(&clock) as Arc<dyn Clock>).await;
+        let media = tempfile::tempdir().unwrap();
+        let engine = start_engine(&name, &network, Arc::clone(&clock) as Arc<dyn Clock>, media.path()).await;
         network.add_router(&name, inbound::router(engine.clone(), options));
         let remote = network.add_fake("remote");
-        Self { name, network, clock, engine, remote }
+        Self { name, network, clock, engine, remote, _media: media }
     }
 
     /// A user of the server under test.
@@ -258,7 +261,7 @@ pub(crate) enum Verdict {
     Accepted,
 }
 
-async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock>) -> Engine {
+async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock>, media: &Path) -> Engine {
     let options = Options {
         url: "sqlite::memory:".to_owned(),
         durability: Durability::Relaxed,
@@ -292,6 +295,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
             ..engine::AccountSettings::default()
         },
         server_notices_user: None,
+        media: engine::MediaSettings::in_folder(media),
         lists_rooms_to_servers: true,
     };
     Engine::start(settings, storage, federation, sender, world)

@@ -76,7 +76,8 @@ mod tests {
             assert!(follow("http://example.org/a", to), "{to}");
         }
         assert!(follow("https://example.org:8443/a", "https://other.test:8443/"));
-        let refused = ["http://example.org/", "https://example.org:22/", "file:///etc/passwd", "data:text/html,x", "ftp://a/"];
+        let refused =
+            ["http://example.org/", "https://example.org:22/", "file:///etc/passwd", "data:text/html,x", "ftp://a/"];
         for to in refused {
             assert!(!follow("https://example.org/a", to), "{to}");
         }

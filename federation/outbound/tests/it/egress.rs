@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{TryStreamExt, future::BoxFuture};
 use http::{Method, StatusCode};
 use outbound::{
     CallLimits, Egress, EgressOptions, HttpTransport, Network, Transport, TransportError,
@@ -367,6 +367,10 @@ async fn s_087_private_addresses_are_not_connected_to() {
         assert!(matches!(got, Err(TransportError::Denied(_))), "{host}: {got:?}");
         let posted = strict.send_unsigned(post(&format!("https://{host}:{port}/")), LIMITS).await;
         assert!(matches!(posted, Err(TransportError::Denied(_))), "{host}: {posted:?}");
+        for protocol in ["http", "https"] {
+            let fetched = strict.fetch(&format!("{protocol}://{host}:{port}/"), LIMITS).await.map(drop);
+            assert!(matches!(fetched, Err(TransportError::Denied(_))), "{host}: {fetched:?}");
+        }
     }
     // By way of a service record, too.
     let elsewhere = Endpoint::Host { name: "target.test".to_owned(), port };
@@ -374,6 +378,28 @@ async fn s_087_private_addresses_are_not_connected_to() {
     assert!(matches!(strict.send(&route, request("/x"), LIMITS).await, Err(TransportError::Denied(_))));
     assert_eq!(server.connections(), 0, "no SYN leaves");
     send(&server).await.unwrap();
+}
+
+#[tokio::test]
+async fn s_089_what_is_fetched_is_not_followed_and_not_endless() {
+    let server = Server::saying("HTTP/1.1 302 Found\r\nLocation: https://10.0.0.1/\r\nContent-Length: 0\r\n\r\n").await;
+    let url = format!("https://server.test:{}/", server.port());
+    let moved = egress(loopback()).fetch(&url, LIMITS).await.map(|answer| answer.status());
+    assert_eq!(moved, Ok(StatusCode::FOUND));
+    for url in ["file:///etc/passwd", "ftp://server.test/", "https://user@server.test/", "data:text/html,x"] {
+        let denied = egress(loopback()).fetch(url, LIMITS).await.map(drop);
+        assert!(matches!(denied, Err(TransportError::Denied(_))), "{url}: {denied:?}");
+    }
+    let announced = Server::saying("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n").await;
+    let url = format!("https://server.test:{}/", announced.port());
+    let refused = egress(loopback()).fetch(&url, LIMITS).await.map(drop);
+    assert_eq!(refused, Err(TransportError::TooLarge { limit_bytes: 1_000 }));
+    let endless = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "x".repeat(5_000));
+    let endless = Server::saying(endless).await;
+    let url = format!("https://server.test:{}/", endless.port());
+    let answer = egress(loopback()).fetch(&url, LIMITS).await.unwrap();
+    let read: Result<Vec<Bytes>, _> = answer.into_body().try_collect().await;
+    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::FileTooLarge);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::any::TypeId;
 use axum::{
     Router,
     extract::{Request, State},
-    http::Method,
+    http::{HeaderMap, Method},
     response::Response,
     routing::{MethodFilter, on},
 };
@@ -18,6 +18,7 @@ use crate::{
     arguments::{self, Arguments, Open},
     body::Mend,
     error::answer,
+    media::Upload,
     rate_limits::Class,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Endpoint {
     pub(crate) about_anybody: bool,
     pub(crate) mend: Option<Mend>,
     pub(crate) of_others: bool,
+    takes_file: bool,
 }
 
 /// An endpoint of ordinary cost. `section` is the anchor in the specification, or the URL of a proposal.
@@ -48,6 +50,7 @@ pub(super) const fn at(section: &'static str) -> Endpoint {
         about_anybody: false,
         mend: None,
         of_others: false,
+        takes_file: false,
     }
 }
 
@@ -80,6 +83,12 @@ impl Endpoint {
     pub(super) const fn of_others(mut self) -> Self {
         self.about_anybody = true;
         self.of_others = true;
+        self
+    }
+
+    /// Its body is a file.
+    const fn taking_file(mut self) -> Self {
+        self.takes_file = true;
         self
     }
 
@@ -212,6 +221,79 @@ impl Table {
         self
     }
 
+    /// Adds an endpoint that asks for an access token and answers with a file.
+    pub(super) fn asked_for_file<T, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T>, HeaderMap) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        F: Future<Output = Result<Response>> + Send,
+    {
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let headers = request.headers().clone();
+                let received = arguments::receive(&door, &endpoint, request).await?;
+                handler(door, Arguments::parse(received)?, headers).await
+            }
+        };
+        for path in self.add::<T>(endpoint, Authentication::AccessToken) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
+    /// The same for users with an access token, and for others without.
+    pub(super) fn either_for_file<T, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T, Option<Requester>>, HeaderMap) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        F: Future<Output = Result<Response>> + Send,
+    {
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let headers = request.headers().clone();
+                let received = arguments::receive_either(&door, &endpoint, request).await?;
+                handler(door, Arguments::parse(received)?, headers).await
+            }
+        };
+        for path in self.add::<T>(endpoint, Authentication::Optional) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
+    /// Adds an endpoint that asks for an access token and takes a file.
+    pub(super) fn taking_file<T, R, F>(
+        mut self,
+        endpoint: Endpoint,
+        handler: impl Fn(Door, Arguments<T>, Upload) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: IncomingRequest + Send + 'static,
+        R: OutgoingResponse,
+        F: Future<Output = Result<R>> + Send,
+    {
+        let serve = move |State(door): State<Door>, request: Request| {
+            let handler = handler.clone();
+            async move {
+                let announced_bytes = Upload::announced_bytes(request.headers());
+                let (received, body) = arguments::receive_head(&door, &endpoint, request).await?;
+                serve(handler(door, Arguments::parse(received)?, Upload { announced_bytes, body })).await
+            }
+        };
+        for path in self.add::<T>(endpoint.taking_file(), Authentication::AccessToken) {
+            self.router = self.router.route(path, on(method_filter(&T::METHOD), serve.clone()));
+        }
+        self
+    }
+
     fn add<T: Metadata>(&mut self, endpoint: Endpoint, authentication: Authentication) -> Vec<&'static str> {
         let paths: Vec<_> = T::PATH_BUILDER.all_paths().chain(endpoint.other_paths.iter().copied()).collect();
         let section = match endpoint.section {
@@ -223,6 +305,7 @@ impl Table {
             paths: paths.clone(),
             authentication,
             of_others: endpoint.of_others,
+            takes_file: endpoint.takes_file,
             section,
         });
         paths

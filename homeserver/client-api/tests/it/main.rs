@@ -14,6 +14,7 @@ mod interactive;
 mod keys;
 mod login;
 mod mail;
+mod media;
 mod parameters;
 mod peeking;
 mod presence;

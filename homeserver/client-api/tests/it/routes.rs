@@ -38,6 +38,9 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("network_id", "irc".to_owned()),
         ("kind", "override".to_owned()),
         ("rule_id", "rule".to_owned()),
+        ("server_name", "example.org".to_owned()),
+        ("media_id", "nothing".to_owned()),
+        ("filename", "nothing.png".to_owned()),
     ])
 }
 
@@ -248,7 +251,7 @@ async fn s_106_token_shapes() {
 async fn s_100_and_s_104_every_body_is_a_json_object_of_bounded_size() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
-    for route in route_table().into_iter().filter(|route| route.method != Method::GET) {
+    for route in route_table().into_iter().filter(|route| route.method != Method::GET && !route.takes_file) {
         for path in &route.paths {
             let path = fill(path, &values(&alice));
             let context = format!("{} {path}", route.method);

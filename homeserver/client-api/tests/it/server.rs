@@ -16,7 +16,7 @@ use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, Method, Request, Response, StatusCode},
 };
-use engine::{AccountSettings, Engine, PasswordHashing, Registration, Settings};
+use engine::{AccountSettings, Engine, MediaSettings, PasswordHashing, Registration, Settings};
 use futures_util::future::BoxFuture;
 use homeserver_client_api::{ClientAddress, Options};
 use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
@@ -42,6 +42,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) presence: bool,
     pub(crate) accounts: AccountSettings,
     pub(crate) options: Options,
+    pub(crate) media: fn(&mut MediaSettings),
+    pub(crate) transport: Option<Arc<dyn Transport>>,
 }
 
 impl Default for Setup<'_> {
@@ -55,6 +57,8 @@ impl Default for Setup<'_> {
             presence: true,
             accounts: AccountSettings::default(),
             options: Options::default(),
+            media: |_| {},
+            transport: None,
         }
     }
 }
@@ -64,6 +68,7 @@ pub(crate) struct TestServer {
     pub(crate) router: Router,
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<HandClock>,
+    pub(crate) media: tempfile::TempDir,
 }
 
 /// A user with one device that is logged in.
@@ -81,6 +86,7 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
     pub(crate) text: String,
+    pub(crate) bytes: Bytes,
 }
 
 impl TestServer {
@@ -107,12 +113,16 @@ impl TestServer {
         let federation = Federation::new(FederationOptions {
             key: Arc::new(ServerKey::from_seed(server_name.clone(), "test", &seed).unwrap()),
             storage: storage.clone(),
-            transport: Arc::new(NoNetwork),
+            transport: setup.transport.unwrap_or_else(|| Arc::new(NoNetwork)),
             world: world.clone(),
             notaries: Vec::new(),
         });
         let sender = Sender::new(federation.clone(), SenderOptions::default());
+        let folder = tempfile::tempdir().unwrap();
+        let mut media = MediaSettings::in_folder(folder.path());
+        (setup.media)(&mut media);
         let settings = Settings {
+            media,
             server_name,
             registration: setup.registration,
             default_room_version: RoomVersionId::V11,
@@ -131,7 +141,7 @@ impl TestServer {
             ..setup.options
         };
         let router = homeserver_client_api::router(engine.clone(), options);
-        Self { router, engine, clock }
+        Self { router, engine, clock, media: folder }
     }
 
     /// Sends any request, from `192.0.2.1` if it does not say otherwise.
@@ -142,9 +152,9 @@ impl TestServer {
         let response: Response<Body> = self.router.clone().oneshot(request).await.unwrap();
         let (head, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Reply { status: head.status.as_u16(), headers: head.headers, body, text }
+        Reply { status: head.status.as_u16(), headers: head.headers, body, text, bytes }
     }
 
     /// Sends a request with a JSON body.

@@ -19,8 +19,8 @@ const ACCESS_EXACT_MS: u64 = 60 * 60 * 1_000;
 pub enum MediaAsker {
     /// A user of this server.
     User(OwnedUserId),
-    /// Another server, for what was uploaded here.
-    Server,
+    /// Somebody who may have what is here, but for whom nothing is fetched: another server.
+    WithoutFetching,
     /// Nobody knows.
     Anybody,
 }
@@ -114,7 +114,7 @@ impl Engine {
         }
         match asker {
             MediaAsker::User(user_id) => self.fetch_medium(user_id, origin, media_id, timeout).await,
-            MediaAsker::Server | MediaAsker::Anybody => Err(no_such_medium()),
+            MediaAsker::WithoutFetching | MediaAsker::Anybody => Err(no_such_medium()),
         }
     }
 

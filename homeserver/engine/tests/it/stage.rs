@@ -125,6 +125,7 @@ impl Stage {
             presence: true,
             accounts: engine::AccountSettings::default(),
             server_notices_user: None,
+            media: engine::MediaSettings::in_folder(std::path::Path::new("no-media-here")),
             lists_rooms_to_servers: true,
         };
         Self { engine: Engine::start(settings, storage, federation, sender, world), clock }

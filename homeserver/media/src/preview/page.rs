@@ -55,7 +55,8 @@ pub fn read_page(body: &[u8], content_type: &str, address: &Url) -> Page {
     let mut emitter = DefaultEmitter::default();
     // What stands in scripts and styles is no tag.
     emitter.naively_switch_states(true);
-    let mut reading = Reading { address, page: Page::default(), title: String::new(), in_title: false, description: None };
+    let mut reading =
+        Reading { address, page: Page::default(), title: String::new(), in_title: false, description: None };
     let mut tags = 0;
     for token in Tokenizer::new_with_emitter(&*text, emitter) {
         let Ok(token) = token;

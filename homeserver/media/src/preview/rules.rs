@@ -49,7 +49,8 @@ impl FromStr for HostRule {
         }
         // Parsed as a part of a URL, a name is written as URLs that were parsed have it.
         let url = Url::parse(&format!("https://{host}/")).map_err(|_| ())?;
-        let plain = url.path() == "/" && url.port().is_none() && url.username().is_empty() && !host.contains(['/', '?', '#']);
+        let plain =
+            url.path() == "/" && url.port().is_none() && url.username().is_empty() && !host.contains(['/', '?', '#']);
         let host = url.host_str().filter(|_| plain).ok_or(())?;
         Ok(Self { host: Some(host.trim_end_matches('.').to_owned()), port })
     }
@@ -128,7 +129,8 @@ mod tests {
             let verdict = Url::parse(url).is_ok_and(|url| rules(allow, deny).allow(&url));
             assert_eq!(verdict, *expected, "{allow:?} {deny:?} {url}");
         }
-        for wrong in ["", "a/b", "a b", "example.org:x", "example.org:99999", "user@example.org", "https://example.org"] {
+        for wrong in ["", "a/b", "a b", "example.org:x", "example.org:99999", "user@example.org", "https://example.org"]
+        {
             assert!(wrong.parse::<HostRule>().is_err(), "{wrong}");
         }
     }

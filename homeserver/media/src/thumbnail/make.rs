@@ -177,7 +177,8 @@ fn encode(image: &DynamicImage, source: ImageFormat) -> Result<Made, ThumbnailEr
         image.to_rgb8().write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)).map_err(refused)?;
         ImageFormat::Jpeg.to_mime_type()
     } else {
-        let image = if image.color().has_alpha() { image.to_rgba8().into() } else { DynamicImage::from(image.to_rgb8()) };
+        let image =
+            if image.color().has_alpha() { image.to_rgba8().into() } else { DynamicImage::from(image.to_rgb8()) };
         image.write_to(&mut bytes, ImageFormat::Png).map_err(refused)?;
         ImageFormat::Png.to_mime_type()
     };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Outcome, with_configuration};
-use crate::{configuration::Sources, wiring};
+use crate::{configuration::Sources, media, wiring};
 
 pub(crate) fn run(sources: &Sources) -> Outcome {
     with_configuration(sources, async |loaded| {
@@ -13,6 +13,9 @@ pub(crate) fn run(sources: &Sources) -> Outcome {
         }
         let storage = wiring::open_storage(&loaded.configuration).await?;
         let violations = storage.fsck().await?;
+        let store = wiring::open_store(&loaded.configuration)?;
+        let violations = violations.iter().map(ToString::to_string);
+        let violations: Vec<String> = violations.chain(media::missing_files(&storage, &*store).await?).collect();
         storage.close().await;
         if violations.is_empty() {
             println!("{database} is consistent");

@@ -30,6 +30,7 @@ pub(super) fn check(configuration: &mut Configuration, layers: &Layers, problems
     checks.other_secrets(configuration);
     checks.mail(configuration);
     checks.turn(configuration);
+    checks.object_storage(configuration);
     checks.certificate(configuration);
     checks.listeners(configuration);
 }
@@ -73,11 +74,12 @@ impl Checks<'_> {
 
     /// Takes the other secrets out of their files, and refuses those that can be guessed.
     fn other_secrets(&mut self, configuration: &mut Configuration) {
-        let Configuration { mail_password, jwt_secret, turn_shared_secret, .. } = configuration;
+        let Configuration { mail_password, jwt_secret, turn_shared_secret, media_s3_secret_key, .. } = configuration;
         let secrets = [
             ("mail.password", mail_password, &configuration.mail_password_file),
             ("jwt.secret", jwt_secret, &configuration.jwt_secret_file),
             ("turn.shared_secret", turn_shared_secret, &configuration.turn_shared_secret_file),
+            ("media.s3_secret_key", media_s3_secret_key, &configuration.media_s3_secret_key_file),
         ];
         for (key, secret, file) in secrets {
             if let Some(path) = file {
@@ -124,6 +126,18 @@ impl Checks<'_> {
         let by_password = configuration.turn_user.is_some() && configuration.turn_password.is_some();
         if !configuration.turn_uris.0.is_empty() && !by_secret && !by_password {
             self.refuse(KEY, None, "nobody could use it: set turn.shared_secret, or turn.user and turn.password");
+        }
+    }
+
+    fn object_storage(&mut self, configuration: &Configuration) {
+        const KEY: &str = "media.s3_access_key";
+        match (&configuration.media_s3_access_key, &configuration.media_s3_secret_key) {
+            (Some(_), None) => self.refuse("media.s3_secret_key", None, "media.s3_access_key is set, so set this too"),
+            (None, Some(_)) => self.refuse(KEY, None, "media.s3_secret_key is set, so set this too"),
+            (Some(_), Some(_)) if configuration.media_s3_bucket.is_none() => {
+                self.refuse(KEY, None, "it would have no effect; set media.s3_bucket, or remove it");
+            }
+            _ => {}
         }
     }
 

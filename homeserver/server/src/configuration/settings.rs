@@ -10,8 +10,8 @@ use super::{
     network::Network,
     problem::Problems,
     value::{
-        DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, Localpart, LogFormat, MailSecurity, Overrides,
-        PasswordHashing, RegistrationMode, Secret, Value, WebAddress,
+        Bytes, DatabaseUrl, Durability, Filter, JwtAlgorithm, Lifetime, List, Localpart, LogFormat, MailSecurity,
+        Overrides, PageRule, PasswordHashing, RegistrationMode, Secret, Value, WebAddress,
     },
 };
 
@@ -248,6 +248,46 @@ settings! {
     /// `notices`. The account is made when it is needed. Without it no notices can be sent.
     server_notices_user: Option<Localpart> = "", "server_notices.user", example "\"notices\"";
 
+    /// The folder for the files that users upload, and for those of other servers that are kept here. By default the
+    /// folder `media` in `data_dir`. With `media.s3_bucket` only what is just arriving lies there.
+    media_folder: Option<PathBuf> = "", "media.folder", example "\"/srv/nudge-media\"";
+    /// The largest file that users may upload.
+    media_upload_max: Bytes = "100 MiB", "media.upload_max", example "\"50 MiB\"";
+    /// The largest file that is fetched from another server.
+    media_remote_max: Bytes = "100 MiB", "media.remote_max", example "\"50 MiB\"";
+    /// How much each user may have uploaded altogether. Without it, any amount.
+    media_user_quota: Option<Bytes> = "", "media.user_quota", example "\"5 GiB\"";
+    /// For how long files of other servers, and images in previews, are kept after somebody last asked for them; they
+    /// are fetched again when they are needed.
+    media_cache_kept: Option<Lifetime> = "30d", "media.cache_kept", example "\"90d\"";
+    /// How much there may be of them; those that nobody asked for for the longest time go first. Without it, any amount.
+    media_cache_max: Option<Bytes> = "", "media.cache_max", example "\"20 GiB\"";
+    /// For how long files that users uploaded are kept after somebody last asked for them. Then they are gone for good.
+    /// Without it they are kept for ever.
+    media_uploads_kept: Option<Lifetime> = "", "media.uploads_kept", example "\"1825d\"";
+    /// Whether files that are uploaded or fetched from now on can be had without an access token, at the addresses that
+    /// the specification has done away with. They remain so when this is turned off again.
+    media_unauthenticated_access: bool = "false", "media.unauthenticated_access", example "true";
+    /// Websites of which clients may show previews, with all hosts below them, or `*` for all. A name stands for the
+    /// usual ports, `name:*` for all of them. Without it there are no previews.
+    media_preview_allow: List<PageRule> = "", "media.preview_allow", example "[\"*\"]";
+    /// Websites of which there are no previews, whatever else is allowed.
+    media_preview_deny: List<PageRule> = "", "media.preview_deny", example "[\"intranet.example.org\"]";
+    /// A bucket of object storage that speaks the protocol of S3, for files instead of the folder.
+    media_s3_bucket: Option<String> = "", "media.s3_bucket", example "\"nudge-media\"";
+    /// The address of the object storage, when it is not Amazon's.
+    media_s3_endpoint: Option<WebAddress> = "", "media.s3_endpoint", example "\"https://s3.example.org\"";
+    /// The region of the bucket.
+    media_s3_region: String = "us-east-1", "media.s3_region", example "\"eu-central-1\"";
+    /// What the names of all objects in the bucket begin with.
+    media_s3_prefix: String = "media", "media.s3_prefix", example "\"nudge/media\"";
+    /// The access key for the bucket.
+    media_s3_access_key: Option<String> = "", "media.s3_access_key", example "\"AKIAIOSFODNN7EXAMPLE\"";
+    /// The secret of that key.
+    media_s3_secret_key: Option<Secret> = "", "media.s3_secret_key", example "\"a long random text\"";
+    /// A file that holds that secret, instead of `media.s3_secret_key`.
+    media_s3_secret_key_file: Option<PathBuf> = "", "media.s3_secret_key_file", example "\"/run/secrets/nudge-s3-secret\"";
+
     /// Reverse proxies whose `X-Forwarded-For` header is believed. Rate limits and the list of a user's devices need it.
     network_trusted_proxies: List<Network> = "", "network.trusted_proxies", example "[\"127.0.0.1\", \"::1\"]";
 
@@ -276,6 +316,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("jwt", "Log-in by another service"),
     ("turn", "Calls"),
     ("server_notices", "Notices of the server to its users"),
+    ("media", "Files"),
     ("network", "Reverse proxies"),
     ("log", "Logs"),
     ("metrics", "Metrics"),

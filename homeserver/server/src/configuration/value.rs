@@ -112,6 +112,8 @@ text_values! {
     PathBuf, "a path", |text| (!text.is_empty()).then(|| text.into());
     RoomVersionId, "a room version such as `12`", |text| RoomVersionId::try_from(text).ok().filter(|id| id.rules().is_some());
     Network, "a network such as `10.0.0.0/8`, or one address", |text| text.parse().ok();
+    Bytes, "a number of bytes such as `512 KiB`, `100 MiB` or `2 GiB`", |text| text.parse().ok();
+    PageRule, "a host such as `example.org` or `example.org:8443`, or `*`", |text| text.parse().ok().map(Self);
     Lifetime, "a time span such as `90s`, `15m`, `12h` or `7d`", |text| text.parse().ok();
     WebAddress, "an address that starts with `https://` or `http://`", |text| text.parse().ok();
     Filter, "a filter such as `info` or `info,sqlx=warn`", |text| text.parse().ok();
@@ -176,6 +178,9 @@ impl Listed for OwnedUserId {
 }
 impl Listed for Network {
     const LIST_SHAPE: &'static str = "a list of networks such as `[\"10.0.0.0/8\", \"::1\"]`";
+}
+impl Listed for PageRule {
+    const LIST_SHAPE: &'static str = "a list of hosts such as `[\"example.org\"]`, or `[\"*\"]` for all";
 }
 impl Listed for OwnedServerName {
     const LIST_SHAPE: &'static str = "a list of server names";
@@ -323,6 +328,32 @@ impl FromStr for Lifetime {
     }
 }
 
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl FromStr for Bytes {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit_bytes = match unit.trim_start() {
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            _ => return Err(()),
+        };
+        let number = number.parse::<u32>().ok().filter(|number| *number > 0).ok_or(())?;
+        u64::from(number).checked_mul(unit_bytes).map(Self).ok_or(())
+    }
+}
+
+/// Pages that may be fetched, or may not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRule(pub media::preview::HostRule);
+
 /// The address of a website, without a slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebAddress(pub String);
@@ -438,6 +469,15 @@ mod tests {
         assert_eq!(file("sqlite:///var/lib/nudge.db?mode=rwc"), Some("/var/lib/nudge.db".into()));
         assert_eq!(file("sqlite::memory:"), None);
         assert_eq!(file("postgres://localhost/nudge"), None);
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!("100 MiB".parse(), Ok(Bytes(104_857_600)));
+        assert_eq!("2GiB".parse(), Ok(Bytes(2_147_483_648)));
+        for wrong in ["", "100", "MiB", "0 MiB", "-1 MiB", "1.5 GiB", "1 MB"] {
+            assert_eq!(wrong.parse::<Bytes>(), Err(()), "{wrong}");
+        }
     }
 
     #[test]

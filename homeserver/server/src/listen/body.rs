@@ -25,8 +25,9 @@ pub(super) struct TimedBody {
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Incoming, limits: &Limits) -> Self {
-        let deadline = Instant::now() + limits.body_timeout;
+    /// A file may take longer than anything else.
+    pub(super) fn new(body: Incoming, limits: &Limits, file: bool) -> Self {
+        let deadline = Instant::now() + if file { limits.upload_timeout } else { limits.body_timeout };
         Self { body, idle_timeout: limits.body_idle_timeout, deadline, waiting: None }
     }
 }

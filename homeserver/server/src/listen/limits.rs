@@ -22,6 +22,8 @@ pub struct Limits {
     pub body_idle_timeout: Duration,
     /// For a whole request's body: a large transaction over a slow line.
     pub body_timeout: Duration,
+    /// The same for a file: at 100 kB per second, 100 MB take a quarter of an hour.
+    pub upload_timeout: Duration,
     /// How long the other end may leave an answer unread before the next piece of it.
     pub write_timeout: Duration,
     /// How long an HTTP/2 connection is kept without a request.
@@ -58,6 +60,7 @@ impl Default for Limits {
             proxy_head_timeout: Duration::from_mins(3),
             body_idle_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(2),
+            upload_timeout: Duration::from_mins(20),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(2),
             handshake_timeout: Duration::from_secs(10),

@@ -25,6 +25,9 @@ use crate::{configuration::Network, doors::json};
 /// Sent by proxies: a list of addresses, each added by the proxy that the next one connected to.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Where files are uploaded.
+const FILES: &str = "/_matrix/media/";
+
 /// Longer chains of proxies are junk.
 const FORWARDED_HOPS_MAX: usize = 32;
 
@@ -57,7 +60,8 @@ pub(super) async fn answer(
 
 async fn handle(listener: &Listener, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
     let limits = &listener.limits;
-    let mut request = request.map(|body| Body::new(TimedBody::new(body, limits)));
+    let file = request.uri().path().starts_with(FILES);
+    let mut request = request.map(|body| Body::new(TimedBody::new(body, limits, file)));
     let address = client_address(peer.ip(), request.headers(), &listener.trusted_proxies);
     request.extensions_mut().insert(ClientAddress(address));
     let router = listener.doors.for_path(request.uri().path());

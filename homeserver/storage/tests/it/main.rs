@@ -13,6 +13,7 @@ mod events;
 mod filters;
 mod fsck;
 mod log;
+mod media;
 mod memberships;
 mod notifications;
 mod one_time_keys;

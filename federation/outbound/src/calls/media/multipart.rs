@@ -35,7 +35,8 @@ fn boundary(content_type: &str) -> Option<&str> {
     if !essence.trim().eq_ignore_ascii_case("multipart/mixed") {
         return None;
     }
-    let named = |parameter: &&str| parameter.trim_start().get(..9).is_some_and(|name| name.eq_ignore_ascii_case("boundary="));
+    let named =
+        |parameter: &&str| parameter.trim_start().get(..9).is_some_and(|name| name.eq_ignore_ascii_case("boundary="));
     let value = parameters.split(';').find(named)?.trim().get(9..)?;
     let value = value.strip_prefix('"').map_or(value, |rest| rest.strip_suffix('"').unwrap_or(rest));
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte);
@@ -171,7 +172,13 @@ mod tests {
         for body in bodies {
             assert!(read(TYPE, body.as_bytes(), 4096).await.is_err(), "{}", &body[..body.len().min(60)]);
         }
-        for content_type in ["", "multipart/mixed", "text/plain; boundary=b1", "multipart/mixed; boundary=", "multipart/mixed; boundary=a\0b"] {
+        for content_type in [
+            "",
+            "multipart/mixed",
+            "text/plain; boundary=b1",
+            "multipart/mixed; boundary=",
+            "multipart/mixed; boundary=a\0b",
+        ] {
             assert!(read(content_type, b"--b1", 4).await.is_err(), "{content_type}");
         }
         let thousand = format!("{}--b1--", "--b1\r\n\r\n{}\r\n".repeat(1000));
