@@ -42,6 +42,8 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_ACCOUNTS__PASSWORD_CHARACTERS_MIN=1",
 		// Where the tests look for the server's notices.
 		"NUDGE_SERVER_NOTICES__USER=_server",
+		// The test of previews serves its page on this machine, at some port.
+		"NUDGE_MEDIA__PREVIEW_ALLOW=*:*",
 		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",
 	}, place.Environment...)
 	return command, nil
