@@ -16,8 +16,8 @@ pub mod x_matrix;
 pub use self::{
     calls::{
         CallError, DirectoryAnswer, Federation, FederationOptions, HashDetails, HierarchyAnswer, InviteKey,
-        ProfileAnswer, PublicRoomsAnswer, PublicRoomsAsked, RemoteMedia, SendJoinAnswer, StateAnswer, StateIdsAnswer, StoredInvite,
-        Template, Web,
+        ProfileAnswer, PublicRoomsAnswer, PublicRoomsAsked, RemoteMedia, SendJoinAnswer, StateAnswer, StateIdsAnswer,
+        StoredInvite, Template, Web,
     },
     egress::{Egress, EgressError, EgressOptions, Network},
     http_transport::HttpTransport,

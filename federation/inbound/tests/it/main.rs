@@ -16,6 +16,7 @@ mod invite;
 mod join;
 mod keys;
 mod knock;
+mod media;
 mod policy;
 mod restricted;
 mod room_check;

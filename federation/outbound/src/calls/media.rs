@@ -37,7 +37,7 @@ impl Federation {
         let target = Target::new("/_matrix/federation/v1/media/download").segment(media_id);
         match self.get_streamed(origin, target.query("timeout_ms", &timeout_ms), limits).await {
             Ok(answer) => self.read_parts(answer, limits).await,
-            Err(error) if error.is_unknown_endpoint() => {
+            Err(error) if error.is_unknown_endpoint() || is_foreign(&error) => {
                 self.download_unauthenticated(origin, media_id, &timeout_ms, limits).await
             }
             Err(error) => Err(error),
@@ -85,6 +85,11 @@ impl Federation {
         let (head, body) = answer.into_parts();
         Ok(described(&head.headers, body))
     }
+}
+
+/// Whether it was no Matrix server that refused: what stands before an old one may answer to a new path as it likes.
+fn is_foreign(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status: 400..=499, errcode: None, .. })
 }
 
 fn described(headers: &HeaderMap, body: ByteStream) -> RemoteMedia {

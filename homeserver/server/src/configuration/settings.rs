@@ -96,7 +96,7 @@ settings! {
     /// The name of this server: the part behind the colon in user ids. It can never be changed, because every user id
     /// and every signature holds it. Required in a configuration file; without a file it is `localhost`.
     server_name: OwnedServerName = "", "server_name", example "\"example.org\"", flag "server-name" "NAME";
-    /// The folder for the signing key and, unless `database.url` says otherwise, the database. Relative to the
+    /// The folder for the signing key and, unless settings say otherwise, the database and users' files. Relative to the
     /// working directory. Back it up.
     data_dir: PathBuf = "nudge-data", "data_dir", example "\"/var/lib/nudge\"", flag "data-dir" "DIR";
     /// Where clients and reverse proxies connect, over plain HTTP. Other servers are answered here too unless
