@@ -194,7 +194,7 @@ impl Egress {
         self.check_literal(&url)?;
         let (head, body) = request.into_parts();
         let sending = self.inner.signed.request(head.method, url).headers(head.headers).body(body).send();
-        within(limits, async { read(sending.await, limits).await }).await
+        within(limits, async { read(sending.await.map_err(transport_error)?, limits).await }).await
     }
 
     async fn try_endpoints(
