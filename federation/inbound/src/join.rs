@@ -43,16 +43,15 @@ pub(crate) async fn send_v1(
     State(door): State<Door>,
     Federation { origin, body }: Federation<PutEvent>,
 ) -> Result<Json<(u16, RoomState)>, DoorError> {
-    let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.event)).await?;
+    let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.event), false).await?;
     Ok(Json((200, state)))
 }
 
-/// All members are sent, asked for or not: the parameter `omit_members` only permits to leave them out.
 pub(crate) async fn send_v2(
     State(door): State<Door>,
     Federation { origin, body }: Federation<create_join_event::v2::Request>,
 ) -> Result<Json<RoomState>, DoorError> {
-    let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.pdu)).await?;
+    let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.pdu), body.omit_members).await?;
     Ok(Json(state))
 }
 
@@ -61,8 +60,9 @@ async fn send(
     origin: &ServerName,
     room_id: &RoomId,
     (event_id, event): (&EventId, &RawValue),
+    omit_members: bool,
 ) -> Result<RoomState, DoorError> {
-    let reply = door.engine.federation_send_join(origin, room_id, event_id, event).await;
+    let reply = door.engine.federation_send_join(origin, room_id, event_id, event, omit_members).await;
     Ok(room_state(door.engine.server_name(), reply.map_err(DoorError::refused)?))
 }
 
@@ -71,6 +71,7 @@ fn room_state(origin: &ServerName, reply: SendJoinReply) -> RoomState {
     room_state.event = Some(reply.event);
     room_state.state = reply.state;
     room_state.auth_chain = reply.auth_chain;
+    room_state.members_omitted = reply.members_omitted;
     room_state.servers_in_room = Some(reply.servers_in_room.iter().map(ToString::to_string).collect());
     RoomState { origin: origin.to_owned(), room_state }
 }

@@ -603,3 +603,66 @@ async fn a_remote_user_joins_talks_and_leaves() {
         assert_eq!(stage.membership(&room_id, &bob).await.as_deref(), Some("leave"));
     }
 }
+
+/// What the remote server gets that hands in the join of a user, with a query.
+async fn join_answer(stage: &Stage, room_id: &RoomId, localpart: &str, query: &str) -> Value {
+    let user_id = stage.remote.user(localpart);
+    let object = template(stage, room_id, &user_id).await.unwrap();
+    let object = stage.remote.seal(object, &RoomVersionId::V11.rules().unwrap());
+    let (room, event) = (encode(room_id.as_str()), encode(&id_of(&object)));
+    let body = serde_json::to_value(&object).unwrap();
+    let answer =
+        stage.remote.ask(&stage.name, Method::PUT, &format!("{SEND_JOIN}/{room}/{event}{query}"), Some(&body)).await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.body());
+    body_of(&answer)
+}
+
+/// The users whose member events are in a list, in order.
+fn members_in(events: &Value) -> Vec<&str> {
+    let members = events.as_array().unwrap().iter().filter(|event| event["type"] == "m.room.member");
+    let mut members: Vec<&str> = members.map(|event| event["state_key"].as_str().unwrap()).collect();
+    members.sort_unstable();
+    members
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_it_gets_a_state_without_members() {
+    let stage = Stage::new().await;
+    let (alice, ada) = (stage.user("alice").await, stage.user("ada").await);
+    let room_id = stage
+        .local_room(&alice, |command| {
+            command.preset = Some(rules::room::create::Preset::PublicChat);
+            command.name = Some("Named".to_owned());
+        })
+        .await;
+    stage.engine.join(&ada, &room_id, &[], None).await.unwrap();
+
+    let whole = join_answer(&stage, &room_id, "first", "").await;
+    assert_eq!(whole["members_omitted"].as_bool().unwrap_or_default(), false);
+    assert_eq!(members_in(&whole["state"]), ["@ada:test", "@alice:test"]);
+    assert_eq!(whole["servers_in_room"], json!(["test"]), "as it was before the join");
+
+    let partial = join_answer(&stage, &room_id, "second", "?omit_members=true").await;
+    assert_eq!(partial["members_omitted"], true);
+    assert_eq!(partial["servers_in_room"], json!(["remote", "test"]));
+    assert!(members_in(&partial["state"]).is_empty(), "the room has a name");
+    assert_eq!(members_in(&partial["auth_chain"]), ["@alice:test"], "who authorises the state is needed");
+    let types = |events: &Value| events.as_array().unwrap().iter().filter(|event| event["type"] != "m.room.member").count();
+    assert_eq!(types(&partial["state"]), types(&whole["state"]));
+    assert_eq!(types(&partial["auth_chain"]), 0, "what is in the state does not come twice");
+}
+
+#[tokio::test]
+async fn those_who_stand_for_a_room_without_a_name_are_not_omitted() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room_id =
+        stage.local_room(&alice, |command| command.preset = Some(rules::room::create::Preset::PublicChat)).await;
+    for number in 0..6 {
+        let user = stage.user(&format!("u{number}")).await;
+        stage.engine.join(&user, &room_id, &[], None).await.unwrap();
+    }
+    let partial = join_answer(&stage, &room_id, "bob", "?omit_members=true").await;
+    assert_eq!(partial["members_omitted"], true);
+    assert_eq!(members_in(&partial["state"]), ["@alice:test", "@u0:test", "@u1:test", "@u2:test", "@u3:test"]);
+}

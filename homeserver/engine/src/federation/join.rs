@@ -2,12 +2,12 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use rules::{
     Pdu, RoomSnapshot,
     event::{build::countersign, read_pdu},
-    room::{member, template::UnexpectedTemplate},
+    room::{StateMap, member, template::UnexpectedTemplate},
 };
 use ruma::{
     CanonicalJsonObject, EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
@@ -37,8 +37,10 @@ pub struct SendJoinReply {
     pub state: Vec<Box<RawValue>>,
     /// The ancestors of the state by `auth_events`.
     pub auth_chain: Vec<Box<RawValue>>,
-    /// The servers in the room.
+    /// The servers in the room before the join.
     pub servers_in_room: Vec<OwnedServerName>,
+    /// Whether members are left out of `state`.
+    pub members_omitted: bool,
 }
 
 impl Engine {
@@ -65,22 +67,62 @@ impl Engine {
         room_id: &RoomId,
         event_id: &EventId,
         raw: &RawValue,
+        omit_members: bool,
     ) -> Result<SendJoinReply> {
+        let servers_in_room = self.servers_in(room_id).await?;
         let pdu = self.member_event_from(origin, room_id, event_id, raw, &MembershipState::Join).await?;
         self.append(&pdu, Provenance::Relayed).await?;
         let room = self.known_room(room_id).await?;
         let stored = self.stored_event(&pdu.event_id).await?;
         let stored = stored.ok_or_else(|| EngineError::internal("an appended event is not stored"))?;
         let before = self.stored_state_before(&room, &stored).await?.unwrap_or_default();
-        let state: Vec<OwnedEventId> = before.into_values().collect();
+        let (state, members_omitted) = if omit_members {
+            self.without_members(&room, &pdu.sender, before).await?
+        } else {
+            (before.into_values().collect(), false)
+        };
         let roots: Vec<OwnedEventId> = state.iter().chain(&pdu.auth_events).cloned().collect();
-        let chain = self.storage().auth_chain(&roots).await?;
+        let mut chain = self.storage().auth_chain(&roots).await?;
+        if omit_members {
+            // What is in the state need not come twice.
+            let state: HashSet<&OwnedEventId> = state.iter().collect();
+            chain.retain(|event_id| !state.contains(event_id));
+        }
         Ok(SendJoinReply {
             event: pdu.to_raw_json(),
             state: self.raw_events(&state).await?,
             auth_chain: self.raw_events(&chain).await?,
-            servers_in_room: room.servers().map(ToOwned::to_owned).collect(),
+            servers_in_room,
+            members_omitted,
         })
+    }
+
+    /// The servers in a room now, in order; none if we are not in it.
+    async fn servers_in(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
+        let room = self.resident_room(room_id).await?;
+        let servers = room.iter().flat_map(|room| room.servers());
+        let mut servers: Vec<OwnedServerName> = servers.map(ToOwned::to_owned).collect();
+        servers.sort_unstable();
+        Ok(servers)
+    }
+
+    /// A state without its members but for those who stand for a room that has no name, as `user_id` sees it; and whether
+    /// any is left out.
+    async fn without_members(
+        &self,
+        room: &RoomSnapshot,
+        user_id: &UserId,
+        state: StateMap,
+    ) -> Result<(Vec<OwnedEventId>, bool)> {
+        let heroes = self.summary(room, user_id).await?.heroes;
+        let all = state.len();
+        let kept = state.into_iter().filter(|((event_type, key), _)| {
+            *event_type != StateEventType::RoomMember || heroes.iter().any(|user_id| user_id.as_str() == key)
+        });
+        let mut kept: Vec<OwnedEventId> = kept.map(|(_, event_id)| event_id).collect();
+        kept.sort_unstable();
+        let is_less = kept.len() < all;
+        Ok((kept, is_less))
     }
 
     /// The room, if we are in it, the server may take part, and the user is the server's.
