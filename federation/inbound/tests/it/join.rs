@@ -638,7 +638,7 @@ async fn a_server_that_asks_for_it_gets_a_state_without_members() {
     stage.engine.join(&ada, &room_id, &[], None).await.unwrap();
 
     let whole = join_answer(&stage, &room_id, "first", "").await;
-    assert_eq!(whole["members_omitted"].as_bool().unwrap_or_default(), false);
+    assert_ne!(whole["members_omitted"], true);
     assert_eq!(members_in(&whole["state"]), ["@ada:test", "@alice:test"]);
     assert_eq!(whole["servers_in_room"], json!(["test"]), "as it was before the join");
 
@@ -647,7 +647,8 @@ async fn a_server_that_asks_for_it_gets_a_state_without_members() {
     assert_eq!(partial["servers_in_room"], json!(["remote", "test"]));
     assert!(members_in(&partial["state"]).is_empty(), "the room has a name");
     assert_eq!(members_in(&partial["auth_chain"]), ["@alice:test"], "who authorises the state is needed");
-    let types = |events: &Value| events.as_array().unwrap().iter().filter(|event| event["type"] != "m.room.member").count();
+    let types =
+        |events: &Value| events.as_array().unwrap().iter().filter(|event| event["type"] != "m.room.member").count();
     assert_eq!(types(&partial["state"]), types(&whole["state"]));
     assert_eq!(types(&partial["auth_chain"]), 0, "what is in the state does not come twice");
 }

@@ -18,6 +18,9 @@ use storage::Submission;
 
 use crate::{Engine, Result, rooms::commit_error};
 
+/// How many outliers one commit stores: others' commits wait for it.
+const OUTLIERS_AT_ONCE: usize = 1_000;
+
 /// Checks events against their auth events, ancestors first, and marks those that fail as rejected. `known` holds
 /// events that are stored already.
 ///
@@ -90,15 +93,20 @@ impl Engine {
         let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id.clone()).collect();
         let stored = self.storage().event_ids_known(&ids).await?;
         let new: Vec<Arc<Pdu>> = pdus.into_iter().filter(|pdu| !stored.contains(&pdu.event_id)).collect();
-        if new.is_empty() {
-            return Ok(());
+        for new in ancestors_first(&new).chunks(OUTLIERS_AT_ONCE) {
+            self.store_new_outliers(rules, new).await?;
         }
+        Ok(())
+    }
+
+    /// Stores some of them, all of whose ancestors are stored or among them.
+    async fn store_new_outliers(&self, rules: &AuthorizationRules, new: &[Arc<Pdu>]) -> Result<()> {
         let mut needed: Vec<OwnedEventId> = new.iter().flat_map(|pdu| pdu.auth_events.clone()).collect();
         if let Some(room) = self.room(&new[0].room_id).await? {
             needed.extend(room.state_event_id(&ruma::events::StateEventType::RoomCreate, "").map(ToOwned::to_owned));
         }
         let known = self.events_by_id(&needed).await?;
-        let checked = check_outliers(rules, &new, &known);
+        let checked = check_outliers(rules, new, &known);
         let changes = checked.into_iter().map(|(pdu, standing)| outlier_change(pdu, standing)).collect();
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)

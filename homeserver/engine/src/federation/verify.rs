@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use outbound::VerifyError;
 use rules::{
@@ -10,12 +10,31 @@ use rules::{
     event::{ReadError, read_pdu},
 };
 use ruma::{
-    CanonicalJsonObject, RoomId, canonical_json::redact_in_place, room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, OwnedRoomId, RoomId, canonical_json::redact_in_place, room_version_rules::RoomVersionRules,
     signatures::Verified,
 };
 use serde_json::value::RawValue;
+use tokio::task::JoinHandle;
 
 use crate::{Engine, EngineError};
+
+/// How many events one task verifies: some ten milliseconds of work.
+const VERIFIED_BY_ONE_TASK: usize = 256;
+/// After how many events others get a turn.
+const VERIFIED_AT_ONCE: usize = 16;
+
+/// How many tasks can work at the same time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// What a task has verified. One that panicked has verified nothing.
+async fn outcome(task: Option<JoinHandle<Vec<Arc<Pdu>>>>) -> Vec<Arc<Pdu>> {
+    match task {
+        Some(task) => task.await.unwrap_or_default(),
+        None => Vec::new(),
+    }
+}
 
 /// Why an event from outside is dropped.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +85,41 @@ impl Engine {
         self.check_signatures(pdu, object, rules).await.map(Arc::new)
     }
 
-    /// The same for several events: the keys are fetched together, and those that fail are left out.
+    /// The same for several events: the keys are fetched together, and those that fail are left out. Many are checked on
+    /// all cores.
     pub(crate) async fn verified_all(
+        &self,
+        room_id: &RoomId,
+        rules: &RoomVersionRules,
+        raws: &[Box<RawValue>],
+    ) -> Vec<Arc<Pdu>> {
+        if raws.len() <= VERIFIED_BY_ONE_TASK {
+            return self.verified_by_one_task(room_id, rules, raws).await;
+        }
+        let (mut verified, mut running) = (Vec::with_capacity(raws.len()), VecDeque::new());
+        for raws in raws.chunks(VERIFIED_BY_ONE_TASK) {
+            if running.len() >= cores() {
+                verified.extend(outcome(running.pop_front()).await);
+            }
+            let (room_id, rules) = (room_id.to_owned(), rules.clone());
+            running.push_back(tokio::spawn(self.clone().verified_by_task(room_id, rules, raws.to_vec())));
+        }
+        while !running.is_empty() {
+            verified.extend(outcome(running.pop_front()).await);
+        }
+        verified
+    }
+
+    async fn verified_by_task(
+        self,
+        room_id: OwnedRoomId,
+        rules: RoomVersionRules,
+        raws: Vec<Box<RawValue>>,
+    ) -> Vec<Arc<Pdu>> {
+        self.verified_by_one_task(&room_id, &rules, &raws).await
+    }
+
+    async fn verified_by_one_task(
         &self,
         room_id: &RoomId,
         rules: &RoomVersionRules,
@@ -77,7 +129,10 @@ impl Engine {
         let read: Vec<_> = read.filter(|(pdu, _)| pdu.room_id == room_id).collect();
         self.federation().key_ring().prefetch(read.iter().map(|(_, object)| object), rules).await;
         let mut verified = Vec::with_capacity(read.len());
-        for (pdu, object) in read {
+        for (number, (pdu, object)) in read.into_iter().enumerate() {
+            if number % VERIFIED_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let event_id = pdu.event_id.clone();
             match self.check_signatures(pdu, object, rules).await {
                 Ok(pdu) => verified.push(Arc::new(pdu)),
