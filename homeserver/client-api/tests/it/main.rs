@@ -9,6 +9,7 @@ mod conversation;
 mod dehydrated;
 mod delayed;
 mod finding;
+mod floods;
 mod guests;
 mod interactive;
 mod keys;

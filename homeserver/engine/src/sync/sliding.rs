@@ -89,6 +89,7 @@ impl Engine {
             // Nobody waits for this. Whoever gets it all the same is told nothing, and goes on from where they were.
             (Kept::Superseded, Some(after)) => {
                 answer.response = SlidingResponse::default();
+                self.complete_extensions(requester, &query, &mut answer.response.extensions).await?;
                 after.to_owned()
             }
             _ => return Err(EngineError::UnknownPos),
