@@ -147,6 +147,9 @@ mode = "open"
 [rate_limits]
 enabled = false
 
+[rooms]
+directory_for_servers = true
+
 [accounts]
 password_hashing = "cheap"
 
@@ -207,6 +210,7 @@ rc_joins: {{ local: {limit}, remote: {limit} }}
 rc_joins_per_room: {limit}
 rc_invites: {{ per_room: {limit}, per_user: {limit}, per_issuer: {limit} }}
 rc_room_creation: {limit}
+rc_presence: {{ per_user: {limit} }}
 """)
         generate = [*self.command(), "--generate-keys"]
         subprocess.run(generate, cwd=folder, check=True, capture_output=True)

@@ -7,11 +7,11 @@ use crate::{Door, Result, arguments::Open};
 /// Versions whose changes to the endpoints that we serve are served. The paths changed from `r0` to `v3` in v1.1, and
 /// both are in the table, hence the first two. Whole modules that are missing answer `M_UNRECOGNIZED`, as in any version.
 /// The push rules for mentions that v1.17 dropped are kept beside the newer ones, see `rules/src/push/defaults.rs`.
-/// v1.18 is not claimed: its policy servers, which a room can make it a duty to ask, are not asked yet. What is there of
-/// it and of v1.19 answers all the same.
-const VERSIONS: [&str; 18] = [
+/// Of v1.18 and v1.19, what is said of OAuth 2.0 is for servers that log users in by it, and the capability to forget rooms
+/// upon leaving is for those that do.
+const VERSIONS: [&str; 20] = [
     "r0.6.1", "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11", "v1.12",
-    "v1.13", "v1.14", "v1.15", "v1.16", "v1.17",
+    "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
 /// Proposals that clients ask for by name before they use them.
