@@ -51,7 +51,6 @@ pub(crate) enum Kind {
     Sync,
     Page,
     Restart,
-    Rotate,
     Cut,
     Mend,
     Flush,
@@ -61,7 +60,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them, each with its weight in a universe of the average character.
-    pub(crate) const ALL: [(Self, u32); 27] = [
+    pub(crate) const ALL: [(Self, u32); 26] = [
         (Self::CreateRoom, 2),
         (Self::Invite, 5),
         (Self::Join, 9),
@@ -83,7 +82,6 @@ impl Kind {
         (Self::Sync, 14),
         (Self::Page, 2),
         (Self::Restart, 1),
-        (Self::Rotate, 1),
         (Self::Cut, 3),
         (Self::Mend, 2),
         (Self::Flush, 18),
@@ -100,7 +98,7 @@ impl Kind {
             }
             Self::Cut => character.cuts,
             Self::Flush | Self::FlushAll => character.haste,
-            Self::Restart | Self::Rotate => u32::from(universe.servers[0].can_restart()),
+            Self::Restart => u32::from(universe.servers[0].can_restart()),
             _ => 1,
         }
     }
@@ -116,7 +114,8 @@ impl Universe {
             Kind::ALL.into_iter().map(|(kind, weight)| (kind, weight * kind.factor(self))).collect();
         self.tick();
         let kind = if self.rooms.is_empty() { Kind::CreateRoom } else { self.dice.weighted(&choices) };
-        self.happen(kind).await
+        self.happen(kind).await?;
+        self.note_set_aside().await
     }
 
     /// Lets the moment pass.
@@ -139,7 +138,7 @@ impl Universe {
             | Kind::DisplayName => self.change_state(kind).await,
             Kind::Send | Kind::SendAgain | Kind::Redact | Kind::Receipt | Kind::Typing => self.talk(kind).await,
             Kind::Sync | Kind::Page => self.read(kind).await,
-            Kind::Restart | Kind::Rotate | Kind::Cut | Kind::Mend | Kind::Flush | Kind::FlushAll | Kind::Wait => {
+            Kind::Restart | Kind::Cut | Kind::Mend | Kind::Flush | Kind::FlushAll | Kind::Wait => {
                 self.turn_the_world(kind).await
             }
         }

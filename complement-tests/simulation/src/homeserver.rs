@@ -62,15 +62,6 @@ impl Homeserver {
         self.directory.is_some()
     }
 
-    /// Stops it and starts it again with a new key, which others have to fetch before they believe it.
-    pub(crate) async fn rotate(&mut self, number: u64) -> Result<(), Failure> {
-        let mut seed = [0; 32];
-        self.world.chance.fill(&mut seed);
-        let name = format!("rotated{number}");
-        self.key = Arc::new(ServerKey::from_seed(self.name.clone(), &name, &seed).map_err(Failure::new)?);
-        self.restart().await
-    }
-
     /// Stops it and starts it again: what was in memory only is gone.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         self.network.disconnect(&self.name);

@@ -94,6 +94,7 @@ impl Universe {
                 quiet = false;
                 for _ in 0..TRANSACTIONS_MAX {
                     let outcome = self.servers[server].sender().flush(&destination).await?;
+                    self.note_set_aside().await?;
                     if outcome != (FlushOutcome::Sent { more: true }) {
                         break;
                     }

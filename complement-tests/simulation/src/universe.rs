@@ -1,6 +1,6 @@
 //! A universe: servers, users, rooms, a clock and a network, all out of one seed.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use engine::{Engine, NewDevice, RegisterCommand, Requester};
 use rules::world::World;
@@ -71,6 +71,8 @@ pub(crate) struct Universe {
     pub(crate) rooms: Vec<OwnedRoomId>,
     pub(crate) promises: Vec<Promise>,
     pub(crate) sent: Vec<Sent>,
+    /// Events that a server has set aside at some time, by its number.
+    pub(crate) set_aside: BTreeSet<(usize, OwnedEventId)>,
     /// Counts whatever needs a name of its own.
     pub(crate) counter: u64,
 }
@@ -129,6 +131,7 @@ impl Universe {
             rooms: Vec::new(),
             promises: Vec::new(),
             sent: Vec::new(),
+            set_aside: BTreeSet::new(),
             counter: 0,
         };
         universe.register_users().await?;
@@ -164,10 +167,20 @@ impl Universe {
     }
 
     /// Whether a server has said that it does not take an event, or has set it aside for want of what it builds upon.
-    pub(crate) async fn has_not_taken(&self, server: usize, room: usize, event_id: &EventId) -> Result<bool, Failure> {
-        let waiting = self.servers[server].storage().events_set_aside(&self.rooms[room]).await?;
-        let waits = waiting.iter().any(|waiting| waiting.event_id == *event_id);
-        Ok(waits || self.network.has_refused(self.servers[server].name(), event_id))
+    pub(crate) fn has_not_taken(&self, server: usize, event_id: &EventId) -> bool {
+        let waited = self.set_aside.contains(&(server, event_id.to_owned()));
+        waited || self.network.has_refused(self.servers[server].name(), event_id)
+    }
+
+    /// Notes what the servers have set aside by now.
+    pub(crate) async fn note_set_aside(&mut self) -> Result<(), Failure> {
+        for (number, server) in self.servers.iter().enumerate() {
+            for room_id in &self.rooms {
+                let waiting = server.storage().events_set_aside(room_id).await?;
+                self.set_aside.extend(waiting.into_iter().map(|waiting| (number, waiting.event_id)));
+            }
+        }
+        Ok(())
     }
 
     /// A number that was not used before.

@@ -31,7 +31,7 @@ impl Universe {
     /// Makes all servers known to each other, with their keys. A server that lets another into a room whose users' events
     /// the other cannot verify at that moment, for want of a key, leaves it with part of the state for good; that is as
     /// far as the protocol goes, and would hide what else goes wrong.
-    pub(super) async fn introduce(&self) -> Result<(), Failure> {
+    async fn introduce(&self) -> Result<(), Failure> {
         for server in &self.servers {
             for user in self.users.iter().filter(|user| user.requester.user_id.server_name() != server.name()) {
                 server.engine.profile(&user.requester.user_id).await?;

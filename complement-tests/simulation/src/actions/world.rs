@@ -12,7 +12,6 @@ impl Universe {
     pub(super) async fn turn_the_world(&mut self, kind: Kind) -> Result<(), Failure> {
         match kind {
             Kind::Restart => self.restart().await,
-            Kind::Rotate => self.rotate().await,
             Kind::Cut => self.cut(),
             Kind::Mend => {
                 self.network.mend();
@@ -33,18 +32,6 @@ impl Universe {
         self.servers[server].restart().await?;
         let who = self.servers[server].name().to_string();
         self.note(Kind::Restart, &who, "", Ok("done".to_owned()))
-    }
-
-    /// A server changes its key. The others hear of the new one in fair weather: see `Universe::introduce`.
-    async fn rotate(&mut self) -> Result<(), Failure> {
-        let server = self.dice.below(self.servers.len());
-        let number = self.next();
-        self.servers[server].rotate(number).await?;
-        self.network.heal();
-        self.introduce().await?;
-        self.network.set_weather(self.character.weather);
-        let who = self.servers[server].name().to_string();
-        self.note(Kind::Rotate, &who, "", Ok("done".to_owned()))
     }
 
     /// Cuts the connection of two servers, or of one server with all others, in one direction or in both.

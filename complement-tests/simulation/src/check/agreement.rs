@@ -68,7 +68,7 @@ async fn same_events(
         let stored = storage.event(&event.pdu.event_id).await?;
         let standing = stored.as_ref().map(|stored| &stored.standing);
         let has = matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_)));
-        let refused = universe.has_not_taken(other.server, room, &event.pdu.event_id).await?;
+        let refused = universe.has_not_taken(other.server, &event.pdu.event_id);
         if !has && event.pdu.sender.server_name() != universe.servers[one.server].name() {
             universe.trace.count("events of third servers that did not arrive");
         } else if !has && refused {

@@ -41,7 +41,7 @@ pub(super) async fn check_promises(
             if matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
                 continue;
             }
-            if universe.has_not_taken(other.server, room, event_id).await? {
+            if universe.has_not_taken(other.server, event_id) {
                 universe.trace.count("acknowledged events that the other server did not take");
             } else {
                 findings.add(format!(
@@ -103,7 +103,7 @@ pub(super) async fn check_receipts(
                     && event.pdu.sender.server_name() == universe.servers[own.server].name()
             });
             // Nor is one taken for an event that was not taken, even when that comes another way later.
-            let together = together && !universe.has_not_taken(other.server, room, &receipt.event_id).await?;
+            let together = together && !universe.has_not_taken(other.server, &receipt.event_id);
             // A server takes receipts of users who are in the room only.
             let always_in = other.memberships[user_id].iter().any(|span| {
                 span.membership == Some(MembershipState::Join)
