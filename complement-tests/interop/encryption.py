@@ -94,7 +94,7 @@ class Session:
         return content["session_id"]
 
     def __str__(self) -> str:
-        return f"{self.user_id or '?'} ({self.kind})"
+        return f"{self.user_id or '?'} {self.device_id} ({self.kind})"
 
 
 SESSIONS: list[Session] = []

@@ -146,8 +146,11 @@ impl Agent {
         client.sync_once(SyncSettings::default()).await?;
         let syncing = client.clone();
         tokio::spawn(async move {
-            // It ends with the logout, or with the test.
-            let _ended = syncing.sync(SyncSettings::default().timeout(LONG_POLL)).await;
+            // It ends when the server does not answer; whoever is logged in tries again.
+            while syncing.access_token().is_some() {
+                let _ended = syncing.sync(SyncSettings::default().timeout(LONG_POLL)).await;
+                sleep(TICK).await;
+            }
         });
         let session = client.session_meta().context("no session")?.clone();
         let token = client.access_token().context("no token")?;
