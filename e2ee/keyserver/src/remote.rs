@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use rules::{Change, change::Position};
-use ruma::{OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use storage::RemoteDeviceList;
@@ -174,7 +174,8 @@ impl KeyServer {
         known.stream_id = update.stream_id;
         let keys = if update.deleted == Some(true) { None } else { update.keys };
         let keys = keys.and_then(|keys| DeviceKeys::read(&keys, &user_id, &update.device_id).ok());
-        if update.device_id.as_str().len() <= DEVICE_ID_BYTES_MAX {
+        if update.device_id.as_str().len() <= DEVICE_ID_BYTES_MAX && self.has_place(&user_id, &update.device_id).await?
+        {
             let change = Change::DeviceKeys {
                 user_id: user_id.clone(),
                 device_id: update.device_id,
@@ -186,6 +187,12 @@ impl KeyServer {
         // Were this lost in a crash, the update would come again.
         self.storage.save_remote_device_list(&known).await?;
         Ok(UpdateOutcome::Taken)
+    }
+
+    /// Whether one more device of a user may be kept, if it is none of those that are.
+    async fn has_place(&self, user_id: &UserId, device_id: &DeviceId) -> Result<bool> {
+        Ok(self.storage.device_keys_of(user_id, device_id).await?.is_some()
+            || self.storage.device_keys(&[user_id.to_owned()]).await?.len() < DEVICES_MAX)
     }
 
     /// Takes new cross-signing keys of another server's user. One at a time for each user.

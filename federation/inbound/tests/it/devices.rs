@@ -136,6 +136,36 @@ async fn s_076_a_gap_is_healed_by_asking_for_all_devices() {
 }
 
 #[tokio::test]
+async fn s_076_a_user_has_only_so_many_devices_and_numbers_that_mislead_cost_one_question() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let id = rita.as_str();
+    let keys = |number: usize| {
+        let device_id = format!("D{number}");
+        let keys = json!({ format!("ed25519:{device_id}"): "A".repeat(43) });
+        let (algorithms, signatures) = (json!([]), json!({}));
+        json!({ "user_id": id, "device_id": device_id, "algorithms": algorithms, "keys": keys, "signatures": signatures })
+    };
+    let devices: Vec<Value> =
+        (0..10_000).map(|number| json!({ "device_id": format!("D{number}"), "keys": keys(number) })).collect();
+    serve_devices(&stage, 7, json!(devices));
+    send(&stage, &[update(id, "D0", 7, &[6], &keys(0))]).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await.len() == 1_000).await;
+    // Nor one by one.
+    send(&stage, &[update(id, "D10001", 8, &[7], &keys(10_001)), update(id, "D5", 9, &[8], &keys(5))]).await;
+    let known = devices_of(&stage, &alice, &rita).await;
+    assert!(known.len() == 1_000 && !known.contains(&"D10001".to_owned()));
+    assert_eq!(devices_asked(&stage), 1, "neither was a gap");
+    // An update that is its own predecessor, one from the past, and the last number that there is.
+    let max = i64::MAX;
+    let misleading = [(10, 10), (3, 2), (max, max), (max, 9), (max, max - 1), (11, max)];
+    for (stream_id, previous) in misleading {
+        send(&stage, &[update(id, "D5", stream_id, &[previous], &keys(5))]).await;
+    }
+    eventually(async || devices_asked(&stage) == 2).await;
+}
+
+#[tokio::test]
 async fn s_077_of_an_answer_only_what_is_right_and_was_asked_for_is_kept() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

@@ -8,6 +8,7 @@ mod acl;
 mod devices;
 mod edus;
 mod encoding;
+mod floods;
 mod graph;
 mod guests;
 mod history;
