@@ -1,8 +1,9 @@
 """Sessions of matrix-js-sdk, matrix-sdk and matrix-nio with encryption, in every pairing, on our binary, and, with
-`--federated`, with one of the two people on Synapse.
+`--federated`, with one of the two people on Synapse; and sessions of our own machine with each of them.
 
-Each session is a process that does what it is told by lines of JSON: see agent_nio.py, js-sdk/agent.mjs and
-rust-sdk/src/bin/agent.rs. INTEROP_AGENT_JS and INTEROP_AGENT_RUST have the commands of the latter two.
+Each session is a process that does what it is told by lines of JSON: see agent_nio.py, js-sdk/agent.mjs,
+rust-sdk/src/bin/agent.rs and ../machine-client. INTEROP_AGENT_JS, INTEROP_AGENT_RUST and INTEROP_AGENT_MACHINE have the
+commands of the latter three.
 
     encryption.py [--federated] [js|rust|nio|js-rust|...]...
 """
@@ -29,6 +30,7 @@ COMMANDS = {
     "js": lambda: shlex.split(os.environ["INTEROP_AGENT_JS"]),
     "rust": lambda: shlex.split(os.environ["INTEROP_AGENT_RUST"]),
     "nio": lambda: [sys.executable, str(HERE / "agent_nio.py")],
+    "machine": lambda: shlex.split(os.environ["INTEROP_AGENT_MACHINE"]),
 }
 # matrix-nio has neither cross-signing nor backups; it verifies devices one by one.
 WITH_IDENTITY = {"js", "rust"}
@@ -123,7 +125,7 @@ async def verify(asks: Session, answers: Session) -> None:
     # A request of a device that is not known yet is dropped.
     await asyncio.gather(asks.do("sees_device", user=answers.user_id, device=answers.device_id, present=True),
                          answers.do("sees_device", user=asks.user_id, device=asks.device_id, present=True))
-    to = {"user": answers.user_id, "device": answers.device_id} if asks.kind == "nio" else {}
+    to = {"user": answers.user_id, "device": answers.device_id} if asks.kind in ("nio", "machine") else {}
     seen = await asyncio.gather(asks.do("request_verification", **to), answers.do("accept_verification"))
     assert seen[0] == seen[1] and len(seen[0]) == 7, seen
     await asyncio.gather(asks.do("confirm"), answers.do("confirm"))
@@ -161,7 +163,7 @@ async def pair(one: str, other: str, home: Homeserver, away: Homeserver) -> None
         Session.register(one, home, "carol"),
     )
     for session in (alice, bob):
-        if session.kind in WITH_IDENTITY:
+        if session.kind != "nio":
             await session.do("cross_sign")
     room = await alice.do("create_room")
     await bring(alice, bob, room, [])
@@ -170,7 +172,14 @@ async def pair(one: str, other: str, home: Homeserver, away: Homeserver) -> None
     await tell(bob, [alice, carol], room, "hello yourself")
     print("    messages both ways", flush=True)
 
-    if one in WITH_IDENTITY:
+    if one in WITH_IDENTITY and other == "machine":
+        # Our machine reads no secret storage: the backup is left to the others, the identity is not.
+        second = await alice.another(other)
+        await verify(second, alice)
+        for session in (alice, second):
+            await session.do("sees_verified", user=alice.user_id, device=second.device_id)
+        print("    verified by emoji", flush=True)
+    elif one in WITH_IDENTITY:
         second = await identity(alice, other if other in WITH_IDENTITY else one, room, before)
     else:
         second = await alice.another(one)

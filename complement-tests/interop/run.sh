@@ -47,11 +47,13 @@ rust_sdk() {
     "$venv/bin/python" "$here/with_nudge.py" "$target/interop-sdk/debug/interop-rust-sdk"
 }
 
-# All three kinds of clients with one another.
+# All kinds of clients with one another, our own machine among them.
 encryption() {
     install_js_sdk
     build_rust_sdk
+    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" -p complement-tests-machine-client
     INTEROP_AGENT_JS="$node $js/agent.mjs" INTEROP_AGENT_RUST="$target/interop-sdk/debug/agent" \
+        INTEROP_AGENT_MACHINE="$target/debug/machine-client" \
         "$venv/bin/python" "$here/encryption.py" "$@"
 }
 

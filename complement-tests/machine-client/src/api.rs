@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// What a call may fail with.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Longer than any long poll here.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Calls to one homeserver, as one device.
+/// Calls to one homeserver.
 pub(crate) struct Api {
     http: reqwest::Client,
     base_url: String,
@@ -19,40 +19,48 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// Registers a user with a device, or logs in when the user is there.
-    pub(crate) async fn enter(
-        base_url: &str,
-        user: &str,
-        password: &str,
-        device: &str,
-    ) -> Result<(Self, Value), Failure> {
+    pub(crate) fn new(base_url: &str) -> Result<Self, Failure> {
         let http = reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?;
-        let mut api = Self { http, base_url: base_url.to_owned(), token: String::new() };
-        let register = json!({
-            "username": user,
-            "password": password,
-            "device_id": device,
-            "auth": { "type": "m.login.dummy" },
-        });
-        let session = match api.call(Method::POST, "register", Some(register)).await {
-            Ok(session) => session,
-            Err(_) => {
-                let login = json!({
-                    "type": "m.login.password",
-                    "identifier": { "type": "m.id.user", "user": user },
-                    "password": password,
-                    "device_id": device,
-                });
-                api.call(Method::POST, "login", Some(login)).await?
-            }
-        };
-        session["access_token"].as_str().ok_or("a session has a token")?.clone_into(&mut api.token);
-        Ok((api, session))
+        Ok(Self { http, base_url: base_url.to_owned(), token: String::new() })
     }
 
-    /// One call below `/_matrix/client/v3/`. An answer that is not 200 is a failure with the answer in it.
-    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Failure> {
-        let mut request = self.http.request(method.clone(), format!("{}/_matrix/client/v3/{path}", self.base_url));
+    /// Makes an account, and no session of it.
+    pub(crate) async fn register(base_url: &str, name: &str, password: &str) -> Result<Self, Failure> {
+        let api = Self::new(base_url)?;
+        let mut request = json!({ "username": name, "password": password, "inhibit_login": true });
+        let (_, stages) = api.ask(Method::POST, "register", Some(&request)).await?;
+        request["auth"] = json!({ "type": "m.login.dummy", "session": stages["session"] });
+        api.post("register", request).await?;
+        Ok(api)
+    }
+
+    /// Logs in as a device. Gives the id of the user.
+    pub(crate) async fn log_in(&mut self, user: &str, password: &str, device: &str) -> Result<String, Failure> {
+        let identifier = json!({ "type": "m.id.user", "user": user });
+        let login = json!({
+            "type": "m.login.password",
+            "identifier": identifier,
+            "password": password,
+            "device_id": device,
+            "initial_device_display_name": "machine",
+        });
+        let session = self.post("login", login).await?;
+        session["access_token"].as_str().ok_or("a session has a token")?.clone_into(&mut self.token);
+        Ok(session["user_id"].as_str().ok_or("a session has a user")?.to_owned())
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// One call below `/_matrix/client/v3/`.
+    pub(crate) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), Failure> {
+        let mut request = self.http.request(method, format!("{}/_matrix/client/v3/{path}", self.base_url));
         if !self.token.is_empty() {
             request = request.header("authorization", format!("Bearer {}", self.token));
         }
@@ -61,11 +69,13 @@ impl Api {
         }
         let response = request.send().await?;
         let status = response.status();
-        let text = response.text().await?;
-        if !status.is_success() {
-            return Err(format!("{method} {path}: {status} {text}").into());
-        }
-        Ok(serde_json::from_str(&text)?)
+        Ok((status, serde_json::from_str(&response.text().await?)?))
+    }
+
+    /// A call whose answer is a failure when it is not 200.
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let (status, answer) = self.ask(method, path, body).await?;
+        if status.is_success() { Ok(answer) } else { Err(format!("{path}: {status} {answer}").into()) }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
@@ -73,16 +83,17 @@ impl Api {
     }
 
     pub(crate) async fn put(&self, path: &str, body: Value) -> Result<Value, Failure> {
-        self.call(Method::PUT, path, Some(body)).await
+        self.call(Method::PUT, path, Some(&body)).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Result<Value, Failure> {
-        self.call(Method::POST, path, Some(body)).await
+        self.call(Method::POST, path, Some(&body)).await
     }
 }
 
 /// A text as one part of a path.
 pub(crate) fn escaped(text: &str) -> String {
-    let kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes().map(|byte| if kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    let is_kept = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let part = |byte| if is_kept(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(part).collect()
 }

@@ -1,48 +1,52 @@
-//! A client on our machine for end-to-end encryption, to meet other people's clients with.
-//!
-//!     machine-client <base url> <user> <password> <file>
-//!
-//! Registers the user, or logs in anew as the device in the file. It then reads wishes from its standard input, one JSON
-//! object a line (`do`: `send`, `bootstrap`, `verify`, `confirm`, `rotate`, `backup`), and writes what happens to its
-//! standard output, likewise (`is`: `ready`, `message`, `undecryptable`, `compare`, `verified`, ...). Invitations it
-//! accepts, and verifications.
+//! One session on our machine for end-to-end encryption that does what it is told by lines of JSON, for
+//! `complement-tests/interop/encryption.py`.
 
+mod acts;
 mod api;
 mod client;
 mod events;
 mod system;
 mod wire;
 
-use client::Client;
-use serde_json::Value;
+use std::time::Duration;
+
+use api::Failure;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
 
-/// Wishes that may wait: far more than a test has.
-const WISHES_MAX: usize = 1_000;
+/// How long to wait when there is nothing to do and nobody is logged in.
+const TICK: Duration = Duration::from_millis(50);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> Result<(), Failure> {
     rustls::crypto::ring::default_provider().install_default().ok();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [base_url, user, password, file] = arguments.as_slice() else {
-        return Err("machine-client <base url> <user> <password> <file>".into());
-    };
-    let mut client = Client::begin(base_url, user, password, file.as_ref()).await?;
-    let (sender, mut wishes) = mpsc::channel(WISHES_MAX);
+    let (sender, mut lines) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        let mut standard_input = BufReader::new(tokio::io::stdin()).lines();
+        while let Ok(Some(line)) = standard_input.next_line().await {
             if sender.send(line).await.is_err() {
                 return;
             }
         }
     });
+    let mut client = None;
     loop {
-        match wishes.try_recv() {
-            Ok(line) => client.fulfil(&serde_json::from_str::<Value>(&line)?).await?,
-            Err(mpsc::error::TryRecvError::Empty) => client.sync().await?,
+        match lines.try_recv() {
+            Ok(line) => {
+                let asked: Value = serde_json::from_str(&line)?;
+                let answer = match Box::pin(acts::act(&mut client, &asked)).await {
+                    Ok(value) => json!({ "value": value }),
+                    Err(error) => json!({ "error": error.to_string() }),
+                };
+                println!("{answer}");
+            }
             Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
+            // A server that is away comes back: syncing goes on.
+            Err(mpsc::error::TryRecvError::Empty) => match &mut client {
+                Some(client) if client.sync().await.is_ok() => {}
+                _ => tokio::time::sleep(TICK).await,
+            },
         }
     }
 }

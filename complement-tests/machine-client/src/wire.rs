@@ -1,6 +1,7 @@
 //! The machine's requests as calls, and their answers.
 
 use machine::{Answer, RequestBody};
+use reqwest::Method;
 use ruma::api::client::backup::create_backup_version;
 use ruma::api::client::keys::{claim_keys, get_keys, upload_keys, upload_signatures};
 use serde_json::{Value, json};
@@ -68,13 +69,17 @@ pub(crate) async fn send(api: &Api, password: &str, body: &RequestBody) -> Resul
 
 /// The first upload needs no authentication; one that replaces keys wants the password.
 async fn upload_signing_keys(api: &Api, password: &str, mut body: Value) -> Result<(), Failure> {
-    if api.post("keys/device_signing/upload", body.clone()).await.is_ok() {
+    let path = "keys/device_signing/upload";
+    let (status, answer) = api.ask(Method::POST, path, Some(&body)).await?;
+    if status.is_success() {
         return Ok(());
     }
     let who = api.get("account/whoami").await?;
     let identifier = json!({ "type": "m.id.user", "user": who["user_id"] });
-    body["auth"] = json!({ "type": "m.login.password", "identifier": identifier, "password": password });
-    api.post("keys/device_signing/upload", body).await?;
+    let session = &answer["session"];
+    body["auth"] =
+        json!({ "type": "m.login.password", "identifier": identifier, "password": password, "session": session });
+    api.post(path, body).await?;
     Ok(())
 }
 

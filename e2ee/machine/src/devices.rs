@@ -13,7 +13,7 @@ use crate::account::{MEGOLM, OLM};
 use crate::cross_signing::PublicIdentity;
 use crate::machine::Machine;
 use crate::signed_json::{self, Object};
-use crate::store::Table;
+use crate::store::{Held, Table};
 
 /// What this user decided about a device, whatever signatures say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,12 @@ impl Machine {
     /// One known device.
     pub fn device(&self, user_id: &UserId, device_id: &DeviceId) -> Option<&Device> {
         self.users.device(user_id, device_id)
+    }
+
+    /// Follows a user's devices from now on, as is done for those who are to read something: to know them before that.
+    pub fn follow(&mut self, user_id: &UserId) -> Held<()> {
+        self.track(&user_id.to_owned());
+        self.hold(())
     }
 
     /// Begins to follow a user's devices. Nothing happens for one that is followed already.

@@ -8,7 +8,7 @@ use vodozemac::megolm::MegolmMessage;
 use crate::party::{Party, room};
 
 /// Enough that every kind of crash comes in every state; each step is a few hundred microseconds.
-const STEPS: u64 = 400;
+const STEPS: u64 = 200;
 
 #[test]
 fn after_any_crash_no_state_of_a_ratchet_is_used_twice_and_messages_are_read() {
