@@ -43,10 +43,15 @@ async fn main() -> Result<(), Failure> {
             }
             Err(mpsc::error::TryRecvError::Disconnected) => return Ok(()),
             // A server that is away comes back: syncing goes on.
-            Err(mpsc::error::TryRecvError::Empty) => match &mut client {
-                Some(client) if client.sync().await.is_ok() => {}
-                _ => tokio::time::sleep(TICK).await,
-            },
+            Err(mpsc::error::TryRecvError::Empty) => {
+                let has_synced = match &mut client {
+                    Some(client) => client.sync().await.is_ok(),
+                    None => false,
+                };
+                if !has_synced {
+                    tokio::time::sleep(TICK).await;
+                }
+            }
         }
     }
 }
