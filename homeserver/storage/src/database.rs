@@ -282,7 +282,7 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
         return Ok(SqlitePools { read: Readers::Memory(write.clone()), write });
     }
     let reader = common.read_only(true).pragma("cache_size", READER_CACHE).pragma("mmap_size", MMAP_SIZE);
-    let read = Readers::File(FileReaders::new(reader, options.read_connections.max(1)));
+    let read = Readers::File(Box::new(FileReaders::new(reader, options.read_connections.max(1))));
     Ok(SqlitePools { read, write })
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// What reads: queries run on a reference to it.
 pub(crate) enum Readers {
     /// Of a file: connections of their own.
-    File(FileReaders),
+    File(Box<FileReaders>),
     /// Of a database in memory: the one connection that there is.
     Memory(SqlitePool),
 }
