@@ -2,6 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#push-notifications>
 
+mod audience;
 mod counts;
 mod notifications;
 mod notify;

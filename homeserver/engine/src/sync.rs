@@ -212,6 +212,10 @@ impl Engine {
                 // Only the position: what is typed or shown of presence counts a moment before it can be heard.
                 since = SyncToken { typing: since.typing, presence: since.presence, ..now.max_of(since) };
             }
+            if Instant::now() >= deadline {
+                // A timer takes a millisecond even when its time is over.
+                break;
+            }
             let _waiting = Waiting::begin();
             tokio::select! {
                 () = listener.changed() => {}

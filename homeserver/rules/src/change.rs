@@ -144,13 +144,17 @@ pub enum Change {
         room_id: OwnedRoomId,
         /// The event.
         event_id: OwnedEventId,
+        /// Who sent it, and is not notified.
+        sender: OwnedUserId,
         /// The root of the thread that it is in; `None` for the main timeline.
         thread_root: Option<OwnedEventId>,
         /// When, by our clock.
         ts: MilliSecondsSinceUnixEpoch,
         /// The different things that are done about it: JSON arrays of actions.
         actions: Vec<Box<RawValue>>,
-        /// Whom, and what of `actions`.
+        /// What it comes to for the local users who are joined to the room and not named in `notified`.
+        everyone: Option<Notice>,
+        /// For whom it comes to something else.
         notified: Vec<Notified>,
     },
     /// A local user has read a room, or one thread of it. Going back changes nothing.
@@ -281,15 +285,22 @@ pub enum Change {
     },
 }
 
-/// A local user who is notified of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notified {
-    /// Who.
-    pub user_id: OwnedUserId,
+/// How somebody is notified of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
     /// Whether it is to stand out.
     pub highlight: bool,
     /// What is done about it: an index of the actions that come along.
     pub actions: usize,
+}
+
+/// A local user for whom an event comes to something else than for everyone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notified {
+    /// Who.
+    pub user_id: OwnedUserId,
+    /// How; `None` when they are not to be notified.
+    pub notice: Option<Notice>,
 }
 
 /// An event to be stored.

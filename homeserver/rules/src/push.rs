@@ -5,6 +5,7 @@
 pub mod defaults;
 pub mod evaluate;
 pub mod event;
+pub mod names;
 pub mod pattern;
 
 pub use self::{

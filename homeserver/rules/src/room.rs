@@ -98,6 +98,16 @@ impl RoomSnapshot {
         self.residents.iter()
     }
 
+    /// Whether somebody is one of them.
+    pub fn is_resident(&self, user_id: &UserId) -> bool {
+        self.residents.contains(user_id)
+    }
+
+    /// How many they are.
+    pub fn resident_count(&self) -> usize {
+        self.residents.size()
+    }
+
     /// The value for one key.
     pub fn state_value(&self, event_type: &StateEventType, state_key: &str) -> Option<&StateValue> {
         self.state.get(&(event_type.clone(), state_key.to_owned()))

@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     read_only: Arc<AtomicBool>,
     /// How many times it was read.
     pub(crate) reads: AtomicU64,
+    /// How many rows commits inserted.
+    pub(crate) inserted_rows: AtomicU64,
     pub(crate) server_name: OwnedServerName,
     pub(crate) bus: Bus,
     pub(crate) names: NameCache,
@@ -121,6 +123,7 @@ impl Storage {
             pools,
             read_only: Arc::default(),
             reads: AtomicU64::new(0),
+            inserted_rows: AtomicU64::new(0),
             server_name: options.server_name.clone(),
             bus: Bus::new(0),
             names: NameCache::new(),
@@ -165,6 +168,11 @@ impl Storage {
     /// How many times the database was read since it was opened. What is found in memory does not count.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many rows commits inserted since the database was opened.
+    pub fn inserted_rows(&self) -> u64 {
+        self.shared.inserted_rows.load(Ordering::Relaxed)
     }
 
     /// `SQLite` or `PostgreSQL`.
@@ -364,6 +372,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
+    (10, "notified_everyone", include_str!("../migrations/sqlite/0010_notified_everyone.sql")),
     (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
     (13, "set_aside", include_str!("../migrations/sqlite/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/sqlite/0014_dehydrated_devices.sql")),
@@ -380,6 +389,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
     (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
     (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
+    (10, "notified_everyone", include_str!("../migrations/postgres/0010_notified_everyone.sql")),
     (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
     (13, "set_aside", include_str!("../migrations/postgres/0013_set_aside.sql")),
     (14, "dehydrated_devices", include_str!("../migrations/postgres/0014_dehydrated_devices.sql")),

@@ -131,6 +131,8 @@ fn postgres_column((column, value): (usize, &Value)) -> String {
 #[derive(Default)]
 pub(crate) struct Script {
     statements: Vec<Statement>,
+    /// How many rows they insert.
+    rows: usize,
 }
 
 struct Statement {
@@ -147,10 +149,16 @@ impl Script {
         loop {
             let rows: Vec<_> = rows.by_ref().take(ROWS_MAX).collect();
             let Some(first) = rows.first() else { return };
+            self.rows += rows.len();
             let [sqlite, postgres] = insert.texts(first);
             let json = serde_json::to_string(&rows).expect("numbers and texts can be written as JSON");
             self.statements.push(Statement { sqlite, postgres, arguments: row![json] });
         }
+    }
+
+    /// How many rows it inserts.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Adds a statement. Its text is the same for both databases, with `?` where the arguments belong.

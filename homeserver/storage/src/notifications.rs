@@ -2,11 +2,16 @@
 //!
 //! Counts are worked out from the rows that each commit writes: what somebody was notified of, after the position up to
 //! which they have read. So they cannot drift, whatever happens in between.
+//!
+//! What an event comes to for everyone stands in its one row of `notified_events`. It holds for users of ours who were
+//! joined, did not send it, and have no row in `notified`, which says what it comes to for them instead. Who joins or
+//! leaves has read all that was before: so of what a user has not read, that which holds for everyone holds for them if
+//! they are joined now.
 
 use std::collections::BTreeMap;
 
 use rules::change::Position;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, UInt, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -62,15 +67,21 @@ impl Storage {
     /// How much of a room a user has not read, by thread: `main`, or the root of a thread. Threads of which all is read
     /// are left out.
     pub async fn unread_counts(&self, user_id: &UserId, room_id: &RoomId) -> Result<BTreeMap<String, UnreadCounts>> {
-        const SQL: &str = "SELECT e.thread_id, COUNT(*), COALESCE(SUM(CASE WHEN n.highlight THEN 1 ELSE 0 END), 0)
-            FROM notified_events e CROSS JOIN notified n
+        const SQL: &str = "SELECT e.thread_id, COUNT(*),
+                COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
+            FROM notified_events e LEFT JOIN notified n
+                ON n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
             WHERE e.room_nid = (SELECT name_nid FROM names WHERE name = $2)
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND r.room_nid = e.room_nid
-                AND r.thread_id = ''), 0)
-            AND n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND r.room_nid = (SELECT name_nid FROM names WHERE name = $2) AND r.thread_id = ''), 0)
+            AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL
+                AND e.sender_nid <> (SELECT name_nid FROM names WHERE name = $1)
+                AND EXISTS (SELECT 1 FROM memberships m WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+                    AND m.room_nid = (SELECT name_nid FROM names WHERE name = $2) AND m.membership = 'join'))
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = n.user_nid AND r.room_nid = e.room_nid AND r.thread_id = e.thread_id), 0)
+                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND r.room_nid = e.room_nid AND r.thread_id = e.thread_id), 0)
             GROUP BY e.thread_id";
         let (user, room) = (encode(user_id.as_str()), encode(room_id.as_str()));
         let rows: Vec<(String, i64, i64)> =
@@ -83,13 +94,16 @@ impl Storage {
 
     /// How much a user has not read of all rooms that they are joined or invited to.
     pub async fn unread_total(&self, user_id: &UserId) -> Result<UnreadCounts> {
-        const SQL: &str = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN n.highlight THEN 1 ELSE 0 END), 0)
-            FROM memberships m CROSS JOIN notified_events e CROSS JOIN notified n
+        const SQL: &str = "SELECT COUNT(*),
+                COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
+            FROM memberships m CROSS JOIN notified_events e LEFT JOIN notified n
+                ON n.position = e.position AND n.user_nid = m.user_nid
             WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership IN ('join', 'invite')
             AND e.room_nid = m.room_nid
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = ''), 0)
-            AND n.position = e.position AND n.user_nid = m.user_nid
+            AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL AND e.sender_nid <> m.user_nid
+                AND m.membership = 'join')
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)";
         let user = encode(user_id.as_str());
@@ -116,96 +130,49 @@ impl Storage {
         limit: usize,
         only_highlights: bool,
     ) -> Result<(Vec<NotificationRecord>, Option<Position>)> {
-        let (positions, more) = if only_highlights {
-            self.highlights_before(user_id, before, limit).await?
-        } else {
-            self.notified_before(user_id, before, limit).await?
-        };
+        const ANY: &str = "SELECT MIN(position), COUNT(*) FROM
+            (SELECT position FROM notified_events WHERE position < $1 ORDER BY position DESC LIMIT $2) AS seen";
+        const LOUD: &str = "SELECT MIN(position), COUNT(*) FROM (SELECT position FROM notified_events
+            WHERE everyone_highlight AND position < $1 ORDER BY position DESC LIMIT $2) AS seen";
+        let (window, sql) = if only_highlights { (LOUD, HIGHLIGHTS) } else { (ANY, NOTIFICATIONS) };
+        let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
+        let (least, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
+            sqlx::query_as(window).bind(before).bind(SEARCHED_EVENTS_MAX).fetch_one(pool).await
+        })?;
+        let there_is_more = least.filter(|_| seen == SEARCHED_EVENTS_MAX);
+        let from = there_is_more.unwrap_or(0);
+        let positions: Vec<Position> = db!(self.read(), |pool| {
+            sqlx::query_scalar(sql).bind(&*user).bind(from).bind(before).bind(count).fetch_all(pool).await
+        })?;
+        let more = positions.last().copied().filter(|_| positions.len() == limit).or(there_is_more);
         Ok((self.notifications_at(user_id, positions).await?, more))
     }
 
-    async fn highlights_before(
-        &self,
-        user_id: &UserId,
-        before: Position,
-        limit: usize,
-    ) -> Result<(Vec<Position>, Option<Position>)> {
-        const SQL: &str = "SELECT position FROM notified
-            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND highlight AND position < $2
-            ORDER BY position DESC LIMIT $3";
-        let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
-        let positions: Vec<Position> = db!(self.read(), |pool| {
-            sqlx::query_scalar(SQL).bind(&*user).bind(before).bind(count).fetch_all(pool).await
-        })?;
-        let more = (positions.len() == limit).then(|| positions.last().copied()).flatten();
-        Ok((positions, more))
-    }
-
-    async fn notified_before(
-        &self,
-        user_id: &UserId,
-        before: Position,
-        limit: usize,
-    ) -> Result<(Vec<Position>, Option<Position>)> {
-        const WINDOW: &str = "SELECT MIN(position), COUNT(*) FROM
-            (SELECT position FROM notified_events WHERE position < $1 ORDER BY position DESC LIMIT $2) AS seen";
-        const SQL: &str = "SELECT e.position FROM notified_events e CROSS JOIN notified n
-            WHERE e.position >= $2 AND e.position < $3 AND n.position = e.position
-            AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1) ORDER BY e.position DESC LIMIT $4";
-        let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
-        let (from, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
-            sqlx::query_as(WINDOW).bind(before).bind(SEARCHED_EVENTS_MAX).fetch_one(pool).await
-        })?;
-        let Some(from) = from else { return Ok((Vec::new(), None)) };
-        let positions: Vec<Position> = db!(self.read(), |pool| {
-            sqlx::query_scalar(SQL).bind(&*user).bind(from).bind(before).bind(count).fetch_all(pool).await
-        })?;
-        let more = match positions.last() {
-            Some(last) if positions.len() == limit => Some(*last),
-            _ => (seen == SEARCHED_EVENTS_MAX).then_some(from),
-        };
-        Ok((positions, more))
-    }
-
-    /// What a user was notified of at these positions, the latest first.
-    pub async fn notifications_at(
+    /// What a user was notified of at these positions, which are known to have notified them, the latest first.
+    async fn notifications_at(
         &self,
         user_id: &UserId,
         positions: impl IntoIterator<Item = Position>,
     ) -> Result<Vec<NotificationRecord>> {
-        const SQL: &str = "SELECT e.position, r.name, e.event_id, e.ts, n.highlight, n.actions, e.actions,
-                e.position <= COALESCE((SELECT MAX(u.position) FROM read_up_to u WHERE u.user_nid = n.user_nid
+        const SQL: &str = "SELECT e.position, r.name, e.event_id, e.ts, COALESCE(n.highlight, e.everyone_highlight),
+                COALESCE(n.actions, e.everyone), e.actions,
+                e.position <= COALESCE((SELECT MAX(u.position) FROM read_up_to u
+                    WHERE u.user_nid = (SELECT name_nid FROM names WHERE name = $1)
                     AND u.room_nid = e.room_nid AND u.thread_id IN ('', e.thread_id)), 0)
-            FROM notified_events e JOIN notified n ON n.position = e.position JOIN names r ON r.name_nid = e.room_nid
+            FROM notified_events e JOIN names r ON r.name_nid = e.room_nid LEFT JOIN notified n
+                ON n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
             WHERE e.position IN (SELECT CAST(value AS BIGINT) FROM json_each($2))
-            AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1) ORDER BY e.position DESC";
+            AND COALESCE(n.actions, e.everyone) >= 0 ORDER BY e.position DESC";
         let (user, positions) = (encode(user_id.as_str()), number_list(positions));
         let rows: Vec<Row> =
             db!(self.read(), |pool| { sqlx::query_as(SQL).bind(&*user).bind(positions).fetch_all(pool).await })?;
         rows.into_iter().map(record).collect()
     }
 
-    /// Whom the events after a position, up to another, notify: up to `limit` events, ascending.
-    pub async fn notified_between(
-        &self,
-        after: Position,
-        until: Position,
-        user_ids: &[OwnedUserId],
-    ) -> Result<Vec<(Position, OwnedUserId)>> {
-        const SQL: &str = "SELECT n.position, u.name FROM notified n JOIN names u ON u.name_nid = n.user_nid
-            WHERE n.position > $1 AND n.position <= $2
-            AND n.user_nid IN (SELECT name_nid FROM names WHERE name IN (SELECT value FROM json_each($3)))
-            ORDER BY n.position";
-        let users: Vec<_> = user_ids.iter().map(|user_id| encode(user_id.as_str())).collect();
-        let users = crate::dialect::list(users.iter().map(|user_id| &**user_id));
-        let rows: Vec<(Position, String)> =
-            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(after).bind(until).bind(users).fetch_all(pool).await })?;
-        let user = |(position, name)| Ok((position, parsed(&decode(name), "names", "name")?));
-        rows.into_iter().map(user).collect()
-    }
-
     /// Forgets what was notified of before a time and is read since: looks at a bounded number of events after a
     /// position, and returns the last that it looked at, or nothing when there are no more.
+    ///
+    /// What everyone was notified of goes when all have read it, and with it what it came to for others.
     pub async fn prune_notifications(
         &self,
         after: Position,
@@ -213,36 +180,96 @@ impl Storage {
     ) -> Result<Option<Position>> {
         const LAST: &str = "SELECT MAX(position) FROM (SELECT position FROM notified_events
             WHERE position > $1 AND ts < $2 ORDER BY position LIMIT $3) AS seen";
-        const READ: &str = "SELECT COUNT(*) FROM notified n
-            JOIN notified_events e ON e.position = n.position
-            JOIN read_up_to r ON r.room_nid = e.room_nid AND r.user_nid = n.user_nid
-            WHERE n.position > $1 AND n.position <= $2
-            AND r.thread_id IN ('', e.thread_id) AND r.position >= e.position";
         const PEOPLE: &str = "DELETE FROM notified WHERE position > $1 AND position <= $2
             AND EXISTS (SELECT 1 FROM notified_events e JOIN read_up_to r ON r.room_nid = e.room_nid
-                WHERE e.position = notified.position AND r.user_nid = notified.user_nid
+                WHERE e.position = notified.position AND e.everyone IS NULL AND r.user_nid = notified.user_nid
                 AND r.thread_id IN ('', e.thread_id) AND r.position >= e.position)";
-        const EVENTS: &str = "DELETE FROM notified_events WHERE position > $1 AND position <= $2
+        const EVENTS: &str = "DELETE FROM notified_events WHERE position > $1 AND position <= $2 AND everyone IS NULL
             AND NOT EXISTS (SELECT 1 FROM notified n WHERE n.position = notified_events.position)";
+        const READ_PEOPLE: &str = "DELETE FROM notified
+            WHERE position IN (SELECT CAST(value AS BIGINT) FROM json_each($1))";
+        const READ_EVENTS: &str = "DELETE FROM notified_events
+            WHERE position IN (SELECT CAST(value AS BIGINT) FROM json_each($1))";
         let before = i64::from(before.0);
         let last: Option<Position> = db!(self.read(), |pool| {
             sqlx::query_scalar(LAST).bind(after).bind(before).bind(PRUNED_EVENTS_MAX).fetch_one(pool).await
         })?;
         let Some(last) = last else { return Ok(None) };
-        let read: i64 = db!(self.read(), |pool| sqlx::query_scalar(READ).bind(after).bind(last).fetch_one(pool).await)?;
-        if read == 0 {
+        let read = self.read_by_everyone(after, last).await?;
+        if read.is_empty() && !self.is_any_read(after, last).await? {
             return Ok(Some(last));
         }
+        let read = number_list(read);
         let mut transaction = self.begin().await?;
         for sql in [PEOPLE, EVENTS] {
             db!(transaction.connection(), |connection| {
                 sqlx::query(sql).bind(after).bind(last).execute(connection).await.map(drop)
             })?;
         }
+        for sql in [READ_PEOPLE, READ_EVENTS] {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(sql).bind(&read).execute(connection).await.map(drop)
+            })?;
+        }
         transaction.commit().await?;
         Ok(Some(last))
     }
+
+    /// Whether somebody has read what they alone were notified of.
+    async fn is_any_read(&self, after: Position, last: Position) -> Result<bool> {
+        const SQL: &str = "SELECT EXISTS (SELECT 1 FROM notified n
+            JOIN notified_events e ON e.position = n.position
+            JOIN read_up_to r ON r.room_nid = e.room_nid AND r.user_nid = n.user_nid
+            WHERE n.position > $1 AND n.position <= $2 AND e.everyone IS NULL
+            AND r.thread_id IN ('', e.thread_id) AND r.position >= e.position)";
+        Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(after).bind(last).fetch_one(pool).await)?)
+    }
+
+    /// Which events that everyone was notified of all have read. What is read stays read, and who comes has read all.
+    async fn read_by_everyone(&self, after: Position, last: Position) -> Result<Vec<Position>> {
+        // How far those in the room have read each thread is worked out once, not once for each event.
+        const SQL: &str = "SELECT e.position FROM notified_events e JOIN (
+                SELECT t.room_nid, t.thread_id, COALESCE((SELECT MIN(COALESCE(
+                        (SELECT MAX(r.position) FROM read_up_to r WHERE r.user_nid = m.user_nid
+                            AND r.room_nid = m.room_nid AND r.thread_id IN ('', t.thread_id)), 0))
+                    FROM memberships m WHERE m.room_nid = t.room_nid AND m.membership = 'join'), $2) AS position
+                FROM (SELECT DISTINCT room_nid, thread_id FROM notified_events
+                    WHERE position > $1 AND position <= $2 AND everyone IS NOT NULL) AS t
+            ) AS read ON read.room_nid = e.room_nid AND read.thread_id = e.thread_id
+            WHERE e.position > $1 AND e.position <= $2 AND e.everyone IS NOT NULL AND e.position <= read.position
+            AND NOT EXISTS (SELECT 1 FROM notified n WHERE n.position = e.position AND n.actions >= 0
+                AND e.position > COALESCE((SELECT MAX(r.position) FROM read_up_to r WHERE r.user_nid = n.user_nid
+                    AND r.room_nid = e.room_nid AND r.thread_id IN ('', e.thread_id)), 0))";
+        Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(after).bind(last).fetch_all(pool).await)?)
+    }
 }
+
+/// Of the user `$1`, positions from `$2` on and before `$3`, at most `$4`, the latest first: all that notified them.
+const NOTIFICATIONS: &str = "SELECT e.position FROM notified_events e LEFT JOIN notified n
+        ON n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+    WHERE e.position >= $2 AND e.position < $3
+    AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL
+        AND e.sender_nid <> (SELECT name_nid FROM names WHERE name = $1)
+        AND 'join' = (SELECT s.membership FROM room_state s WHERE s.room_nid = e.room_nid
+            AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+            AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1) AND s.since <= e.position
+            ORDER BY s.since DESC LIMIT 1))
+    ORDER BY e.position DESC LIMIT $4";
+
+/// The same, of what stands out.
+const HIGHLIGHTS: &str = "SELECT n.position FROM notified n
+    WHERE n.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND n.highlight
+    AND n.position >= $2 AND n.position < $3
+    UNION ALL SELECT e.position FROM notified_events e
+    WHERE e.everyone_highlight AND e.position >= $2 AND e.position < $3
+    AND e.sender_nid <> (SELECT name_nid FROM names WHERE name = $1)
+    AND NOT EXISTS (SELECT 1 FROM notified n
+        WHERE n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1))
+    AND 'join' = (SELECT s.membership FROM room_state s WHERE s.room_nid = e.room_nid
+        AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+        AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1) AND s.since <= e.position
+        ORDER BY s.since DESC LIMIT 1)
+    ORDER BY 1 DESC LIMIT $4";
 
 fn record((position, room_id, event_id, ts, highlight, index, actions, read): Row) -> Result<NotificationRecord> {
     let corrupt = |error: &dyn std::fmt::Display| {

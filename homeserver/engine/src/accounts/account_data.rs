@@ -66,7 +66,9 @@ impl Engine {
         };
         match self.storage().commit(Submission { room: None, changes: vec![change] }).await {
             Ok(_) => {
-                self.inner.push.forget(user_id);
+                if room_id.is_none() {
+                    self.inner.push.forget(user_id);
+                }
                 Ok(())
             }
             Err(CommitError::Storage(error)) => Err(error.into()),

@@ -11,7 +11,7 @@ use std::{
 
 use rules::{
     Change, Pdu, RoomSnapshot,
-    change::{Notified, Placement, Standing},
+    change::{Notice, Notified, Placement, Standing},
     push::{Outcome, PushEvent, Recipient},
 };
 use ruma::{
@@ -20,7 +20,7 @@ use ruma::{
 };
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::preferences::Preferences;
+use super::{audience::Audience, preferences::Preferences};
 use crate::{Engine, EngineError, Result, rooms::MAIN_THREAD};
 
 /// After how many users others get a turn: each takes about a microsecond.
@@ -29,19 +29,25 @@ const EVALUATED_AT_ONCE: usize = 1_000;
 const ROOM: &str = "room";
 
 impl Engine {
-    /// What follows for readers from the changes of a room: from `before` to `after`.
+    /// What follows for readers from the changes of a room, from `before` to `after`; and the room's audience as it will
+    /// be, if that is known.
     pub(crate) async fn for_readers(
         &self,
         before: &RoomSnapshot,
         after: &RoomSnapshot,
         changes: &[Change],
-    ) -> Result<Vec<Change>> {
+    ) -> Result<(Vec<Change>, Option<Audience>)> {
         let mut following = Vec::new();
+        let mut audience = None;
         for change in changes {
             match change {
                 Change::Event(new) if new.standing == Standing::Accepted && new.placement == Placement::Live => {
                     following.extend(self.read_by_sending(&new.pdu).await?);
-                    following.extend(self.notification(after, &new.pdu).await?);
+                    if audience.is_none() {
+                        audience = Some(self.audience(before, after, changes).await?);
+                    }
+                    let audience = audience.get_or_insert_default();
+                    following.extend(self.notification(after, &new.pdu, audience).await?);
                 }
                 Change::Membership { user_id, membership, .. }
                     if is_settled(membership) && before.membership(user_id) != *membership =>
@@ -51,7 +57,7 @@ impl Engine {
                 _ => {}
             }
         }
-        Ok(following)
+        Ok((following, audience.or_else(|| self.unchanged_audience(before, changes))))
     }
 
     /// Who says something has read what was said before in that thread.
@@ -69,28 +75,37 @@ impl Engine {
         }))
     }
 
-    /// Whom an event notifies, if anybody.
-    async fn notification(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<Option<Change>> {
-        let mut user_ids: Vec<OwnedUserId> =
-            room.residents().filter(|user_id| **user_id != pdu.sender).cloned().collect();
+    /// Whom an event notifies, if anybody: everyone alike, but for those who are asked one by one.
+    async fn notification(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        audience: &mut Audience,
+    ) -> Result<Option<Change>> {
+        let mut event = PushEvent::new(pdu, room.joined_count());
+        let mut user_ids = self.asked(room, pdu, &event, audience).await?;
         user_ids.extend(self.invited_by(pdu));
-        if user_ids.is_empty() {
+        let user_ids: Vec<OwnedUserId> = user_ids.into_iter().collect();
+        let has_readers = room.residents().any(|user_id| *user_id != pdu.sender);
+        if user_ids.is_empty() && !has_readers {
             return Ok(None);
         }
         let preferences = self.preferences(&user_ids).await?;
-        let mut event = PushEvent::new(pdu, room.joined_count());
         event.permissions = self.permissions(room, pdu, &event, &preferences).await?;
         let names = self.names_to_look_for(room, &event, &user_ids, &preferences).await?;
         let mut outcomes = Outcomes::default();
+        if has_readers {
+            outcomes.for_everyone(self.inner.push.unchanged.rules.evaluate_unnamed(&event))?;
+        }
         let readers: Vec<_> = user_ids.into_iter().zip(preferences).collect();
         for readers in readers.chunks(EVALUATED_AT_ONCE) {
             for (user_id, preferences) in readers {
-                let display_name = names.get(user_id).map(|name| &**name);
-                outcomes.add(user_id, preferences, &event, pdu, display_name)?;
+                let recipient = Recipient { user_id, display_name: names.get(user_id).map(|name| &**name) };
+                outcomes.add(recipient, room.is_resident(user_id), preferences, &event, pdu)?;
             }
             tokio::task::yield_now().await;
         }
-        if outcomes.notified.is_empty() {
+        if outcomes.is_empty() {
             return Ok(None);
         }
         Ok(Some(outcomes.into_change(pdu, self.thread_of(pdu).await?, self.world().clock.now())))
@@ -108,9 +123,10 @@ impl Engine {
         let preferences = self.preferences(std::slice::from_ref(&user_id)).await?;
         let mut outcomes = Outcomes::default();
         for preferences in &preferences {
-            outcomes.add(&user_id, preferences, &PushEvent::new(pdu, 0), pdu, None)?;
+            let recipient = Recipient { user_id: &user_id, display_name: None };
+            outcomes.add(recipient, false, preferences, &PushEvent::new(pdu, 0), pdu)?;
         }
-        if outcomes.notified.is_empty() {
+        if outcomes.is_empty() {
             return Ok(None);
         }
         Ok(Some(outcomes.into_change(pdu, None, self.world().clock.now())))
@@ -168,28 +184,45 @@ pub(crate) fn all_read(room_id: &RoomId, user_id: &UserId) -> Change {
 #[derive(Default)]
 struct Outcomes {
     actions: Vec<Box<RawValue>>,
+    /// For members whom nothing sets apart.
+    everyone: Option<Notice>,
+    /// For those for whom it comes to something else.
     notified: Vec<Notified>,
     /// Where the actions of rules that were met before stand.
     known: HashMap<usize, usize>,
 }
 
 impl Outcomes {
+    fn for_everyone(&mut self, outcome: Option<&Arc<Outcome>>) -> Result<()> {
+        self.everyone = self.notice(outcome)?;
+        Ok(())
+    }
+
+    /// What holds for everyone holds for members only.
     fn add(
         &mut self,
-        user_id: &OwnedUserId,
+        recipient: Recipient<'_>,
+        is_member: bool,
         preferences: &Preferences,
         event: &PushEvent,
         pdu: &Pdu,
-        display_name: Option<&str>,
     ) -> Result<()> {
-        if pdu.state_key.is_none() && preferences.ignored.contains(&pdu.sender) {
-            return Ok(());
-        }
-        if let Some(outcome) = preferences.rules.evaluate(event, Recipient { user_id, display_name }) {
-            let actions = self.actions_of(outcome)?;
-            self.notified.push(Notified { user_id: user_id.clone(), highlight: outcome.highlight, actions });
+        let is_ignored = pdu.state_key.is_none() && preferences.ignored.contains(&pdu.sender);
+        let outcome = if is_ignored { None } else { preferences.rules.evaluate(event, recipient) };
+        let notice = self.notice(outcome)?;
+        if notice != self.everyone.filter(|_| is_member) {
+            self.notified.push(Notified { user_id: recipient.user_id.to_owned(), notice });
         }
         Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.everyone.is_none() && self.notified.is_empty()
+    }
+
+    fn notice(&mut self, outcome: Option<&Arc<Outcome>>) -> Result<Option<Notice>> {
+        let Some(outcome) = outcome else { return Ok(None) };
+        Ok(Some(Notice { highlight: outcome.highlight, actions: self.actions_of(outcome)? }))
     }
 
     /// The index of the same actions; most users share their rules, and with them the place in memory.
@@ -212,9 +245,11 @@ impl Outcomes {
         Change::Notification {
             room_id: pdu.room_id.clone(),
             event_id: pdu.event_id.clone(),
+            sender: pdu.sender.clone(),
             thread_root,
             ts,
             actions: self.actions,
+            everyone: self.everyone,
             notified: self.notified,
         }
     }

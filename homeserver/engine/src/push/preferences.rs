@@ -12,7 +12,10 @@ use moka::sync::Cache;
 use rules::push::{PushRules, default_rules};
 use ruma::{OwnedEventId, OwnedUserId, UserId, user_id};
 
-use super::rules::{PUSH_RULES, stored_rules};
+use super::{
+    audience::Audiences,
+    rules::{PUSH_RULES, stored_rules},
+};
 use crate::{Engine, Result, locks::Locks, sync::IGNORED_USERS, sync::ignored_by};
 
 /// How many users' preferences are kept. Those of users who changed nothing are shared and cost some 100 bytes each,
@@ -34,11 +37,13 @@ pub(super) struct Preferences {
 pub(crate) struct Push {
     preferences: Cache<OwnedUserId, Arc<Preferences>>,
     /// Those of users who changed nothing.
-    unchanged: Arc<Preferences>,
+    pub(super) unchanged: Arc<Preferences>,
     /// How often preferences were forgotten.
     forgotten: AtomicU64,
     /// Display names in lower case, by member event; empty where there is none.
     display_names: Cache<OwnedEventId, Arc<str>>,
+    /// Who in each room is asked one by one.
+    pub(super) audiences: Audiences,
     /// One change of each user's rules at a time.
     pub(super) changing: Locks,
 }
@@ -52,19 +57,21 @@ impl Push {
             unchanged: Arc::new(Preferences { rules, ignored: HashSet::new() }),
             forgotten: AtomicU64::new(0),
             display_names: Cache::new(DISPLAY_NAMES_CAPACITY),
+            audiences: Audiences::new(),
             changing: Locks::default(),
         }
     }
 
-    /// A user's account data changed.
+    /// A user's account data changed that is not of a room.
     pub(crate) fn forget(&self, user_id: &UserId) {
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         self.preferences.invalidate(user_id);
+        self.audiences.heed(user_id);
     }
 }
 
 impl Engine {
-    /// The preferences of users, in the same order.
+    /// The preferences of users, in the same order. None of them may be named twice.
     pub(super) async fn preferences(&self, user_ids: &[OwnedUserId]) -> Result<Vec<Arc<Preferences>>> {
         let cache = &self.inner.push.preferences;
         let missing: Vec<OwnedUserId> = user_ids.iter().filter(|id| !cache.contains_key(*id)).cloned().collect();
@@ -124,11 +131,16 @@ impl Engine {
         for ids in missing.chunks(LOADED_AT_ONCE) {
             for event in self.storage().events(ids).await? {
                 let name = event.pdu.content_str("displayname").unwrap_or_default();
-                let name: Arc<str> = name.trim().to_lowercase().into();
+                let name: Arc<str> = lower_case(&name).into();
                 cache.insert(event.pdu.event_id.clone(), name.clone());
                 names.insert(event.pdu.event_id.clone(), name);
             }
         }
         Ok(names)
     }
+}
+
+/// A display name as it is looked for.
+pub(super) fn lower_case(display_name: &str) -> String {
+    display_name.trim().to_lowercase()
 }

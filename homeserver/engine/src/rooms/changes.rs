@@ -56,12 +56,18 @@ impl Engine {
                 *stripped_state = to_raw_value(&events).ok();
             }
         }
-        match self.for_readers(before, &room, &changes).await {
-            Ok(following) => changes.extend(following),
+        let audience = match self.for_readers(before, &room, &changes).await {
+            Ok((following, audience)) => {
+                changes.extend(following);
+                audience
+            }
             Err(EngineError::Storage(error)) => return Err(error.into()),
-            // The event matters more than who is notified of it.
-            Err(error) => tracing::error!(room.id = %room.room_id, %error, "nobody is notified"),
-        }
+            Err(error) => {
+                // The event matters more than who is notified of it.
+                tracing::error!(room.id = %room.room_id, %error, "nobody is notified");
+                None
+            }
+        };
         match self.sticky_changes(&room, &changes).await {
             Ok(following) => changes.extend(following),
             Err(EngineError::Storage(error)) => return Err(error.into()),
@@ -74,6 +80,9 @@ impl Engine {
             Ok(committed) => {
                 room.revision = committed.revision.unwrap_or(before.revision + 1);
                 room.position = committed.position;
+                if let Some(audience) = audience {
+                    self.remember_audience(&room, audience);
+                }
                 self.remember_room(room);
                 if let Some(movers) = movers {
                     self.carry_rules_over(movers).await;

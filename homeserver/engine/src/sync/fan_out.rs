@@ -67,7 +67,9 @@ impl Engine {
             }
             (LogKind::Edu | LogKind::Resend, _, _) => {}
             (LogKind::AccountData, _, Some(user_id)) => {
-                self.inner.push.forget(user_id);
+                if entry.room_id.is_none() {
+                    self.inner.push.forget(user_id);
+                }
                 users.wake_user(user_id, position);
             }
             (kind, _, _) => tracing::error!(position, ?kind, "a log entry lacks its room or its user"),

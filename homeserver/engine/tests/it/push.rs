@@ -1,5 +1,7 @@
 //! Push rules, notifications and unread counts, as a client sees them.
 
+mod everyone;
+
 use engine::{NotificationsQuery, Requester, SendCommand};
 use ruma::{
     OwnedEventId, RoomId,

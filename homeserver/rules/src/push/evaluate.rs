@@ -115,9 +115,16 @@ impl PushRules {
     /// What is to be done about an event for a user; nothing when they are not to be notified. Nobody is of what they
     /// did themselves.
     pub fn evaluate(&self, event: &PushEvent, recipient: Recipient<'_>) -> Option<&Arc<Outcome>> {
-        if event.sender == recipient.user_id {
-            return None;
-        }
+        if event.sender == recipient.user_id { None } else { self.outcome(event, Some(recipient)) }
+    }
+
+    /// What is to be done about an event for those whom it does not name, neither by [`PushEvent::named`] nor in
+    /// [`PushEvent::text_with_names`], if these are their rules.
+    pub fn evaluate_unnamed(&self, event: &PushEvent) -> Option<&Arc<Outcome>> {
+        self.outcome(event, None)
+    }
+
+    fn outcome(&self, event: &PushEvent, recipient: Option<Recipient<'_>>) -> Option<&Arc<Outcome>> {
         let matching = self.rules.iter().find(|rule| rule.conditions.iter().all(|it| it.holds(event, recipient)));
         matching?.outcome.as_ref()
     }
@@ -171,7 +178,7 @@ impl Compiler<'_> {
 }
 
 impl Condition {
-    fn holds(&self, event: &PushEvent, recipient: Recipient<'_>) -> bool {
+    fn holds(&self, event: &PushEvent, recipient: Option<Recipient<'_>>) -> bool {
         let body_contains = |words: &str| event.body.as_ref().is_some_and(|body| contains_words(body, words));
         match self {
             Self::Matches(path, pattern) if path.is_body() => {
@@ -182,15 +189,19 @@ impl Condition {
             }
             Self::IsOwnId(path) => {
                 let text = event.property(path).and_then(Value::as_str);
-                text.is_some_and(|text| text.eq_ignore_ascii_case(recipient.user_id.as_str()))
+                let own_id = recipient.map(|recipient| recipient.user_id.as_str());
+                text.zip(own_id).is_some_and(|(text, own_id)| text.eq_ignore_ascii_case(own_id))
             }
-            Self::ContainsOwnName => body_contains(&recipient.user_id.localpart().to_lowercase()),
-            Self::ContainsDisplayName => recipient.display_name.is_some_and(body_contains),
+            Self::ContainsOwnName => {
+                recipient.is_some_and(|recipient| body_contains(&recipient.user_id.localpart().to_lowercase()))
+            }
+            Self::ContainsDisplayName => recipient.and_then(|it| it.display_name).is_some_and(body_contains),
             Self::Is(path, value) => event.property(path).is_some_and(|found| is_same(found, value)),
             Self::Contains(path, value) => event.property(path).is_some_and(|found| contains(found, value)),
             Self::ContainsOwnId(path) => {
                 let list = event.property(path).and_then(Value::as_array);
-                list.is_some_and(|list| list.iter().any(|value| value.as_str() == Some(recipient.user_id.as_str())))
+                let own_id = recipient.map(|recipient| recipient.user_id.as_str());
+                list.zip(own_id).is_some_and(|(list, own_id)| list.iter().any(|value| value.as_str() == Some(own_id)))
             }
             Self::MemberCount(is) => {
                 use std::ops::RangeBounds as _;

@@ -52,6 +52,19 @@ impl PushEvent {
         mention == Some(true) || !self.has_mentions && self.body.as_ref().is_some_and(|body| body.contains(WHOLE_ROOM))
     }
 
+    /// Whom the event names by their ids: whose rules may match that match for nobody else. They may be anybody.
+    pub fn named(&self) -> Vec<OwnedUserId> {
+        let mentioned = self.json.pointer("/content/m.mentions/user_ids").and_then(Value::as_array);
+        let names = mentioned.into_iter().flatten().chain(self.json.get("state_key")).filter_map(Value::as_str);
+        names.filter_map(|name| OwnedUserId::try_from(name).ok()).collect()
+    }
+
+    /// The text in which users are looked for by their names, in lower case: that of an event which does not say whom it
+    /// mentions.
+    pub fn text_with_names(&self) -> Option<&str> {
+        self.body.as_deref().filter(|_| !self.has_mentions)
+    }
+
     /// The property at a path.
     pub(super) fn property(&self, path: &Path) -> Option<&Value> {
         path.0.iter().try_fold(&self.json, |value, name| value.as_object()?.get(&**name))

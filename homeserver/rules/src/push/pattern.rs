@@ -80,8 +80,12 @@ pub fn contains_words(text: &str, words: &str) -> bool {
 
 /// Whether a word may begin or end between two characters: not where both are of a word.
 fn is_boundary(before: Option<char>, after: Option<char>) -> bool {
-    let is_of_word = |character: Option<char>| character.is_some_and(|it| it.is_ascii_alphanumeric() || it == '_');
-    !(is_of_word(before) && is_of_word(after))
+    !(before.is_some_and(is_of_word) && after.is_some_and(is_of_word))
+}
+
+/// Whether words are made of a character.
+pub(super) fn is_of_word(character: char) -> bool {
+    character.is_ascii_alphanumeric() || character == '_'
 }
 
 impl Glob {

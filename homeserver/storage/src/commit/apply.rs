@@ -27,6 +27,8 @@ use crate::{
     state::BEGINNING,
 };
 
+/// In place of the index of actions: this user is not notified of what notifies everyone.
+const NOT_NOTIFIED: i64 = -1;
 /// The thread of everything that is in no thread.
 const MAIN_THREAD: &str = "main";
 
@@ -453,19 +455,27 @@ impl<'a> Applying<'a> {
     }
 
     fn notification(&mut self, change: &Change) {
-        let Change::Notification { room_id, event_id, thread_root, ts, actions, notified } = change else { return };
+        let Change::Notification { room_id, event_id, sender, thread_root, ts, actions, everyone, notified } = change
+        else {
+            return;
+        };
         let live = self.live.iter().find(|(live, _)| live == event_id).map(|(_, position)| *position);
         let Some(position) = live.or(self.last) else { return };
-        let room_nid = self.batch.name(room_id.as_str());
+        let (room_nid, sender_nid) = (self.batch.name(room_id.as_str()), self.batch.name(sender.as_str()));
         let actions: Vec<&str> = actions.iter().map(|actions| actions.get()).collect();
-        let actions = format!("[{}]", actions.join(","));
+        let actions = without_nul(&format!("[{}]", actions.join(",")));
         let thread_id = thread_root.as_ref().map_or(MAIN_THREAD, |root| root.as_str());
         let ts = i64::from(ts.0);
-        let event = row![position, room_nid, event_id.as_str(), thread_id, ts, without_nul(&actions)];
+        let (index, highlight) =
+            (everyone.map(|notice| notice.actions as i64), everyone.is_some_and(|it| it.highlight));
+        let event_id = event_id.as_str();
+        let event = row![position, room_nid, event_id, sender_nid, thread_id, ts, actions, index, highlight];
         self.batch.writes.notified_events.push(event);
         for notified in notified {
             let user_nid = self.batch.name(notified.user_id.as_str());
-            let row = row![position, user_nid, notified.highlight, notified.actions as i64];
+            let index = notified.notice.map_or(NOT_NOTIFIED, |notice| notice.actions as i64);
+            let highlight = notified.notice.is_some_and(|notice| notice.highlight);
+            let row = row![position, user_nid, highlight, index];
             self.batch.writes.notified.push(row);
         }
     }

@@ -1,6 +1,6 @@
 //! One transaction's worth of submissions: check each against the facts, note what is to be written, write it all.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::atomic::Ordering};
 
 use rules::change::Change;
 use ruma::{EventId, OwnedServerName};
@@ -52,6 +52,8 @@ impl Batch {
 
     /// Tells caches and readers, once it is committed.
     pub(super) fn publish(self, shared: &Shared) {
+        let rows = u64::try_from(self.writes.inserted_rows).unwrap_or(u64::MAX);
+        shared.inserted_rows.fetch_add(rows, Ordering::Relaxed);
         for (name, nid) in self.facts.names {
             if shared.names.get(&name).is_none() {
                 shared.names.put(name, nid);

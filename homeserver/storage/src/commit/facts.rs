@@ -183,9 +183,9 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
         Change::Receipt { room_id, user_id, .. } | Change::Read { room_id, user_id, .. } => {
             vec![room_id.as_str().into(), user_id.as_str().into()]
         }
-        Change::Notification { room_id, notified, .. } => {
+        Change::Notification { room_id, sender, notified, .. } => {
             let users = notified.iter().map(|notified| notified.user_id.as_str().into());
-            std::iter::once(room_id.as_str().into()).chain(users).collect()
+            [room_id.as_str().into(), sender.as_str().into()].into_iter().chain(users).collect()
         }
         Change::ThreadSubscription { user_id, room_id, .. } => vec![user_id.as_str().into(), room_id.as_str().into()],
         Change::AccountData { user_id, room_id, .. } => {

@@ -70,7 +70,7 @@ static RECEIPTS: Insert = Insert::new(
         ts = excluded.ts, position = excluded.position",
 );
 static NOTIFIED_EVENTS: Insert = Insert::new(
-    "notified_events (position, room_nid, event_id, thread_id, ts, actions)",
+    "notified_events (position, room_nid, event_id, sender_nid, thread_id, ts, actions, everyone, everyone_highlight)",
     "ON CONFLICT (position) DO NOTHING",
 );
 static NOTIFIED: Insert =
@@ -249,6 +249,8 @@ pub(super) struct Writes {
     pub(super) keys: KeyWrites,
     /// The rooms whose state changes, and from which position on, for readers.
     pub(super) state_changes: BTreeSet<(Position, OwnedRoomId)>,
+    /// How many rows it inserted, of all but a few kinds.
+    pub(super) inserted_rows: usize,
     /// New live events, for the cache.
     pub(super) live: Vec<Arc<StoredEvent>>,
     /// Stored events that change, for the cache.
@@ -263,7 +265,9 @@ impl Writes {
         for upgrade in self.upgrades.iter().filter(|upgrade| upgrade.had_state) {
             upgrade.forget_state(transaction).await?;
         }
-        self.new_rows(facts).run(transaction).await?;
+        let script = self.new_rows(facts);
+        self.inserted_rows = script.rows();
+        script.run(transaction).await?;
         for upgrade in &self.upgrades {
             upgrade.write(transaction).await?;
         }

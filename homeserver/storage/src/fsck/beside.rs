@@ -27,6 +27,12 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
             FROM notified n WHERE NOT EXISTS (SELECT 1 FROM notified_events e WHERE e.position = n.position)",
     ),
     (
+        "who is left out is left out of what notifies everyone",
+        "SELECT 'user number ' || CAST(n.user_nid AS TEXT) || ' at position ' || CAST(n.position AS TEXT)
+            FROM notified n JOIN notified_events e ON e.position = n.position
+            WHERE n.actions < 0 AND (e.everyone IS NULL OR n.highlight)",
+    ),
+    (
         "nobody has read what is not written yet",
         "SELECT 'user number ' || CAST(r.user_nid AS TEXT) || ' in room number ' || CAST(r.room_nid AS TEXT)
             FROM read_up_to r WHERE r.position > (SELECT position FROM log_head)
@@ -61,7 +67,8 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
         "a number has its name",
         "SELECT CAST(used.nid AS TEXT) FROM (
                 SELECT type_nid AS nid FROM relations UNION SELECT sender_nid FROM relations
-                UNION SELECT room_nid FROM notified_events UNION SELECT user_nid FROM notified
+                UNION SELECT room_nid FROM notified_events UNION SELECT sender_nid FROM notified_events
+                UNION SELECT user_nid FROM notified
                 UNION SELECT user_nid FROM read_up_to UNION SELECT room_nid FROM read_up_to
                 UNION SELECT user_nid FROM device_list_log UNION SELECT viewer_nid FROM device_list_log
             ) used WHERE used.nid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM names n WHERE n.name_nid = used.nid)",

@@ -1,6 +1,9 @@
 //! The check of the tables: silent about sound ones, and finding what is planted.
 
-use rules::{Change, change::Notified};
+use rules::{
+    Change,
+    change::{Notice, Notified},
+};
 use ruma::{MilliSecondsSinceUnixEpoch, UInt, owned_device_id};
 use serde_json::{json, value::to_raw_value};
 
@@ -34,13 +37,15 @@ async fn with_replies(stage: &Stage) {
             "content": { "body": "An answer", "m.relates_to": relation },
         }),
     );
-    let notified = Notified { user_id: user("@alice:here"), highlight: true, actions: 0 };
+    let notified = Notified { user_id: user("@alice:here"), notice: Some(Notice { highlight: true, actions: 0 }) };
     let notification = Change::Notification {
         room_id: room(),
         event_id: event_id("$reply"),
+        sender: user("@bob:b"),
         thread_root: Some(event_id("$m")),
         ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
         actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
+        everyone: None,
         notified: vec![notified],
     };
     let read = Change::Read { room_id: room(), user_id: user("@alice:here"), thread_id: None, up_to: None };
@@ -139,6 +144,8 @@ finds! {
     a_notification_of_nothing: "UPDATE notified_events SET event_id = '$none'" => "what notifies has its log entry";
     somebody_who_is_notified_of_nothing: "DELETE FROM notified_events"
         => "who is notified is notified of something";
+    somebody_who_is_left_out_of_nothing: "UPDATE notified SET actions = -1"
+        => "who is left out is left out of what notifies everyone";
     somebody_who_has_read_the_future: "UPDATE read_up_to SET position = 99"
         => "nobody has read what is not written yet";
     a_lost_change_of_devices: "DELETE FROM log WHERE kind = 20" => "a change of devices has its log entry";

@@ -1,30 +1,37 @@
 //! What users are notified of, and how much of it they have not read.
 
 use homeserver_storage::UnreadCounts;
-use rules::{Change, change::Notified};
+use rules::{
+    Change,
+    change::{Notice, Notified},
+};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, UInt};
 use serde_json::{json, value::to_raw_value};
 
-use crate::stage::{Stage, event_id, extremities, live, membership, message, on_each_database, room, user};
+use crate::stage::{
+    Stage, event_id, extremities, live, member, membership, message, on_each_database, room, set_state, user,
+};
 
 const ALICE: &str = "@alice:here";
 const BOB: &str = "@bob:here";
+const CAROL: &str = "@carol:here";
 
 fn notification(id: &str, thread: Option<&str>, users: &[(&str, bool)]) -> Change {
     let notified = users.iter().map(|(name, highlight)| Notified {
         user_id: user(name),
-        highlight: *highlight,
-        actions: usize::from(*highlight),
+        notice: Some(Notice { highlight: *highlight, actions: usize::from(*highlight) }),
     });
     Change::Notification {
         room_id: room(),
         event_id: event_id(id),
+        sender: user(CAROL),
         thread_root: thread.map(|root| OwnedEventId::try_from(root).unwrap()),
         ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
         actions: vec![
             to_raw_value(&json!(["notify"])).unwrap(),
             to_raw_value(&json!(["notify", {"set_tweak": "highlight"}])).unwrap(),
         ],
+        everyone: None,
         notified: notified.collect(),
     }
 }
@@ -152,6 +159,93 @@ async fn what_was_read_long_ago_is_forgotten() {
             (counts(&stage, ALICE).await, counts(&stage, BOB).await),
             (of(&[("main", 1, 0)]), of(&[("main", 1, 0)]))
         );
+    })
+    .await;
+}
+
+const LOUD: Notice = Notice { highlight: true, actions: 1 };
+const PLAIN: Notice = Notice { highlight: false, actions: 0 };
+
+/// Says something that notifies everyone who is joined, but for those named.
+async fn say_to_everyone(
+    stage: &Stage,
+    id: &str,
+    after: &str,
+    everyone: Notice,
+    others: &[(&str, Option<Notice>)],
+) -> i64 {
+    let mut change = notification(id, None, &[]);
+    if let Change::Notification { everyone: notice, notified, .. } = &mut change {
+        *notice = Some(everyone);
+        notified.extend(others.iter().map(|(name, notice)| Notified { user_id: user(name), notice: *notice }));
+    }
+    stage.commit(vec![live(&message(id, after)), extremities(&[id]), change]).await.positions[0].1
+}
+
+/// A user's membership changes, in the room state and in the list of their rooms.
+async fn goes(stage: &Stage, id: &str, name: &str, to: &str, after: &str) {
+    let pdu = member(id, name, to, &[after]);
+    stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&[id]), membership(name, to, id)]).await;
+}
+
+async fn listed(stage: &Stage, name: &str, only_highlights: bool) -> Vec<String> {
+    let (listed, _) = stage.storage.notifications(&user(name), i64::MAX, 10, only_highlights).await.unwrap();
+    listed.iter().map(|it| it.event_id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_notifies_everyone_notifies_who_is_joined_and_not_left_out() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        goes(&stage, "$a", ALICE, "join", "$create").await;
+        goes(&stage, "$c", CAROL, "join", "$a").await;
+        say_to_everyone(&stage, "$1", "$c", PLAIN, &[]).await;
+        say_to_everyone(&stage, "$2", "$1", LOUD, &[]).await;
+        say_to_everyone(&stage, "$3", "$2", PLAIN, &[(ALICE, None)]).await;
+        let last = say_to_everyone(&stage, "$4", "$3", PLAIN, &[(ALICE, Some(LOUD)), (BOB, Some(PLAIN))]).await;
+        assert_eq!(counts(&stage, ALICE).await, of(&[("main", 3, 2)]));
+        assert_eq!(listed(&stage, ALICE, false).await, ["$4", "$2", "$1"]);
+        assert_eq!(listed(&stage, ALICE, true).await, ["$4", "$2"]);
+        // Carol sent all of it. Bob is invited, and hears only of what is for him.
+        assert!(counts(&stage, CAROL).await.is_empty() && listed(&stage, CAROL, false).await.is_empty());
+        goes(&stage, "$b", BOB, "invite", "$4").await;
+        assert_eq!(counts(&stage, BOB).await, of(&[("main", 1, 0)]));
+        let total = async |name| stage.storage.unread_total(&user(name)).await.unwrap();
+        assert_eq!(total(BOB).await, UnreadCounts { notifications: 1, highlights: 0 });
+        assert_eq!(total(ALICE).await, UnreadCounts { notifications: 3, highlights: 2 });
+        assert_eq!(total(CAROL).await, UnreadCounts::default());
+        assert_eq!(listed(&stage, BOB, false).await, ["$4"]);
+        // Who leaves keeps the list, and does not hear of what comes then.
+        goes(&stage, "$gone", ALICE, "leave", "$b").await;
+        stage.commit_unguarded(vec![read(ALICE, None, Some(last + 10))]).await.unwrap();
+        say_to_everyone(&stage, "$5", "$gone", LOUD, &[]).await;
+        assert_eq!(listed(&stage, ALICE, false).await, ["$4", "$2", "$1"]);
+        assert!(counts(&stage, ALICE).await.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_notified_everyone_is_forgotten_when_all_have_read_it() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        goes(&stage, "$a", ALICE, "join", "$create").await;
+        goes(&stage, "$b", BOB, "join", "$a").await;
+        let first = say_to_everyone(&stage, "$1", "$b", PLAIN, &[]).await;
+        let second = say_to_everyone(&stage, "$2", "$1", PLAIN, &[(ALICE, None), (BOB, Some(LOUD))]).await;
+        let at = MilliSecondsSinceUnixEpoch(UInt::from(1_001_u32));
+        let left = async || {
+            stage.storage.prune_notifications(0, at).await.unwrap();
+            (listed(&stage, ALICE, false).await.len(), listed(&stage, BOB, false).await.len())
+        };
+        stage.commit_unguarded(vec![read(ALICE, None, Some(second))]).await.unwrap();
+        assert_eq!(left().await, (1, 2));
+        stage.commit_unguarded(vec![read(BOB, Some("main"), Some(first))]).await.unwrap();
+        assert_eq!(left().await, (0, 1));
+        stage.commit_unguarded(vec![read(BOB, None, Some(second))]).await.unwrap();
+        assert_eq!(left().await, (0, 0));
+        assert!(counts(&stage, ALICE).await.is_empty());
+        assert_eq!(stage.storage.prune_notifications(0, at).await.unwrap(), None);
     })
     .await;
 }
