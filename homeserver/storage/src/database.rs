@@ -374,10 +374,10 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
     (10, "notified_everyone", include_str!("../migrations/sqlite/0010_notified_everyone.sql")),
     (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
-    (13, "set_aside", include_str!("../migrations/sqlite/0013_set_aside.sql")),
-    (14, "dehydrated_devices", include_str!("../migrations/sqlite/0014_dehydrated_devices.sql")),
-    (15, "media", include_str!("../migrations/sqlite/0015_media.sql")),
-    (17, "sticky_events", include_str!("../migrations/sqlite/0017_sticky_events.sql")),
+    (12, "set_aside", include_str!("../migrations/sqlite/0012_set_aside.sql")),
+    (13, "dehydrated_devices", include_str!("../migrations/sqlite/0013_dehydrated_devices.sql")),
+    (14, "media", include_str!("../migrations/sqlite/0014_media.sql")),
+    (15, "sticky_events", include_str!("../migrations/sqlite/0015_sticky_events.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -391,10 +391,10 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
     (10, "notified_everyone", include_str!("../migrations/postgres/0010_notified_everyone.sql")),
     (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
-    (13, "set_aside", include_str!("../migrations/postgres/0013_set_aside.sql")),
-    (14, "dehydrated_devices", include_str!("../migrations/postgres/0014_dehydrated_devices.sql")),
-    (15, "media", include_str!("../migrations/postgres/0015_media.sql")),
-    (17, "sticky_events", include_str!("../migrations/postgres/0017_sticky_events.sql")),
+    (12, "set_aside", include_str!("../migrations/postgres/0012_set_aside.sql")),
+    (13, "dehydrated_devices", include_str!("../migrations/postgres/0013_dehydrated_devices.sql")),
+    (14, "media", include_str!("../migrations/postgres/0014_media.sql")),
+    (15, "sticky_events", include_str!("../migrations/postgres/0015_sticky_events.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -190,6 +190,7 @@ fn unreadable(error: std::io::Error) -> ThumbnailError {
 }
 
 /// What the decoder says of a file is of no use to who asks for a thumbnail, but for that it is too large.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn refused(error: ImageError) -> ThumbnailError {
     tracing::debug!(%error, "no thumbnail");
     match error {
