@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Longer than any long poll here.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Calls to one homeserver.
 pub(crate) struct Api {

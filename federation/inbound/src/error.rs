@@ -127,7 +127,6 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         E::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         E::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
-        E::NotLeft => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         E::BadState(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadState),
         E::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         E::UnsupportedRoomVersion(version) | E::IncompatibleRoomVersion(version) => incompatible(version),
@@ -136,7 +135,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
         E::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         E::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
-        E::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
+        E::NotLeft | E::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         E::NotYetUploaded => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded),
         // The rest is about our users' own accounts and aliases, which no other server can ask for.
         _ => (StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Unknown),

@@ -49,7 +49,7 @@ impl Engine {
         from: Option<&str>,
         limit: Option<usize>,
     ) -> Result<DehydratedMessages> {
-        let after = from.map_or(Ok(0), |from| from.parse::<Position>());
+        let after = from.map_or(Ok(0), str::parse::<Position>);
         let after = after.ok().filter(|after| *after >= 0);
         let after = after.ok_or_else(|| EngineError::invalid_param("That is no token of messages to this device"))?;
         let limit = limit.unwrap_or(TO_DEVICE_MAX).clamp(1, TO_DEVICE_MAX);

@@ -53,7 +53,7 @@ pub(crate) struct Media {
     thumbnailer: Thumbnailer,
     /// Servers that did not answer, and media that could not be had.
     failed_origins: sync::Cache<OwnedServerName, ()>,
-    failed_media: sync::Cache<String, remote::Failure>,
+    failures: sync::Cache<String, remote::Failure>,
     failed_thumbnails: sync::Cache<String, thumbnail::Failure>,
     previews: future::Cache<String, Option<Arc<Map<String, Value>>>>,
     fetches: Semaphore,
@@ -70,7 +70,7 @@ impl Media {
             uploaded: Notify::new(),
             thumbnailer: Thumbnailer::default(),
             failed_origins: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(DEAD_FOR).build(),
-            failed_media: absent().build(),
+            failures: absent().build(),
             failed_thumbnails: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(ABSENT_FOR).build(),
             previews: future::Cache::builder().max_capacity(PREVIEWS_MAX).time_to_live(PREVIEW_FOR).build(),
             fetches: Semaphore::new(FETCHES_MAX),

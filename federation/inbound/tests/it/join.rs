@@ -609,7 +609,7 @@ async fn join_answer(stage: &Stage, room_id: &RoomId, localpart: &str, query: &s
     let user_id = stage.remote.user(localpart);
     let object = template(stage, room_id, &user_id).await.unwrap();
     let object = stage.remote.seal(object, &RoomVersionId::V11.rules().unwrap());
-    let (room, event) = (encode(room_id.as_str()), encode(&id_of(&object)));
+    let (room, event) = (encode(room_id.as_str()), encode(id_of(&object)));
     let body = serde_json::to_value(&object).unwrap();
     let answer =
         stage.remote.ask(&stage.name, Method::PUT, &format!("{SEND_JOIN}/{room}/{event}{query}"), Some(&body)).await;

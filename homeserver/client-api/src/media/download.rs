@@ -44,9 +44,9 @@ pub(crate) async fn download_unauthenticated(
     headers: HeaderMap,
 ) -> Result<Response> {
     let request = asked.request;
-    let asker = anybody(asked.requester.as_ref(), request.allow_remote);
+    let reader = anybody(asked.requester.as_ref(), request.allow_remote);
     let wanted = Wanted { origin: &request.server_name, media_id: &request.media_id, filename: None };
-    wanted.find(&door, &asker, request.timeout_ms, &headers).await
+    wanted.find(&door, &reader, request.timeout_ms, &headers).await
 }
 
 #[expect(deprecated, reason = "the endpoint is")]
@@ -56,10 +56,10 @@ pub(crate) async fn download_as_unauthenticated(
     headers: HeaderMap,
 ) -> Result<Response> {
     let request = asked.request;
-    let asker = anybody(asked.requester.as_ref(), request.allow_remote);
+    let reader = anybody(asked.requester.as_ref(), request.allow_remote);
     let filename = Some(request.filename.as_str());
     let wanted = Wanted { origin: &request.server_name, media_id: &request.media_id, filename };
-    wanted.find(&door, &asker, request.timeout_ms, &headers).await
+    wanted.find(&door, &reader, request.timeout_ms, &headers).await
 }
 
 struct Wanted<'a> {
@@ -69,8 +69,8 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    async fn find(self, door: &Door, asker: &MediaAsker, timeout: Duration, headers: &HeaderMap) -> Result<Response> {
-        let medium = door.engine.medium(asker, self.origin, self.media_id, timeout).await?;
+    async fn find(self, door: &Door, reader: &MediaAsker, timeout: Duration, headers: &HeaderMap) -> Result<Response> {
+        let medium = door.engine.medium(reader, self.origin, self.media_id, timeout).await?;
         serve(door, &medium, self.filename, headers).await
     }
 }

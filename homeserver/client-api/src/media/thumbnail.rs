@@ -20,8 +20,8 @@ pub(crate) async fn thumbnail(
 ) -> Result<Response> {
     let request = asked.request;
     let command = command(request.width, request.height, request.method.as_ref(), request.animated);
-    let (asker, origin) = (user(&asked.requester), &request.server_name);
-    let found = door.engine.media_thumbnail(&asker, origin, &request.media_id, request.timeout_ms, command).await?;
+    let (reader, origin) = (user(&asked.requester), &request.server_name);
+    let found = door.engine.media_thumbnail(&reader, origin, &request.media_id, request.timeout_ms, command).await?;
     serve(&door, &found, None, &headers).await
 }
 
@@ -33,8 +33,8 @@ pub(crate) async fn thumbnail_unauthenticated(
 ) -> Result<Response> {
     let request = asked.request;
     let command = command(request.width, request.height, request.method.as_ref(), request.animated);
-    let (asker, origin) = (anybody(asked.requester.as_ref(), request.allow_remote), &request.server_name);
-    let found = door.engine.media_thumbnail(&asker, origin, &request.media_id, request.timeout_ms, command).await?;
+    let (reader, origin) = (anybody(asked.requester.as_ref(), request.allow_remote), &request.server_name);
+    let found = door.engine.media_thumbnail(&reader, origin, &request.media_id, request.timeout_ms, command).await?;
     serve(&door, &found, None, &headers).await
 }
 

@@ -27,6 +27,7 @@ const BODY_MAX_BYTES: usize = 1024 * 1024;
 
 /// How an endpoint is served.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that a row of the table may say, by one word")]
 pub(crate) struct Endpoint {
     pub(crate) section: &'static str,
     other_paths: &'static [&'static str],

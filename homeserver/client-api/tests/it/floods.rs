@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use serde_json::json;
-
 use crate::server::{TestServer, encode};
 
 const AT_ONCE: usize = 1_000;

@@ -233,7 +233,7 @@ async fn s_083_other_cross_signing_keys_need_confirmation() {
     }
     let token = server.post("/_matrix/client/v3/login", named(&keys[1].public)).await.ok()["access_token"].clone();
     let (token, device_id) = (token.as_str().unwrap().to_owned(), keys[1].public.clone());
-    let disguised = Session { token, device_id, ..alice.clone() };
+    let disguised = Session { device_id, token, ..alice.clone() };
     let body = json!({ "device_keys": DeviceSigner::new(&disguised).device_keys() });
     server.post_as(&disguised, UPLOAD, body).await.assert_error(403, "M_FORBIDDEN");
     let mut other = upload_of(&alice, &[Signer::new(), Signer::new(), Signer::new()]);

@@ -206,10 +206,8 @@ impl Engine {
         }
         let mut unknown = Vec::new();
         for (number, event_id) in lacking.into_iter().enumerate() {
-            let given = match number < MAX_SHOWN_FETCHES {
-                true => self.federation().event(server, event_id).await.ok(),
-                false => None,
-            };
+            let given =
+                if number < MAX_SHOWN_FETCHES { self.federation().event(server, event_id).await.ok() } else { None };
             let pdu = given.and_then(|raw| Some(read_pdu(raw.get(), &room.rules).ok()?.0));
             match pdu.filter(|pdu| pdu.event_id == *event_id).and_then(|pdu| pdu.state_key_pair()) {
                 Some(key) => drop(keys.insert(key, event_id.clone())),

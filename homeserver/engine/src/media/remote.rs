@@ -50,7 +50,7 @@ impl Engine {
         if repository.failed_origins.contains_key(&place.origin) {
             return Err(unreachable());
         }
-        repository.failed_media.get(&key(place)).map_or(Ok(()), |failure| Err(failure.into()))
+        repository.failures.get(&key(place)).map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     async fn fetch_once(&self, user_id: OwnedUserId, place: MediaPlace, timeout: Duration) -> Result<MediaRecord> {
@@ -147,7 +147,7 @@ impl Engine {
     }
 
     fn remember(&self, place: &MediaPlace, failure: Failure) -> EngineError {
-        self.repository().failed_media.insert(key(place), failure);
+        self.repository().failures.insert(key(place), failure);
         failure.into()
     }
 

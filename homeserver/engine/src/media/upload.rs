@@ -97,7 +97,6 @@ pub(super) fn receive_error(error: ReceiveError) -> EngineError {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` passes")]
 pub(super) fn store_error(error: StoreError) -> EngineError {
     EngineError::internal(error)
 }

@@ -134,8 +134,8 @@ impl Engine {
         let heard = audiences.changes();
         let known = audiences.rooms.get(&after.room_id);
         let known = known.filter(|audience| audience.revision == before.revision && !audience.is_stale(after));
-        let changed = known.and_then(|known| Some((audiences.changed_since(known.heard)?, known)));
-        let Some((changed, known)) = changed else {
+        let known = known.and_then(|known| Some((audiences.changed_since(known.heard)?, known)));
+        let Some((reconsidered, known)) = known else {
             let mut audience = Audience { heard, ..Audience::default() };
             self.note_individuals(&mut audience, after.residents().cloned().collect()).await?;
             return Ok(audience);
@@ -151,8 +151,8 @@ impl Engine {
                 .for_each(|(user_id, name)| names.add(&user_id, &name));
             self.add_names(&mut audience, after, &members).await?;
         }
-        let changed = changed.into_iter().filter(|user_id| after.is_resident(user_id));
-        self.note_individuals(&mut audience, members.into_iter().chain(changed).collect()).await?;
+        let reconsidered = reconsidered.into_iter().filter(|user_id| after.is_resident(user_id));
+        self.note_individuals(&mut audience, members.into_iter().chain(reconsidered).collect()).await?;
         Ok(audience)
     }
 
