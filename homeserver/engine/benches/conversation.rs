@@ -167,7 +167,7 @@ async fn start(url: String) -> Engine {
         presence: true,
         accounts: homeserver_engine::AccountSettings::default(),
         server_notices_user: None,
-        media: engine::MediaSettings::in_folder(std::path::Path::new("no-media-here")),
+        media: homeserver_engine::MediaSettings::in_folder(std::path::Path::new("no-media-here")),
         lists_rooms_to_servers: true,
     };
     let sender = Sender::new(federation.clone(), SenderOptions::default());
