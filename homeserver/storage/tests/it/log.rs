@@ -145,13 +145,13 @@ async fn everything_between(stage: &Stage, head: i64) -> Vec<String> {
             let events = storage.timeline(&room(), range).await.unwrap();
             told.push(format!("{since} {until} {:?}", events.iter().map(|it| &it.pdu.event_id).collect::<Vec<_>>()));
         }
-        let mut state = entries(storage.state_changes(&room(), since, until).await.unwrap());
-        state.sort();
+        let mut changed = entries(storage.state_changes(&room(), since, until).await.unwrap());
+        changed.sort();
         let members = storage.member_changes(&[room()], since, until).await.unwrap();
         let devices = storage.device_lists_changed(&alice, since, until).await.unwrap();
         let messages = storage.to_device(&alice, device, since, until, 9).await.unwrap();
         let messages: Vec<_> = messages.into_iter().map(|message| message.position).collect();
-        told.push(format!("{state:?} {members:?} {devices:?} {messages:?}"));
+        told.push(format!("{changed:?} {members:?} {devices:?} {messages:?}"));
     }
     told
 }
