@@ -30,3 +30,4 @@ mod stage;
 mod state;
 mod sticky;
 mod third_party;
+mod times;

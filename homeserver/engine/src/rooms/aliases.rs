@@ -51,6 +51,9 @@ impl Engine {
         if alias.server_name() != self.server_name() {
             return Err(EngineError::invalid_param("The alias does not belong to this server"));
         }
+        if alias.alias().is_empty() {
+            return Err(EngineError::invalid_param("The alias is empty"));
+        }
         if alias.as_str().len() > MAX_ALIAS_BYTES {
             return Err(EngineError::invalid_param(format!("The alias is longer than {MAX_ALIAS_BYTES} bytes")));
         }
