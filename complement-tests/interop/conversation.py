@@ -82,6 +82,12 @@ class User:
     async def content(self, room: str, event_type: str, state_key: str = "") -> dict:
         return await self.call("GET", f"/rooms/{room}/state/{event_type}/{state_key}")
 
+    async def ephemeral(self, room: str, event_type: str) -> dict:
+        """What is said of a room without being kept: who types, who has read."""
+        joined = (await self.call("GET", "/sync?timeout=0"))["rooms"].get("join", {}).get(room, {})
+        events = joined.get("ephemeral", {}).get("events", [])
+        return next((event["content"] for event in events if event["type"] == event_type), {})
+
     async def is_out_of(self, room: str) -> bool:
         return room not in (await self.call("GET", "/joined_rooms"))["joined_rooms"]
 

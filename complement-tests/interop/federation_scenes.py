@@ -136,6 +136,8 @@ async def profile(owner: User, guest: User) -> None:
             return (await other.content(room, "m.room.member", who.user_id)).get("displayname") == name
 
         await eventually("the other sees the new name", is_known)
+        seen = await other.call("GET", f"/profile/{who.user_id}/displayname")
+        assert seen == {"displayname": name}, seen
 
 
 async def presence(owner: User, guest: User) -> None:
@@ -149,6 +151,31 @@ async def presence(owner: User, guest: User) -> None:
             return True if seen.get("status_msg") == text else seen
 
         await eventually("the other sees it", is_known)
+
+
+async def receipts_and_typing(owner: User, guest: User) -> None:
+    room = await shared_room(owner, guest)
+    for who, other in ((owner, guest), (guest, owner)):
+        said = await other.say(room, f"read this, {who.name}")
+
+        async def is_there():
+            return f"read this, {who.name}" in await who.history(room)
+
+        await eventually("it is there", is_there)
+        await who.call("POST", f"/rooms/{room}/receipt/m.read/{said}", {})
+
+        async def is_read():
+            content = await other.ephemeral(room, "m.receipt")
+            return True if who.user_id in content.get(said, {}).get("m.read", {}) else content
+
+        await eventually("the receipt", is_read)
+        await who.call("PUT", f"/rooms/{room}/typing/{who.user_id}", {"typing": True, "timeout": 30000})
+
+        async def types():
+            return who.user_id in (await other.ephemeral(room, "m.typing")).get("user_ids", [])
+
+        await eventually("they are seen typing", types)
+        await who.call("PUT", f"/rooms/{room}/typing/{who.user_id}", {"typing": False})
 
 
 async def directory(owner: User, guest: User) -> None:
@@ -217,6 +244,7 @@ ALL = [
     ("redactions", redaction),
     ("profiles", profile),
     ("presence", presence),
+    ("receipts and typing", receipts_and_typing),
     ("the directory of rooms", directory),
     ("a netsplit", netsplit),
 ]

@@ -211,6 +211,8 @@ rc_joins_per_room: {limit}
 rc_invites: {{ per_room: {limit}, per_user: {limit}, per_issuer: {limit} }}
 rc_room_creation: {limit}
 rc_presence: {{ per_user: {limit} }}
+caches: {{ sync_response_cache_duration: 0s }}
+room_list_publication_rules: [{{ action: allow }}]
 """)
         generate = [*self.command(), "--generate-keys"]
         subprocess.run(generate, cwd=folder, check=True, capture_output=True)
