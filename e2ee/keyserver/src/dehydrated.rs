@@ -10,7 +10,7 @@ use storage::{DehydratedDevice, ToDeviceRecord};
 
 use crate::{
     KeyError, KeyServer, Result,
-    upload::{ReadUpload, Upload},
+    upload::{ReadUpload, Upload, is_another_identity},
 };
 
 /// The largest encrypted device, in bytes. One with a hundred one-time keys has some 20,000.
@@ -56,11 +56,20 @@ impl KeyServer {
         if old.as_ref() != Some(&device_id) && self.storage.device(user_id, &device_id).await?.is_some() {
             return Err(taken());
         }
+        let device = DehydratedDevice { device_id, device_data };
+        if old.as_ref() == Some(&device.device_id)
+            && let Some(stored) = self.storage.device_keys_of(user_id, &device.device_id).await?
+            && keys.device_keys.as_ref().is_some_and(|new| !is_another_identity(&stored, new))
+        {
+            // The same once more, from a client that missed the answer: what was handed out stays so, and what waits
+            // for the device.
+            self.storage.update_dehydrated_device(user_id, &device).await?;
+            return self.store_upload(user_id, &device.device_id, keys, Some(stored)).await;
+        }
         if let Some(old) = old {
             self.forget_devices(user_id, &[&old]).await?;
             self.storage.delete_devices(user_id, &[old]).await?;
         }
-        let device = DehydratedDevice { device_id, device_data };
         if !self.storage.create_dehydrated_device(user_id, &device, display_name.as_deref()).await? {
             return Err(taken());
         }

@@ -53,6 +53,9 @@ impl ReadUpload {
             let keys = keys.map(|(name, key)| one_time_key(&name, &key, user_id, device_id, ed25519.as_deref()));
             keys.collect::<Result<Vec<NewOneTimeKey>>>()
         };
+        if upload.one_time_keys.len() > ONE_TIME_KEYS_MAX {
+            return Err(too_many());
+        }
         let (one_time_keys, fallback_keys) = (read(upload.one_time_keys)?, read(upload.fallback_keys)?);
         Ok(Self { device_keys, one_time_keys, fallback_keys })
     }
@@ -122,9 +125,7 @@ impl KeyServer {
             OneTimeKeysUpload::Conflict(name) => {
                 Err(KeyError::InvalidParam(format!("Another one-time key {name} is stored already")))
             }
-            OneTimeKeysUpload::TooMany => {
-                Err(KeyError::TooLarge(format!("A device may have {ONE_TIME_KEYS_MAX} one-time keys")))
-            }
+            OneTimeKeysUpload::TooMany => Err(too_many()),
         }
     }
 
@@ -166,7 +167,11 @@ impl KeyServer {
     }
 }
 
-fn is_another_identity(stored: &DeviceKeysRecord, new: &DeviceKeys) -> bool {
+fn too_many() -> KeyError {
+    KeyError::TooLarge(format!("A device may have {ONE_TIME_KEYS_MAX} one-time keys"))
+}
+
+pub(crate) fn is_another_identity(stored: &DeviceKeysRecord, new: &DeviceKeys) -> bool {
     let device_id = stored.device_id.as_str();
     ed25519_of(&stored.keys, device_id).as_ref() != Some(&new.ed25519)
         || curve25519_of(&stored.keys, device_id) != new.curve25519

@@ -49,6 +49,18 @@ impl Storage {
         Ok(true)
     }
 
+    /// Gives the dehydrated device of a user other data.
+    pub async fn update_dehydrated_device(&self, user_id: &UserId, device: &DehydratedDevice) -> Result<()> {
+        const SQL: &str = "UPDATE dehydrated_devices SET device_data = $3 WHERE user_id = $1 AND device_id = $2";
+        let device_id = storable(device.device_id.as_str(), "a device id")?;
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(user_id.as_str()).bind(device_id).bind(device.device_data.get());
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
     /// The dehydrated device of a user.
     pub async fn dehydrated_device(&self, user_id: &UserId) -> Result<Option<DehydratedDevice>> {
         const SQL: &str = "SELECT device_id, device_data FROM dehydrated_devices WHERE user_id = $1";

@@ -132,7 +132,8 @@ impl Recent {
         head: Position,
     ) -> Option<impl DoubleEndedIterator<Item = &LogEntry>> {
         let oldest = self.entries.front().map_or(head + 1, |entry| entry.position);
-        let first = usize::try_from(since + 1 - oldest).ok()?.min(self.entries.len());
+        // Clients may name any number.
+        let first = usize::try_from(since.checked_add(1)?.checked_sub(oldest)?).ok()?.min(self.entries.len());
         let count = usize::try_from(until.saturating_sub(since)).unwrap_or(0).min(self.entries.len() - first);
         Some(self.entries.range(first..first + count))
     }

@@ -18,21 +18,26 @@ impl Engine {
     /// nothing.
     pub(super) async fn sticky_events_extension(&self, telling: &Telling<'_>) -> Result<Option<StickyEventsExtension>> {
         let wanted = &telling.query.extensions.sticky_events;
-        let after = wanted.told(self.storage().head())?;
+        let mut after = wanted.told(self.storage().head())?;
         let limit = wanted.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let until = telling.changes.now.position;
-        let page = self.sticky_page(telling.requester, (after, until), limit).await?;
-        let mut by_room: BTreeMap<OwnedRoomId, Vec<OwnedEventId>> = BTreeMap::new();
-        for event in page.events {
-            by_room.entry(event.room_id).or_default().push(event.event_id);
-        }
         let mut rooms = BTreeMap::new();
-        for (room_id, event_ids) in by_room {
-            let room = self.sticky_room(telling, &room_id, event_ids).await?;
-            rooms.extend(room.map(|room| (room_id, room)));
+        let mut has_looked = false;
+        // A page of which nothing is left to be told must not keep the client from the next.
+        while rooms.is_empty() && after < until {
+            let page = self.sticky_page(telling.requester, (after, until), limit).await?;
+            has_looked |= !page.events.is_empty();
+            let mut by_room: BTreeMap<OwnedRoomId, Vec<OwnedEventId>> = BTreeMap::new();
+            for event in page.events {
+                by_room.entry(event.room_id).or_default().push(event.event_id);
+            }
+            for (room_id, event_ids) in by_room {
+                let room = self.sticky_room(telling, &room_id, event_ids).await?;
+                rooms.extend(room.map(|room| (room_id, room)));
+            }
+            after = page.until;
         }
-        let next_batch = page.until.to_string();
-        Ok((!rooms.is_empty()).then_some(StickyEventsExtension { next_batch, rooms }))
+        Ok(has_looked.then(|| StickyEventsExtension { next_batch: after.to_string(), rooms }))
     }
 
     async fn sticky_room(
