@@ -30,31 +30,47 @@ pub struct SetAsideEvent {
 type Row = (String, String, String, String, i64, i64, i64);
 
 impl Storage {
-    /// Keeps an event that is to be judged again, or notes when to try one next that is kept already. Whether it is
-    /// kept: a room has at most `max_in_room` of them.
-    pub async fn set_event_aside(&self, event: &SetAsideEvent, max_in_room: usize) -> Result<bool> {
-        const UPDATE: &str = "UPDATE set_aside_events SET attempts = $1, next_ts = $2 WHERE event_id = $3";
+    /// Keeps an event that is to be judged again, and leaves one that is kept already as it is. Whether it is kept: a
+    /// room has at most `max_in_room` of them, of each server that sends them at most `max_of_origin`.
+    pub async fn set_event_aside(
+        &self,
+        event: &SetAsideEvent,
+        max_in_room: usize,
+        max_of_origin: usize,
+    ) -> Result<bool> {
         const INSERT: &str =
             "INSERT INTO set_aside_events (event_id, room_id, origin, json, since_ts, attempts, next_ts)
-            SELECT $1, $2, $3, $4, $5, $6, $7 WHERE (SELECT COUNT(*) FROM set_aside_events WHERE room_id = $2) < $8";
+            SELECT $1, $2, $3, $4, $5, $6, $7 WHERE (SELECT COUNT(*) FROM set_aside_events WHERE room_id = $2) < $8
+            AND (SELECT COUNT(*) FROM set_aside_events WHERE room_id = $2 AND origin = $3) < $9
+            ON CONFLICT (event_id) DO NOTHING";
+        const KEPT: &str = "SELECT COUNT(*) FROM set_aside_events WHERE event_id = $1";
         let event_id = storable(event.event_id.as_str(), "an event id")?;
         let room_id = storable(event.room_id.as_str(), "a room id")?;
         let origin = storable(event.origin.as_str(), "a server name")?;
         let json = without_nul(&event.json);
-        let (attempts, next_ts) = (i64::from(event.attempts), event.next_ts as i64);
         let mut transaction = self.begin().await?;
-        let updated = db!(transaction.connection(), |connection| {
-            let query = sqlx::query(UPDATE).bind(attempts).bind(next_ts).bind(event_id);
-            query.execute(connection).await.map(|done| done.rows_affected())
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(INSERT).bind(event_id).bind(room_id).bind(origin).bind(json);
+            let query = query.bind(event.since_ts as i64).bind(i64::from(event.attempts)).bind(event.next_ts as i64);
+            let query = query.bind(max_in_room as i64).bind(max_of_origin as i64);
+            query.execute(connection).await.map(drop)
         })?;
-        let kept = updated > 0
-            || db!(transaction.connection(), |connection| {
-                let query = sqlx::query(INSERT).bind(event_id).bind(room_id).bind(origin).bind(json);
-                let query = query.bind(event.since_ts as i64).bind(attempts).bind(next_ts).bind(max_in_room as i64);
-                query.execute(connection).await.map(|done| done.rows_affected() > 0)
-            })?;
+        let kept: i64 = db!(transaction.connection(), |connection| {
+            sqlx::query_scalar(KEPT).bind(event_id).fetch_one(connection).await
+        })?;
         transaction.commit().await?;
-        Ok(kept)
+        Ok(kept > 0)
+    }
+
+    /// Notes how often an event was tried, and when to try it next.
+    pub async fn postpone_set_aside(&self, event_id: &EventId, attempts: u32, next_ts: u64) -> Result<()> {
+        const SQL: &str = "UPDATE set_aside_events SET attempts = $1, next_ts = $2 WHERE event_id = $3";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(i64::from(attempts)).bind(next_ts as i64).bind(event_id.as_str());
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
     }
 
     /// The events of a room that wait, those that wait longest first.
@@ -65,9 +81,10 @@ impl Storage {
         rows.into_iter().map(set_aside_event).collect()
     }
 
-    /// Rooms with events that are to be tried by now, each once: up to `limit`.
+    /// Rooms with events that are to be tried by now, each once, those that are to be tried longest first: up to `limit`.
     pub async fn rooms_with_due_events(&self, now_ts: u64, limit: usize) -> Result<Vec<OwnedRoomId>> {
-        const SQL: &str = "SELECT DISTINCT room_id FROM set_aside_events WHERE next_ts <= $1 ORDER BY room_id LIMIT $2";
+        const SQL: &str = "SELECT room_id FROM set_aside_events WHERE next_ts <= $1
+            GROUP BY room_id ORDER BY MIN(next_ts), room_id LIMIT $2";
         let rooms: Vec<String> = db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(now_ts as i64).bind(limit as i64).fetch_all(pool).await
         })?;

@@ -17,7 +17,7 @@ use rules::{
     },
 };
 use ruma::{OwnedEventId, events::StateEventType};
-use storage::CommitError;
+use storage::{CommitError, StoredEvent};
 
 use super::outliers::outlier_change;
 use crate::{
@@ -72,19 +72,19 @@ impl Engine {
         let not_here = || EngineError::forbidden("This server is not in the room");
         let room = self.resident_room(&pdu.room_id).await?.ok_or_else(not_here)?;
         // Without holding the room, which would wait for a slow policy server.
-        let pdu = match self.with_recommendation(&room, pdu.clone()).await {
-            Err(EngineError::Storage(error)) => return Err(error.into()),
-            signed => &signed.unwrap_or_else(|_| pdu.clone()),
-        };
+        let (wire, refusal) = self.with_recommendation_if_any(&room, pdu).await?;
         let _lock = self.inner.rooms.lock(&pdu.room_id).await;
         for _ in 0..MAX_ATTEMPTS {
             let room = self.resident_room(&pdu.room_id).await?.ok_or_else(not_here)?;
-            if let Some(stored) = self.stored_event(&pdu.event_id).await?
+            let stored = self.stored_event(&pdu.event_id).await?;
+            if let Some(stored) = &stored
                 && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
             {
                 return Ok(stored.standing.clone());
             }
-            let (standing, decision) = self.decide_append(&room, pdu, &provenance).await?;
+            let pdu = stored.as_ref().map_or(&wire, |stored| fuller(stored, &wire));
+            let (standing, mut decision) = self.decide_append(&room, pdu, &provenance, refusal).await?;
+            decision.changes.extend(stored.as_ref().and_then(|stored| still_redacted(stored)));
             match self.commit_decision(&room, decision).await {
                 Ok(_) => return Ok(standing),
                 Err(CommitError::Conflict) => {}
@@ -100,6 +100,7 @@ impl Engine {
         room: &RoomSnapshot,
         pdu: &Arc<Pdu>,
         provenance: &Provenance,
+        refusal: &str,
     ) -> Result<(Standing, Decision)> {
         let before = match provenance {
             Provenance::TheirsWithStates(states) | Provenance::OursWithStates(states) => {
@@ -118,7 +119,7 @@ impl Engine {
             }
             // 7. Is validated by the policy server, if the room uses one.
             (Standing::Accepted, _) if !self.is_recommended(room, pdu).await? => {
-                Standing::SoftFailed("not recommended by the policy server of the room".to_owned())
+                Standing::SoftFailed(refusal.to_owned())
             }
             (standing, _) => standing,
         };
@@ -242,6 +243,20 @@ impl Engine {
         }
         Ok(None)
     }
+}
+
+/// Which of two forms of an event is to be used, where one is stored: what was redacted stays so, and what was left of an
+/// event that somebody has tampered with is less than the event.
+fn fuller<'a>(stored: &'a StoredEvent, wire: &'a Arc<Pdu>) -> &'a Arc<Pdu> {
+    let is_less = wire.content.get().len() < stored.pdu.content.get().len();
+    if stored.redacted_by.is_some() || is_less { &stored.pdu } else { wire }
+}
+
+/// The redaction of an event that was stored before: whatever follows from the event now is to be without what it took.
+fn still_redacted(stored: &StoredEvent) -> Option<Change> {
+    let redacted_by = stored.redacted_by.clone()?;
+    let (event_id, json) = (stored.pdu.event_id.clone(), stored.pdu.json.clone());
+    Some(Change::Redaction { event_id, redacted_by, json })
 }
 
 impl StateBefore {

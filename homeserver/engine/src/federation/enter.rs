@@ -3,7 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -39,7 +39,7 @@ struct Entrance {
     /// Every event of the state and its auth chain, with what the checks said.
     events: Vec<(Arc<Pdu>, Standing)>,
     /// The state before our join.
-    state: HashMap<(StateEventType, String), Arc<Pdu>>,
+    state: BTreeMap<(StateEventType, String), Arc<Pdu>>,
 }
 
 impl Engine {
@@ -179,8 +179,8 @@ fn with_signatures(join: &Pdu, given: &RawValue, rules: &RoomVersionRules) -> Op
     (same.event_id == join.event_id).then_some(ours)
 }
 
-fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<HashMap<(StateEventType, String), Arc<Pdu>>, String> {
-    let mut map = HashMap::with_capacity(state.len());
+fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<BTreeMap<(StateEventType, String), Arc<Pdu>>, String> {
+    let mut map = BTreeMap::new();
     for pdu in state {
         let pdu = checked.get(&pdu.event_id).filter(|pdu| !pdu.rejected);
         let Some((key, pdu)) = pdu.and_then(|pdu| Some((pdu.state_key_pair()?, pdu.clone()))) else { continue };
@@ -193,7 +193,7 @@ fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<HashMap<(StateEv
     Ok(map)
 }
 
-fn check_create(state: &HashMap<(StateEventType, String), Arc<Pdu>>, version: &RoomVersionId) -> Result<(), String> {
+fn check_create(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>, version: &RoomVersionId) -> Result<(), String> {
     let create = state.get(&(StateEventType::RoomCreate, String::new())).ok_or("the state has no create event")?;
     let said = RoomCreateEvent::new(create.clone()).room_version()?;
     if said == *version {
@@ -255,6 +255,6 @@ fn about(change: &Change) -> Option<&OwnedUserId> {
     }
 }
 
-fn room_members(state: &HashMap<(StateEventType, String), Arc<Pdu>>) -> Vec<StateEntry> {
+fn room_members(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>) -> Vec<StateEntry> {
     state.values().filter_map(|pdu| entry_of(pdu)).filter(|entry| entry.membership.is_some()).collect()
 }

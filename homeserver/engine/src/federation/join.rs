@@ -69,17 +69,23 @@ impl Engine {
         raw: &RawValue,
         omit_members: bool,
     ) -> Result<SendJoinReply> {
-        let servers_in_room = self.servers_in(room_id).await?;
+        let was_in_room = self.resident_room(room_id).await?.is_some_and(|room| room.has_server(origin));
         let pdu = self.member_event_from(origin, room_id, event_id, raw, &MembershipState::Join).await?;
         self.append(&pdu, Provenance::Relayed).await?;
+        // Not taken before, for the room may have changed until then: the server would not know of those who came in.
         let room = self.known_room(room_id).await?;
+        let mut servers_in_room: Vec<OwnedServerName> = room.servers().map(ToOwned::to_owned).collect();
+        servers_in_room.retain(|server| was_in_room || server != origin);
+        servers_in_room.sort_unstable();
         let stored = self.stored_event(&pdu.event_id).await?;
         let stored = stored.ok_or_else(|| EngineError::internal("an appended event is not stored"))?;
         let before = self.stored_state_before(&room, &stored).await?.unwrap_or_default();
         let (state, members_omitted) = if omit_members {
             self.without_members(&room, &pdu.sender, before).await?
         } else {
-            (before.into_values().collect(), false)
+            let mut state: Vec<OwnedEventId> = before.into_values().collect();
+            state.sort_unstable();
+            (state, false)
         };
         let roots: Vec<OwnedEventId> = state.iter().chain(&pdu.auth_events).cloned().collect();
         let mut chain = self.storage().auth_chain(&roots).await?;
@@ -95,15 +101,6 @@ impl Engine {
             servers_in_room,
             members_omitted,
         })
-    }
-
-    /// The servers in a room now, in order; none if we are not in it.
-    async fn servers_in(&self, room_id: &RoomId) -> Result<Vec<OwnedServerName>> {
-        let room = self.resident_room(room_id).await?;
-        let servers = room.iter().flat_map(|room| room.servers());
-        let mut servers: Vec<OwnedServerName> = servers.map(ToOwned::to_owned).collect();
-        servers.sort_unstable();
-        Ok(servers)
     }
 
     /// A state without its members but for those who stand for a room that has no name, as `user_id` sees it; and whether

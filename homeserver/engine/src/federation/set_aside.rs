@@ -4,22 +4,30 @@
 //! A server that is away for a moment, or its key, says nothing about an event. Such an event is neither rejected nor
 //! forgotten: nobody may ever send it again, for its server has been told that we have it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use rules::{Pdu, event::read_pdu};
+use rules::{
+    Pdu,
+    change::Standing,
+    event::read_pdu,
+};
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
 
 use super::verify::Dropped;
-use crate::{Engine, Result};
+use crate::{Engine, EngineError, Result, rooms::is_not_asked};
 
 /// How many events of a room are kept aside: as many as a transaction may hold. What comes on top is refused.
 const MAX_IN_ROOM: usize = 50;
+/// How many of these lack something and come from one server, so that it cannot take the places of all others.
+const MAX_LACKING_OF_ORIGIN: usize = 10;
 /// How many events of a room are judged again in one go.
 const MAX_JUDGED: usize = 10;
 /// How many rooms are looked at in one round.
 const MAX_ROOMS: usize = 50;
+/// How long one event may hold up its room when it is judged again.
+const DEADLINE: Duration = Duration::from_secs(20);
 /// After how long an event is tried again; twice as long each time.
 const FIRST_PAUSE_MS: u64 = 60 * 1_000;
 /// The longest time between two tries.
@@ -30,6 +38,23 @@ const KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 impl Engine {
     /// Keeps an event aside for which something is missing. What becomes of it: [`Dropped::SetAside`] if it is kept.
     pub(super) async fn set_aside(&self, origin: &ServerName, pdu: &Pdu) -> Dropped {
+        match self.keep_until_judged(origin, pdu, MAX_LACKING_OF_ORIGIN).await {
+            Ok(true) => Dropped::SetAside,
+            Ok(false) => Dropped::MissingAncestors,
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Keeps an event aside, besides among those that were soft-failed, of which the policy server of the room could not
+    /// be asked. Nothing of it is missing.
+    pub(super) async fn set_aside_not_asked(&self, origin: &ServerName, pdu: &Pdu) -> Result<()> {
+        if !self.keep_until_judged(origin, pdu, MAX_IN_ROOM).await? {
+            tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "too many wait for the policy server");
+        }
+        Ok(())
+    }
+
+    async fn keep_until_judged(&self, origin: &ServerName, pdu: &Pdu, max_of_origin: usize) -> Result<bool> {
         let now_ms = self.world().clock.now_ms();
         let event = SetAsideEvent {
             event_id: pdu.event_id.clone(),
@@ -40,11 +65,7 @@ impl Engine {
             attempts: 0,
             next_ts: now_ms.saturating_add(FIRST_PAUSE_MS),
         };
-        match self.storage().set_event_aside(&event, MAX_IN_ROOM).await {
-            Ok(true) => Dropped::SetAside,
-            Ok(false) => Dropped::MissingAncestors,
-            Err(error) => error.into(),
-        }
+        Ok(self.storage().set_event_aside(&event, MAX_IN_ROOM, max_of_origin).await?)
     }
 
     /// Judges events again whose time has come, in some of the rooms. Returns how many were judged.
@@ -52,13 +73,17 @@ impl Engine {
         let now_ms = self.world().clock.now_ms();
         let mut judged = 0;
         for room_id in self.storage().rooms_with_due_events(now_ms, MAX_ROOMS).await? {
-            judged += self.judge_set_aside_of(&room_id).await?;
+            match self.judge_set_aside_of(&room_id, true).await {
+                Ok(in_room) => judged += in_room,
+                Err(error) => tracing::warn!(room.id = %room_id, %error, "events set aside cannot be judged now"),
+            }
         }
         Ok(judged)
     }
 
-    /// Judges events of a room again whose time has come, or of which everything is there now.
-    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId) -> Result<usize> {
+    /// Judges events of a room again of which everything is there now; and, if others are to be asked, those whose time
+    /// has come. Whoever waits for an answer of ours must not wait for other servers in turn.
+    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, ask: bool) -> Result<usize> {
         let waiting = self.storage().events_set_aside(room_id).await?;
         if waiting.is_empty() {
             return Ok(0);
@@ -76,7 +101,7 @@ impl Engine {
                 self.storage().forget_event_set_aside(&event.event_id).await?;
                 continue;
             };
-            if event.next_ts <= now_ms || self.lacks_nothing(&pdu).await? {
+            if (ask && event.next_ts <= now_ms) || self.lacks_nothing(&pdu).await? {
                 self.judge_again(event, now_ms).await?;
                 judged += 1;
             }
@@ -87,27 +112,51 @@ impl Engine {
         Ok(judged)
     }
 
+    /// Judges an event again. That it waits for the next time is noted before: nothing that happens meanwhile makes it
+    /// come up again at once.
     async fn judge_again(&self, event: SetAsideEvent, now_ms: u64) -> Result<()> {
-        let raw = RawValue::from_string(event.json.clone()).map_err(crate::EngineError::internal)?;
+        let pause_ms = FIRST_PAUSE_MS.saturating_mul(2_u64.saturating_pow(event.attempts.saturating_add(1)));
+        let next_ts = now_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
+        let event_id = &event.event_id;
+        self.storage().postpone_set_aside(event_id, event.attempts.saturating_add(1), next_ts).await?;
         let is_old = now_ms.saturating_sub(event.since_ts) >= KEPT_MS;
-        match self.receive(&event.origin, &event.room_id, &raw).await {
-            Err(Dropped::SetAside | Dropped::MissingAncestors | Dropped::Signatures(_)) if !is_old => {
-                let pause_ms = FIRST_PAUSE_MS.saturating_mul(2_u64.saturating_pow(event.attempts + 1));
-                let next_ts = now_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
-                let later = SetAsideEvent { attempts: event.attempts.saturating_add(1), next_ts, ..event };
-                self.storage().set_event_aside(&later, MAX_IN_ROOM).await?;
-                return Ok(());
-            }
-            Err(Dropped::Engine(error)) => return Err(error),
-            Err(reason) => tracing::info!(event.id = %event.event_id, %reason, "event set aside is given up"),
-            Ok(standing) => tracing::info!(event.id = %event.event_id, ?standing, "event set aside is judged"),
+        if !self.is_settled(&event).await? && !is_old {
+            return Ok(());
         }
-        self.storage().forget_event_set_aside(&event.event_id).await?;
-        Ok(())
+        Ok(self.storage().forget_event_set_aside(event_id).await?)
     }
 
-    /// Whether all events that an event builds upon are there: the auth events, and the others with their states.
+    /// Whether nothing else is to be said of an event by trying it again later.
+    async fn is_settled(&self, event: &SetAsideEvent) -> Result<bool> {
+        let event_id = &event.event_id;
+        let raw = RawValue::from_string(event.json.clone()).map_err(EngineError::internal)?;
+        match tokio::time::timeout(DEADLINE, self.receive(&event.origin, &event.room_id, &raw)).await {
+            Err(_) => tracing::info!(event.id = %event_id, "event set aside could not be judged in time"),
+            Ok(Err(Dropped::Engine(EngineError::Storage(error)))) => return Err(error.into()),
+            Ok(Err(Dropped::SetAside | Dropped::MissingAncestors | Dropped::Signatures(_))) => {}
+            Ok(Err(Dropped::Engine(error))) => {
+                tracing::warn!(event.id = %event_id, %error, "event set aside cannot be judged now");
+            }
+            Ok(Ok(Standing::SoftFailed(reason))) if is_not_asked(&reason) => {}
+            Ok(Err(reason)) => {
+                tracing::info!(event.id = %event_id, %reason, "event set aside is given up");
+                return Ok(true);
+            }
+            Ok(Ok(standing)) => {
+                tracing::info!(event.id = %event_id, ?standing, "event set aside is judged");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether all events that an event builds upon are there, and were not when it was set aside: the auth events, and
+    /// the others with their states. What was soft-failed does not wait for any of them.
     async fn lacks_nothing(&self, pdu: &Pdu) -> Result<bool> {
+        let stored = self.stored_event(&pdu.event_id).await?;
+        if stored.is_some_and(|stored| matches!(stored.standing, Standing::SoftFailed(_))) {
+            return Ok(false);
+        }
         let named: HashSet<OwnedEventId> = pdu.auth_events.iter().cloned().collect();
         let known = self.storage().event_ids_known(&pdu.auth_events).await?;
         Ok(named.iter().all(|event_id| known.contains(event_id)) && self.missing_prev(pdu).await?.is_empty())

@@ -114,7 +114,7 @@ impl Engine {
         }
         if any_taken {
             // What is not done in time waits for the next event, or its own time.
-            let judged = tokio::time::timeout_at(deadline, self.judge_set_aside_of(room_id)).await;
+            let judged = tokio::time::timeout_at(deadline, self.judge_set_aside_of(room_id, false)).await;
             judged.unwrap_or(Ok(0))?;
         }
         Ok(outcomes)

@@ -47,7 +47,9 @@ impl Engine {
                         audience = Some(self.audience(before, after, changes).await?);
                     }
                     let audience = audience.get_or_insert_default();
-                    following.extend(self.notification(after, &new.pdu, audience).await?);
+                    if !is_redacted(&new.pdu, changes) {
+                        following.extend(self.notification(after, &new.pdu, audience).await?);
+                    }
                 }
                 Change::Membership { user_id, membership, .. }
                     if is_settled(membership) && before.membership(user_id) != *membership =>
@@ -253,4 +255,10 @@ impl Outcomes {
             notified: self.notified,
         }
     }
+}
+
+/// Whether an event comes in redacted: then there is nothing to tell of it.
+fn is_redacted(pdu: &Pdu, changes: &[Change]) -> bool {
+    let redacted = |change: &Change| matches!(change, Change::Redaction { event_id, .. } if *event_id == pdu.event_id);
+    changes.iter().any(redacted)
 }

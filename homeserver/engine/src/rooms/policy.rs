@@ -3,7 +3,7 @@
 //! An event of ours that it does not sign is not sent. One of another server that it does not sign is soft-failed: kept,
 //! but not shown, and not built upon. History that is read backwards is not shown to it. A policy server that does not
 //! answer recommends nothing: then nobody can speak in the room until it is back, or until somebody with the power to do
-//! so takes `m.room.policy` away, which needs no signature.
+//! so takes `m.room.policy` away, which needs no signature. What others said meanwhile is judged again later.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>
 
@@ -55,6 +55,16 @@ pub(crate) enum NotRecommended {
     NoAnswer,
 }
 
+/// Why an event is soft-failed of which the policy server could not be asked. It is judged again later.
+const NOT_ASKED: &str = "the policy server of the room could not be asked";
+/// Why an event is soft-failed that the policy server did not sign.
+const NOT_RECOMMENDED: &str = "not recommended by the policy server of the room";
+
+/// Whether an event was soft-failed only for now, for the policy server of its room could not be asked.
+pub(crate) fn is_not_asked(reason: &str) -> bool {
+    reason == NOT_ASKED
+}
+
 impl From<NotRecommended> for EngineError {
     fn from(reason: NotRecommended) -> Self {
         match reason {
@@ -85,6 +95,21 @@ impl Engine {
             return Ok(pdu);
         }
         Ok(self.ask_policy_server(room, &server, &pdu).await?)
+    }
+
+    /// The same for an event that others made, which is as it was if it gets no signature; and why it is soft-failed if
+    /// it needs one.
+    pub(crate) async fn with_recommendation_if_any(
+        &self,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+    ) -> Result<(Arc<Pdu>, &'static str)> {
+        match self.with_recommendation(room, pdu.clone()).await {
+            Ok(signed) => Ok((signed, NOT_RECOMMENDED)),
+            Err(EngineError::Storage(error)) => Err(error.into()),
+            Err(EngineError::CannotFederate(_)) => Ok((pdu.clone(), NOT_ASKED)),
+            Err(_) => Ok((pdu.clone(), NOT_RECOMMENDED)),
+        }
     }
 
     async fn ask_policy_server(

@@ -269,7 +269,15 @@ impl<'a> Applying<'a> {
             }
             Some(Known { nid, standing, .. }) => {
                 let had_state = *standing != OUTLIER;
-                let upgrade = Upgrade { nid: *nid, standing: code, reason, order, state_base, had_state };
+                let upgrade = Upgrade {
+                    nid: *nid,
+                    standing: code,
+                    reason,
+                    order,
+                    state_base,
+                    pdu: Arc::clone(&new.pdu),
+                    had_state,
+                };
                 self.batch.writes.upgrades.push(upgrade);
                 self.batch.writes.altered.push(new.pdu.event_id.clone());
                 (*nid, None)

@@ -117,6 +117,8 @@ pub(super) struct Upgrade {
     pub(super) reason: Option<String>,
     pub(super) order: Option<i64>,
     pub(super) state_base: Option<Position>,
+    /// The event, which may have won a signature.
+    pub(super) pdu: Arc<Pdu>,
     /// Whether it was stored with a state before it, which the new one replaces.
     pub(super) had_state: bool,
 }
@@ -352,11 +354,12 @@ impl Upgrade {
     }
 
     async fn write(&self, transaction: &mut Transaction) -> Result<()> {
-        const SQL: &str = "UPDATE events SET standing = $2, reason = $3, timeline_order = $4, state_base = $5
-            WHERE event_nid = $1";
+        const SQL: &str = "UPDATE events SET standing = $2, reason = $3, timeline_order = $4, state_base = $5,
+            json = CASE WHEN redacted_by IS NULL THEN $6 ELSE json END WHERE event_nid = $1";
         db!(transaction.connection(), |connection| {
             let query = sqlx::query(SQL).bind(self.nid).bind(self.standing).bind(&self.reason);
-            query.bind(self.order).bind(self.state_base).execute(connection).await.map(drop)
+            let query = query.bind(self.order).bind(self.state_base).bind(&*self.pdu.json);
+            query.execute(connection).await.map(drop)
         })?;
         Ok(())
     }
