@@ -171,8 +171,12 @@ async fn s_067_a_policy_server_that_does_not_answer_recommends_nothing_and_holds
     stage.network.mend(guarded.policy.name());
     stage.clock.advance(Duration::from_mins(1));
     say(&stage, &alice, &guarded.room, "at last").await.unwrap();
-    stage.receive(&[&theirs]).await;
+    assert_eq!(stage.verdict(&theirs.event_id).await, Verdict::SoftFailed);
+    // What came meanwhile need not come again.
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 1);
     assert_eq!(stage.verdict(&theirs.event_id).await, Verdict::Accepted);
+    assert!(has_policy_signature(&stage.stored(&theirs.event_id).await));
+    assert!(stage.engine.storage().events_set_aside(&guarded.room.id).await.unwrap().is_empty());
     // A room is freed of one that is gone for good.
     stage.network.cut(guarded.policy.name());
     let rita = stage.remote.user("rita");

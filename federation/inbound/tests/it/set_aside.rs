@@ -119,10 +119,33 @@ async fn s_037_what_was_soft_failed_is_judged_anew_when_it_comes_again() {
     assert!(!stage.sees(&alice, &room.id, &late.event_id).await);
     other.send_pdus(&stage.name, &[&late]).await;
     assert_eq!(stage.verdict(&late.event_id).await, Verdict::SoftFailed, "nothing has changed");
+    // Another is built upon by those who took it, and redacted.
+    let content = json!({"msgtype": "m.text", "body": "regretted"});
+    let regretted = room.draft_after(&other, &past, &past_state, (&olga, "m.room.message", None, content));
+    let regretted = other.build(regretted, &room.rules);
+    other.send_pdus(&stage.name, &[&regretted]).await;
+    let mut redaction =
+        room.draft(&stage.remote, &rita, "m.room.redaction", None, json!({"redacts": regretted.event_id}));
+    redaction.prev_events.push(regretted.event_id.clone());
+    let redaction = room.send(&stage.remote, redaction);
+    stage.receive(&[&redaction]).await;
+    assert_eq!(stage.verdict(&regretted.event_id).await, Verdict::SoftFailed);
     let allowed = levels(0);
     stage.receive(&[&allowed]).await;
     other.send_pdus(&stage.name, &[&late]).await;
     assert_eq!(stage.verdict(&late.event_id).await, Verdict::Accepted);
     assert!(stage.sees(&alice, &room.id, &late.event_id).await);
+    let unread = async || {
+        let room = stage.sync(&alice).await["rooms"]["join"][room.id.as_str()].take();
+        room["unread_notifications"]["notification_count"].as_u64().unwrap()
+    };
+    let before = unread().await;
+    other.send_pdus(&stage.name, &[&regretted]).await;
+    assert_eq!(stage.verdict(&regretted.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.stored(&regretted.event_id).await["content"], json!({}), "what was taken away stays away");
+    assert_eq!(unread().await, before, "nobody is told of it");
+    let record = stage.engine.storage().room(&room.id).await.unwrap().unwrap();
+    let ends: Vec<_> = record.forward_extremities.iter().map(|(event_id, _)| event_id).collect();
+    assert!(!ends.contains(&&regretted.event_id), "others build upon it: {ends:?}");
     assert!(stage.engine.storage().fsck().await.unwrap().is_empty());
 }

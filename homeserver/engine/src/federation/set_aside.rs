@@ -6,11 +6,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rules::{
-    Pdu,
-    change::Standing,
-    event::read_pdu,
-};
+use rules::{Pdu, change::Standing, event::read_pdu};
 use ruma::{OwnedEventId, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
