@@ -14,7 +14,7 @@ fn body_for_all(event_id: &str, room_id: &str, target: &str) -> Value {
     json!({
         "user_id": target, "room_id": room_id, "visibility": "public", "typing": true, "timeout": 1_000,
         "reason": "none", "m.fully_read": event_id, "m.read": event_id, "msgtype": "m.text", "body": "hello", "membership": "join",
-        "new_version": "11",
+        "new_version": "11", "delay": 1_000, "content": { "body": "hello" },
     })
 }
 
