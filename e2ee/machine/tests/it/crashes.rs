@@ -81,7 +81,7 @@ fn assert_olm_is_unique(party: &Party) {
             assert_eq!(seen.insert(place, content.clone()), None, "{kind}");
         }
     }
-    assert!(seen.len() > 50);
+    assert!(seen.len() > 10, "{}", seen.len());
 }
 
 #[test]
