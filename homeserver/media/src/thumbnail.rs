@@ -15,8 +15,10 @@ use tokio::sync::Semaphore;
 
 pub use self::sizes::{Method, Size};
 
-/// How long somebody waits for a thumbnail, from asking to having it.
+/// How long making a thumbnail may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long somebody waits until those who came before are done.
+const WAITING_MAX: Duration = Duration::from_secs(30);
 
 /// What is wanted: one of the sizes that are made, see [`Size::listed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,7 +69,7 @@ pub enum ThumbnailError {
     /// It is broken.
     #[error("the image is broken")]
     Broken,
-    /// It took too long.
+    /// It took too long, or so did what came before it. That says nothing of the image.
     #[error("the thumbnail was not made in time")]
     TooSlow,
     /// It could not be read.
@@ -106,16 +108,15 @@ impl Thumbnailer {
         &self,
         work: impl FnOnce() -> Result<T, ThumbnailError> + Send + 'static,
     ) -> Result<T, ThumbnailError> {
-        let working = async {
-            let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
-            let work = move || {
-                // Who decodes cannot be stopped, so that its place is taken until it is done, whoever has given up.
-                let _place = place;
-                work()
-            };
-            tokio::task::spawn_blocking(work).await.unwrap_or(Err(ThumbnailError::Broken))
+        let waiting = tokio::time::timeout(WAITING_MAX, Arc::clone(&self.places).acquire_owned());
+        let place = waiting.await.map_err(|_| ThumbnailError::TooSlow)?.expect("the semaphore is never closed");
+        let work = move || {
+            // Who decodes cannot be stopped, so that its place is taken until it is done, whoever has given up.
+            let _place = place;
+            work()
         };
-        tokio::time::timeout(DEADLINE, working).await.unwrap_or(Err(ThumbnailError::TooSlow))
+        let working = tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(work));
+        working.await.map_err(|_| ThumbnailError::TooSlow)?.unwrap_or(Err(ThumbnailError::Broken))
     }
 }
 

@@ -75,7 +75,9 @@ impl Engine {
             Err(ThumbnailError::Unreadable(error)) => return Err(EngineError::internal(error)),
             Err(ThumbnailError::TooLarge) => Failure::TooLarge,
             Err(ThumbnailError::NotAnImage) => Failure::NotAnImage,
-            Err(ThumbnailError::Broken | ThumbnailError::TooSlow) => Failure::Broken,
+            Err(ThumbnailError::Broken) => Failure::Broken,
+            // That may be the fault of a busy moment: the next one to ask may try again.
+            Err(ThumbnailError::TooSlow) => return Err(EngineError::Busy),
         };
         self.repository().failed_thumbnails.insert(key.source.clone(), failure);
         Ok(Err(failure))

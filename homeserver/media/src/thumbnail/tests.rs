@@ -3,8 +3,12 @@
 use std::{io::Cursor, path::Path};
 
 use image::{
-    AnimationDecoder, DynamicImage, Frame, GenericImageView, ImageFormat, Rgba, RgbaImage,
-    codecs::gif::{GifDecoder, GifEncoder},
+    AnimationDecoder, DynamicImage, ExtendedColorType, Frame, GenericImageView, ImageDecoder, ImageEncoder,
+    ImageFormat, Rgba, RgbaImage,
+    codecs::{
+        gif::{GifDecoder, GifEncoder},
+        png::{PngDecoder, PngEncoder},
+    },
 };
 
 use super::*;
@@ -143,4 +147,79 @@ async fn s_149_broken_and_foreign_files_are_refused() {
     }
     let gone = Thumbnailer::default().make(Path::new("/nowhere/at/all").to_owned(), any).await;
     assert!(matches!(gone, Err(ThumbnailError::Unreadable(_))));
+}
+
+#[tokio::test]
+async fn s_149_a_colour_profile_that_inflates_is_not_read() {
+    let mut bytes = Vec::new();
+    let mut encoder = PngEncoder::new(&mut bytes);
+    encoder.set_icc_profile(vec![0; 20 << 20]).unwrap();
+    encoder.write_image(&[1, 2, 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
+    assert!(bytes.len() < 100_000, "{}", bytes.len());
+    let mut decoder = PngDecoder::with_limits(Cursor::new(&bytes), make::limits(ImageFormat::Png)).unwrap();
+    assert_eq!(decoder.icc_profile().unwrap(), None);
+    let made = of(&bytes, wanted(96, 96, Method::Crop)).await.unwrap();
+    assert!(matches!(made, Made::Original { content_type: "image/png" }), "{made:?}");
+}
+
+/// A WebP image with a description of a length, of which that many bytes are there.
+fn described(exif: &[u8], claimed: u32) -> Vec<u8> {
+    let simple = encoded(&picture(1000, 500), ImageFormat::WebP);
+    let mut bytes =
+        [b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x08\0\0\0", &[0xe7, 3, 0, 0xf3, 1, 0][..], &simple[12..]].concat();
+    bytes.extend_from_slice(b"EXIF");
+    bytes.extend_from_slice(&claimed.to_le_bytes());
+    bytes.extend_from_slice(exif);
+    let length = u32::try_from(bytes.len() - 8).unwrap().max(claimed);
+    bytes[4..8].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn s_149_how_a_photograph_was_held_is_read_only_when_it_is_there() {
+    let lying = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    let long = [&lying[..], &[0; 100_000]].concat();
+    let cases = [
+        (&lying[..], lying.len(), (120, 240)),
+        (&lying[..], 0xffff_fff0, (320, 160)),
+        (&lying[..], lying.len() + 2, (320, 160)),
+        (&long[..], long.len(), (320, 160)),
+    ];
+    for (exif, claimed, dimensions) in cases {
+        let bytes = described(exif, u32::try_from(claimed).unwrap());
+        let (_, image) = smaller(&bytes, wanted(320, 240, Method::Scale)).await;
+        assert_eq!(image.dimensions(), dimensions, "{claimed}");
+    }
+    let (_, image) = smaller(&described(lying, 26), wanted(480, 360, Method::Crop)).await;
+    assert_eq!(image.dimensions(), (480, 360));
+}
+
+#[tokio::test]
+async fn s_149_what_moves_too_much_stands_still() {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new_with_speed(&mut bytes, 30);
+    let mut noise: u32 = 1;
+    for _ in 0..14 {
+        let frame = RgbaImage::from_fn(640, 490, |_, _| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let [_, red, green, blue] = noise.to_le_bytes();
+            Rgba([red, green, blue, 255])
+        });
+        encoder.encode_frame(Frame::new(frame)).unwrap();
+    }
+    drop(encoder);
+    let made = of(&bytes, Wanted { animated: true, ..wanted(640, 480, Method::Scale) }).await.unwrap();
+    let Made::Smaller { content_type, .. } = made else { panic!("the original") };
+    assert_eq!(content_type, "image/png");
+}
+
+#[tokio::test]
+async fn s_149_deep_colours_count_for_more() {
+    let mut bytes = encoded(&DynamicImage::new_rgba16(8, 8), ImageFormat::Png);
+    bytes[16..20].copy_from_slice(&6_000_u32.to_be_bytes());
+    bytes[20..24].copy_from_slice(&6_000_u32.to_be_bytes());
+    let sum = crc(&bytes[12..29]);
+    bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+    let refused = of(&bytes, wanted(96, 96, Method::Crop)).await;
+    assert!(matches!(refused, Err(ThumbnailError::TooLarge)), "{refused:?}");
 }
