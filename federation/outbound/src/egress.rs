@@ -26,6 +26,8 @@ use crate::{ByteStream, CallLimits, TransportError};
 
 /// How long a TCP and TLS handshake may take. A server that needs longer is as good as down.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a service of the operator's may say nothing in the middle of an answer.
+const SERVICE_SILENT_MAX: Duration = Duration::from_mins(1);
 /// How long an unused connection is kept: longer than the pause between two messages of a conversation, short enough
 /// that thousands of destinations do not hold thousands of sockets.
 const IDLE_CONNECTION: Duration = Duration::from_secs(45);
@@ -172,6 +174,7 @@ impl Egress {
     pub fn service_client(&self) -> Result<Client, EgressError> {
         let Inner { options, tls, .. } = &*self.inner;
         let builder = Client::builder().tls_backend_preconfigured(tls.clone()).user_agent(&options.user_agent);
+        let builder = builder.no_proxy().redirect(redirect::Policy::none()).read_timeout(SERVICE_SILENT_MAX);
         build(builder.connect_timeout(CONNECT_DEADLINE).pool_idle_timeout(IDLE_CONNECTION).referer(false))
     }
 

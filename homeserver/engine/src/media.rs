@@ -37,10 +37,12 @@ const FETCHES_MAX: usize = 32;
 const REMEMBERED_MAX: u64 = 10_000;
 /// How long a server that does not answer is left alone.
 const DEAD_FOR: Duration = Duration::from_mins(1);
+/// How long it is known how much is fetched from a server: longer than anything is fetched.
+const ORIGIN_FOR: Duration = Duration::from_mins(15);
 /// How long it is believed that a medium cannot be had, or that no thumbnail can be made.
 const ABSENT_FOR: Duration = Duration::from_mins(5);
-/// How many previews are kept; each is a few kilobytes.
-const PREVIEWS_MAX: u64 = 2_000;
+/// How much the previews that are kept may take. Most are a kilobyte or two, but a page may say much of itself.
+const PREVIEWS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// How long a preview is kept.
 const PREVIEW_FOR: Duration = Duration::from_hours(1);
 
@@ -56,7 +58,9 @@ pub(crate) struct Media {
     failures: sync::Cache<String, remote::Failure>,
     failed_thumbnails: sync::Cache<String, thumbnail::Failure>,
     previews: future::Cache<String, Option<Arc<Map<String, Value>>>>,
-    fetches: Semaphore,
+    /// Places for fetching from each server, and for fetching at all.
+    origins: sync::Cache<OwnedServerName, Arc<Semaphore>>,
+    fetches: Arc<Semaphore>,
     shares: fair::Shares,
     /// How many bytes were fetched since it was last looked whether there is room for them.
     fetched_bytes: std::sync::atomic::AtomicU64,
@@ -72,8 +76,13 @@ impl Media {
             failed_origins: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(DEAD_FOR).build(),
             failures: absent().build(),
             failed_thumbnails: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(ABSENT_FOR).build(),
-            previews: future::Cache::builder().max_capacity(PREVIEWS_MAX).time_to_live(PREVIEW_FOR).build(),
-            fetches: Semaphore::new(FETCHES_MAX),
+            previews: future::Cache::builder()
+                .max_capacity(PREVIEWS_MAX_BYTES)
+                .weigher(preview::weight)
+                .time_to_live(PREVIEW_FOR)
+                .build(),
+            origins: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_idle(ORIGIN_FOR).build(),
+            fetches: Arc::new(Semaphore::new(FETCHES_MAX)),
             shares: fair::Shares::new(),
             fetched_bytes: std::sync::atomic::AtomicU64::new(0),
         }

@@ -81,7 +81,7 @@ impl Federation {
     async fn follow(&self, location: Option<&str>, limits: CallLimits) -> Result<RemoteMedia, CallError> {
         let url = location.and_then(|location| Url::parse(location).ok());
         let url = url.ok_or_else(|| CallError::Malformed("the location is no URL".to_owned()))?;
-        let (_, answer) = self.web().get(&url, &|url| url.scheme() == "https", limits).await?;
+        let (_, answer) = self.web().get(&url, &is_place_of_files, limits).await?;
         let (head, body) = answer.into_parts();
         Ok(described(&head.headers, body))
     }
@@ -90,6 +90,11 @@ impl Federation {
 /// Whether it was no Matrix server that refused: what stands before an old one may answer to a new path as it likes.
 fn is_foreign(error: &CallError) -> bool {
     matches!(error, CallError::Refused { status: 400..=499, errcode: None, .. })
+}
+
+/// Whether files may lie there: at the port of websites or of Matrix servers, so that nobody has us try other ports.
+fn is_place_of_files(url: &Url) -> bool {
+    url.scheme() == "https" && matches!(url.port(), None | Some(8448))
 }
 
 fn described(headers: &HeaderMap, body: ByteStream) -> RemoteMedia {

@@ -60,15 +60,20 @@ impl Engine {
         timeout: Duration,
     ) -> Result<Medium> {
         check_place(origin, media_id)?;
-        let record = if self.is_own(origin) {
-            self.uploaded_medium(media_id, timeout.min(WAIT_MAX)).await?
-        } else {
-            self.cached_medium(asker, origin, media_id, timeout.min(WAIT_MAX)).await?
+        let record = match asker {
+            _ if !self.is_own(origin) => self.cached_medium(asker, origin, media_id, timeout.min(WAIT_MAX)).await?,
+            // What is only reserved is no concern of those whom nobody knows.
+            MediaAsker::Anybody => self.own_record(media_id).await?,
+            MediaAsker::User(_) | MediaAsker::WithoutFetching => {
+                self.uploaded_medium(media_id, timeout.min(WAIT_MAX)).await?
+            }
         };
         if record.quarantined_by.is_some() || (*asker == MediaAsker::Anybody && !record.unauthenticated) {
             return Err(no_such_medium());
         }
-        self.remember_access(&record).await?;
+        if let Err(error) = self.remember_access(&record).await {
+            tracing::warn!(%error, "when a medium was last asked for could not be remembered");
+        }
         let blob = record.blob.ok_or_else(no_such_medium)?;
         Ok(Medium { content_type: record.content_type, filename: record.filename, blob })
     }

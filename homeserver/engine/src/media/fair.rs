@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use ruma::{OwnedUserId, UserId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::remote::place_in;
 use crate::{EngineError, Result};
 
 /// How much may be fetched at once after a long rest.
@@ -46,7 +47,7 @@ impl Shares {
     /// A place for fetching something, unless the user has used up what may be fetched.
     pub(super) async fn place(&self, user_id: &UserId, now_ms: u64) -> Result<OwnedSemaphorePermit> {
         let share = self.of(user_id);
-        let place = Arc::clone(&share.places).acquire_owned().await.expect("the semaphore is never closed");
+        let place = place_in(Arc::clone(&share.places)).await?;
         let whole_at_ms = *share.whole_at_ms.lock().unwrap_or_else(PoisonError::into_inner);
         let burst_ms = BURST_BYTES * 1_000 / BYTES_PER_SECOND;
         match whole_at_ms.min(now_ms + burst_ms * 2).saturating_sub(now_ms + burst_ms) {

@@ -20,6 +20,8 @@ use crate::{Engine, EngineError, Result};
 const PAGE_MAX_BYTES: usize = 1024 * 1024;
 /// As much is read of what it says by oEmbed.
 const EMBEDDED_MAX_BYTES: usize = 64 * 1024;
+/// What remembering a preview takes, whatever it says.
+const ENTRY_BYTES: usize = 256;
 /// The longest address.
 const URL_MAX_BYTES: usize = 2_048;
 
@@ -147,6 +149,13 @@ impl Engine {
         self.storage().store_media(&media, None).await?;
         Ok(MediaPlace { origin: media.origin, media_id: media.media_id })
     }
+}
+
+/// About how many bytes a preview takes in memory.
+#[expect(clippy::ref_option, reason = "as the cache has it")]
+pub(super) fn weight(url: &String, preview: &Option<Arc<Map<String, Value>>>) -> u32 {
+    let written = preview.as_ref().and_then(|preview| serde_json::to_string(&**preview).ok());
+    u32::try_from(ENTRY_BYTES + url.len() + written.map_or(0, |text| text.len())).unwrap_or(u32::MAX)
 }
 
 /// As much of a body as is of interest. What breaks off is of as much use as it is.

@@ -1,14 +1,26 @@
 //! Fetching what other servers have: once, however many ask for it at the same time, and to the end, whoever leaves.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use media::{ReceiveError, disposition};
 use outbound::{CallError, RemoteMedia};
-use ruma::{OwnedUserId, ServerName, UserId};
+use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
 use storage::{MediaBlob, MediaPlace, MediaRecord, NewMedia};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::no_such_medium;
 use crate::{Engine, EngineError, Result};
+
+/// How long the other server is asked to wait for a medium that is not uploaded yet: less than how long its answer is
+/// waited for.
+const ORIGIN_WAITS_MAX: Duration = Duration::from_secs(20);
+/// How long a fetch waits for others to be done.
+const PLACE_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How many media are fetched from one server at the same time, so that a slow one does not keep all others waiting.
+const AT_ONCE_PER_ORIGIN: usize = 6;
 
 /// Why a medium cannot be had. It is remembered for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +74,8 @@ impl Engine {
         self.check_failures(&place)?;
         let now_ms = self.world().clock.now_ms();
         let _own_place = repository.shares.place(&user_id, now_ms).await?;
-        let _place = repository.fetches.acquire().await.expect("the semaphore is never closed");
+        let _place_of_origin = place_in(self.places_of(&place.origin)).await?;
+        let _place = place_in(Arc::clone(&repository.fetches)).await?;
         let record = self.fetch_now(&place, timeout).await;
         let outcome = if record.is_ok() { "fetched" } else { "failed" };
         metrics::counter!("media_fetches_total", "outcome" => outcome).increment(1);
@@ -73,12 +86,16 @@ impl Engine {
         Ok(record)
     }
 
+    fn places_of(&self, origin: &OwnedServerName) -> Arc<Semaphore> {
+        self.repository().origins.get_with_by_ref(origin, || Arc::new(Semaphore::new(AT_ONCE_PER_ORIGIN)))
+    }
+
     async fn fetch_now(&self, place: &MediaPlace, timeout: Duration) -> Result<MediaRecord> {
         let max_bytes = self.media_settings().remote_max_bytes;
         let asked = self.federation().download_media(
             &place.origin,
             &place.media_id,
-            timeout,
+            timeout.min(ORIGIN_WAITS_MAX),
             usize::try_from(max_bytes).unwrap_or(usize::MAX),
         );
         let remote = match asked.await {
@@ -120,14 +137,18 @@ impl Engine {
     fn failed(&self, place: &MediaPlace, error: &CallError) -> EngineError {
         tracing::debug!(%error, origin = %place.origin, "a medium cannot be fetched");
         let failure = match error {
-            CallError::Unreachable(_) | CallError::Deadline => {
+            CallError::Unreachable(_) => {
                 self.repository().failed_origins.insert(place.origin.clone(), ());
                 return unreachable();
             }
+            // Whoever asks for what is not uploaded can make a server slow. It may be quick with everything else.
+            CallError::Deadline => return unreachable(),
             CallError::Refused { errcode: Some(errcode), .. } if errcode == "M_NOT_YET_UPLOADED" => {
                 return EngineError::NotYetUploaded;
             }
             CallError::Refused { status: 404, .. } => Failure::NotFound,
+            // That passes.
+            CallError::Refused { status: 429 | 500.., .. } => return Failure::Broken.into(),
             CallError::Refused { errcode: Some(errcode), .. } if errcode == "M_TOO_LARGE" => Failure::TooLarge,
             CallError::TooLarge => Failure::TooLarge,
             CallError::Refused { .. } | CallError::Malformed(_) | CallError::Denied(_) => Failure::Broken,
@@ -141,7 +162,7 @@ impl Engine {
             ReceiveError::BrokenOff(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
                 self.remember(place, Failure::TooLarge)
             }
-            ReceiveError::BrokenOff(_) => self.remember(place, Failure::Broken),
+            ReceiveError::BrokenOff(_) => Failure::Broken.into(),
             error @ ReceiveError::Disk { .. } => EngineError::internal(error),
         }
     }
@@ -167,6 +188,12 @@ impl Engine {
 
 fn key(place: &MediaPlace) -> String {
     format!("{}/{}", place.origin, place.media_id)
+}
+
+/// A place, unless there is none for too long.
+pub(super) async fn place_in(places: Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    let waiting = tokio::time::timeout(PLACE_WAIT_MAX, places.acquire_owned());
+    Ok(waiting.await.map_err(|_| EngineError::Busy)?.expect("the semaphore is never closed"))
 }
 
 fn unreachable() -> EngineError {

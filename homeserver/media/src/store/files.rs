@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
@@ -20,12 +21,14 @@ const READ_BYTES: u64 = 128 * 1024;
 #[derive(Debug)]
 pub struct Files {
     folder: PathBuf,
+    /// That the folder itself is certain to be found again.
+    made: Arc<OnceLock<()>>,
 }
 
 impl Files {
     /// Blobs in a folder, which is made when it is needed. What is put there must come from the same file system.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, made: Arc::default() }
     }
 
     fn path(&self, blob_id: &BlobId) -> PathBuf {
@@ -38,8 +41,15 @@ impl BlobStore for Files {
     fn put(&self, blob: Spooled) -> BoxFuture<'_, Result<(), StoreError>> {
         let path = self.path(&blob.blob_id);
         Box::pin(async move {
-            let to = path.clone();
-            blocking(move || place(blob, &to)).await.map_err(|error| StoreError::Files { path, error })
+            let (to, folder, made) = (path.clone(), self.folder.clone(), Arc::clone(&self.made));
+            let putting = blocking(move || {
+                if made.get().is_none() {
+                    make_durably(&folder)?;
+                    let _ = made.set(());
+                }
+                place(blob, &to)
+            });
+            putting.await.map_err(|error| StoreError::Files { path, error })
         })
     }
 
@@ -87,15 +97,28 @@ impl BlobStore for Files {
     }
 }
 
-/// Moves a flushed file to its place, and makes the move durable.
-fn place(blob: Spooled, path: &Path) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|there| there.len() == blob.size) {
-        return Ok(());
+/// Makes a folder, and has every folder above it remember the next one.
+fn make_durably(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for above in folder.canonicalize()?.ancestors().skip(1) {
+        match File::open(above).and_then(|above| above.sync_all()) {
+            // What we may not even open we have not made.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            done => done?,
+        }
     }
+    Ok(())
+}
+
+/// Moves a flushed file to its place, and makes the move durable. That the file is there already does not say that
+/// somebody has done the latter: they may have been killed in between.
+fn place(blob: Spooled, path: &Path) -> io::Result<()> {
     let inner = path.parent().unwrap_or(path);
     let outer = inner.parent().unwrap_or(inner);
     fs::create_dir_all(inner)?;
-    blob.move_to(path)?;
+    if !fs::metadata(path).is_ok_and(|there| there.len() == blob.size) {
+        blob.move_to(path)?;
+    }
     let root = outer.parent().unwrap_or(outer);
     for folder in [inner, outer, root] {
         File::open(folder)?.sync_all()?;

@@ -1,7 +1,7 @@
 //! Blobs in object storage that speaks the protocol of S3: the one place that talks to it, to the one that the operator
 //! has set.
 
-use std::{fs::File, io, io::Read, ops::Range, path::PathBuf};
+use std::{fs::File, io, io::Read, ops::Range, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, future::BoxFuture};
@@ -20,6 +20,8 @@ use crate::{BlobId, ByteStream, Spooled, spool::blocking};
 const PART_BYTES: usize = 6 * 1024 * 1024;
 /// How many blobs are put at the same time; others wait on the disk.
 const PUTS_MAX: usize = 4;
+/// How long the object storage may take for one request, with all its repetitions.
+const REQUEST_DEADLINE: Duration = Duration::from_mins(2);
 
 /// Where the object storage is.
 #[derive(Clone, Debug)]
@@ -84,10 +86,10 @@ impl S3 {
         let mut file = blocking(move || File::open(from)).await.map_err(file_error)?;
         if blob.size <= PART_BYTES as u64 {
             let (_, part) = read_part(file).await.map_err(file_error)?;
-            self.bucket.put(&path, PutPayload::from_bytes(part)).await?;
+            in_time(self.bucket.put(&path, PutPayload::from_bytes(part))).await?;
             return Ok(());
         }
-        let mut upload = self.bucket.put_multipart(&path).await?;
+        let mut upload = in_time(self.bucket.put_multipart(&path)).await?;
         loop {
             let part;
             (file, part) = match read_part(file).await {
@@ -97,21 +99,29 @@ impl S3 {
             if part.is_empty() {
                 break;
             }
-            if let Err(error) = upload.put_part(PutPayload::from_bytes(part)).await {
+            if let Err(error) = in_time(upload.put_part(PutPayload::from_bytes(part))).await {
                 return Err(abort(upload, error.into()).await);
             }
         }
-        upload.complete().await?;
-        Ok(())
+        match in_time(upload.complete()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(abort(upload, error.into()).await),
+        }
     }
 }
 
 /// Parts that nobody completes would be kept, and paid for.
 async fn abort(mut upload: Box<dyn MultipartUpload>, error: StoreError) -> StoreError {
-    if let Err(second) = upload.abort().await {
+    if let Err(second) = in_time(upload.abort()).await {
         tracing::warn!(error = %second, "parts of an upload are left in the object storage");
     }
     error
+}
+
+/// What the object storage answers, unless it takes too long.
+async fn in_time<T>(asking: impl Future<Output = object_store::Result<T>>) -> object_store::Result<T> {
+    let late = |error| object_store::Error::Generic { store: "S3", source: Box::new(error) };
+    tokio::time::timeout(REQUEST_DEADLINE, asking).await.unwrap_or_else(|error| Err(late(error)))
 }
 
 /// As much as fits into one request; empty at the end.
@@ -141,14 +151,15 @@ impl BlobStore for S3 {
             if range.is_empty() {
                 return Ok(futures_util::stream::empty().boxed());
             }
-            let found = self.bucket.get_opts(&self.path(blob_id), GetOptions::new().with_range(Some(range))).await?;
+            let (path, options) = (self.path(blob_id), GetOptions::new().with_range(Some(range)));
+            let found = in_time(self.bucket.get_opts(&path, options)).await?;
             Ok(found.into_stream().map_err(io::Error::from).boxed())
         })
     }
 
     fn size<'a>(&'a self, blob_id: &'a BlobId) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
         Box::pin(async move {
-            match self.bucket.head(&self.path(blob_id)).await {
+            match in_time(self.bucket.head(&self.path(blob_id))).await {
                 Ok(found) => Ok(Some(found.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
@@ -158,7 +169,7 @@ impl BlobStore for S3 {
 
     fn delete<'a>(&'a self, blob_id: &'a BlobId) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            match self.bucket.delete(&self.path(blob_id)).await {
+            match in_time(self.bucket.delete(&self.path(blob_id))).await {
                 Err(object_store::Error::NotFound { .. }) | Ok(()) => Ok(()),
                 Err(error) => Err(error.into()),
             }
