@@ -114,6 +114,11 @@ fn check_place(origin: &ServerName, media_id: &str) -> Result<()> {
     Err(EngineError::invalid_param("This is no id of a medium"))
 }
 
+/// Does something to its end, whoever stops waiting for it: what is half done would be left lying around.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(EngineError::internal(error)))
+}
+
 /// A hash as the database has it.
 fn blob_id(sha256: &str) -> Result<BlobId> {
     BlobId::parse(sha256).ok_or_else(|| EngineError::internal("a content's hash in the database is none"))

@@ -148,6 +148,9 @@ impl Storage {
             ON CONFLICT (origin, media_id) DO NOTHING";
         let media_id = storable(&media.media_id, "a media id")?;
         let mut transaction = self.begin().await?;
+        if let Some(uploader) = &media.uploader {
+            one_at_a_time(&mut transaction, uploader).await?;
+        }
         if let Some(uploader) = &media.uploader
             && over_quota(&mut transaction, uploader, media.blob.size, quota_bytes).await?
         {
@@ -180,6 +183,7 @@ impl Storage {
                 protected, created_ts, accessed_ts, expires_ts)
             VALUES ($1, $2, 0, $3, TRUE, FALSE, FALSE, FALSE, $4, $4, $5)";
         let mut transaction = self.begin().await?;
+        one_at_a_time(&mut transaction, uploader).await?;
         let pending: i64 = db!(transaction.connection(), |connection| {
             sqlx::query_scalar(COUNT).bind(uploader.as_str()).bind(now_ts as i64).fetch_one(connection).await
         })?;
@@ -201,6 +205,7 @@ impl Storage {
             WHERE origin = $1 AND media_id = $2 AND uploader = $3 AND sha256 IS NULL AND expires_ts > $9";
         let Some(uploader) = &media.uploader else { return Ok(StoredMedia::NotReserved) };
         let mut transaction = self.begin().await?;
+        one_at_a_time(&mut transaction, uploader).await?;
         if over_quota(&mut transaction, uploader, media.blob.size, quota_bytes).await? {
             return Ok(StoredMedia::OverQuota);
         }
@@ -271,6 +276,15 @@ impl Storage {
         transaction.commit().await?;
         Ok(deleted > 0)
     }
+}
+
+/// Has whatever else a user uploads wait for the end of the transaction, so that what is counted in it stays true.
+async fn one_at_a_time(transaction: &mut Transaction, user_id: &UserId) -> Result<()> {
+    const SQL: &str = "UPDATE accounts SET deactivated = deactivated WHERE user_id = $1";
+    db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(user_id.as_str()).execute(connection).await.map(drop)
+    })?;
+    Ok(())
 }
 
 async fn over_quota(transaction: &mut Transaction, user_id: &UserId, size: u64, quota: Option<u64>) -> Result<bool> {

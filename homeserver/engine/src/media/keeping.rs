@@ -2,7 +2,7 @@
 
 use storage::MediaPlace;
 
-use super::{blob_id, upload::store_error};
+use super::{blob_id, to_the_end, upload::store_error};
 use crate::{Engine, EngineError, Result};
 
 /// How many are looked at in one go.
@@ -114,14 +114,19 @@ impl Engine {
         Ok(removed)
     }
 
-    /// Removes a content that nothing is made of. Its row goes first: a content without a row is put again by whoever
-    /// needs it, but a row without its content would be believed.
-    async fn remove_blob(&self, sha256: &str) -> Result<bool> {
-        let _lock = self.lock_blob(sha256).await;
-        if !self.storage().forget_blob(sha256).await? {
-            return Ok(false);
-        }
-        self.media_settings().store.delete(&blob_id(sha256)?).await.map_err(store_error)?;
-        Ok(true)
+    /// Removes a content that nothing is made of. The content goes first, and its row when that is certain: what cannot
+    /// be removed now is found again by its row. Meanwhile nobody believes the row, since whoever is about to make
+    /// something of the content waits for the lock, and then puts the content again.
+    pub(super) async fn remove_blob(&self, sha256: &str) -> Result<bool> {
+        let (engine, sha256) = (self.clone(), sha256.to_owned());
+        let removing = async move {
+            let _lock = engine.lock_blob(&sha256).await;
+            if !engine.storage().is_unused_blob(&sha256).await? {
+                return Ok(false);
+            }
+            engine.media_settings().store.delete(&blob_id(&sha256)?).await.map_err(store_error)?;
+            Ok(engine.storage().forget_blob(&sha256).await?)
+        };
+        to_the_end(removing).await
     }
 }

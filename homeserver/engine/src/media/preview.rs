@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use media::{
-    ByteStream,
+    ByteStream, Spooled,
     preview::{Page, Url, read_embedded, read_page},
 };
 use outbound::CallLimits;
 use serde_json::{Map, Value, json};
 use storage::{MediaPlace, NewMedia};
 
-use super::upload::{MEDIA_ID_LENGTH, receive_error};
+use super::{
+    to_the_end,
+    upload::{MEDIA_ID_LENGTH, receive_error},
+};
 use crate::{Engine, EngineError, Result};
 
 /// As much of a page is read: what it says of itself stands at its beginning.
@@ -117,13 +120,8 @@ impl Engine {
         let spooled = self.media_settings().spool.receive(body, limit_bytes).await.map_err(receive_error)?;
         let seen = self.repository().thumbnailer.look(spooled.path().to_owned()).await;
         let seen = seen.map_err(|error| EngineError::BadRequest(error.to_string()))?;
-        let (blob, _lock) = self.put_blob(spooled).await?;
-        let size = blob.size;
-        let known = self.storage().preview_media(&blob.sha256).await?;
-        let place = match known {
-            Some(place) => place,
-            None => self.store_image(blob, seen.content_type).await?,
-        };
+        let (engine, size) = (self.clone(), spooled.size);
+        let place = to_the_end(async move { engine.store_image(spooled, seen.content_type).await }).await?;
         let described = json!({
             "og:image": format!("mxc://{}/{}", place.origin, place.media_id),
             "og:image:type": seen.content_type,
@@ -134,7 +132,11 @@ impl Engine {
         Ok(described.as_object().cloned().unwrap_or_default())
     }
 
-    async fn store_image(&self, blob: storage::MediaBlob, content_type: &str) -> Result<MediaPlace> {
+    async fn store_image(&self, spooled: Spooled, content_type: &str) -> Result<MediaPlace> {
+        let (blob, _lock) = self.put_blob(spooled).await?;
+        if let Some(known) = self.storage().preview_media(&blob.sha256).await? {
+            return Ok(known);
+        }
         let media = NewMedia {
             origin: self.server_name().to_owned(),
             media_id: self.world().random_string(MEDIA_ID_LENGTH),

@@ -4,7 +4,7 @@ use ruma::UserId;
 use storage::{MediaPlace, StoredMedia};
 
 use super::{
-    UploadCommand, check_place, no_such_medium,
+    UploadCommand, check_place, no_such_medium, to_the_end,
     upload::{MEDIA_ID_LENGTH, over_quota},
 };
 use crate::{Engine, EngineError, Result};
@@ -45,15 +45,16 @@ impl Engine {
             return Err(no_such_medium());
         }
         self.check_reservation(user_id, media_id).await?;
-        self.check_upload(user_id, command.announced_bytes).await?;
-        let (mut media, spooled) = self.receive_upload(user_id, media_id.to_owned(), command).await?;
-        let (blob, _lock) = self.put_blob(spooled).await?;
-        media.blob = blob;
-        match self.storage().complete_media(&media, self.media_settings().user_quota_bytes).await? {
-            StoredMedia::Stored => {
-                self.repository().uploaded.notify_waiters();
-                Ok(())
-            }
+        let room_bytes = self.check_upload(user_id, command.announced_bytes).await?;
+        let (media, spooled) = self.receive_upload(user_id, media_id.to_owned(), command, room_bytes).await?;
+        let engine = self.clone();
+        let keeping = async move {
+            let stored = engine.keep_upload(media, spooled, true).await;
+            engine.repository().uploaded.notify_waiters();
+            stored
+        };
+        match to_the_end(keeping).await? {
+            StoredMedia::Stored => Ok(()),
             StoredMedia::OverQuota => Err(over_quota()),
             // It was there a moment ago: somebody was faster, or it took too long.
             StoredMedia::Taken | StoredMedia::NotReserved => Err(EngineError::CannotOverwriteMedia),

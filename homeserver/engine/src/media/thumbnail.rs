@@ -9,7 +9,7 @@ use media::{
 use ruma::ServerName;
 use storage::{ThumbnailKey, ThumbnailRecord};
 
-use super::{MediaAsker, Medium, blob_id, upload::receive_error};
+use super::{MediaAsker, Medium, blob_id, to_the_end, upload::receive_error};
 use crate::{Engine, EngineError, Result};
 
 /// What is asked for.
@@ -71,7 +71,11 @@ impl Engine {
         }
         let (file, _copy) = self.as_file(medium).await?;
         let failure = match self.repository().thumbnailer.make(file, wanted).await {
-            Ok(made) => return self.keep_thumbnail(medium, made, key).await.map(Ok),
+            Ok(made) => {
+                let (engine, medium, key) = (self.clone(), medium.clone(), key.clone());
+                let keeping = async move { engine.keep_thumbnail(&medium, made, &key).await };
+                return to_the_end(keeping).await.map(Ok);
+            }
             Err(ThumbnailError::Unreadable(error)) => return Err(EngineError::internal(error)),
             Err(ThumbnailError::TooLarge) => Failure::TooLarge,
             Err(ThumbnailError::NotAnImage) => Failure::NotAnImage,

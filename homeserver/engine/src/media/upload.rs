@@ -5,6 +5,7 @@ use ruma::UserId;
 use storage::{MediaBlob, NewMedia, StoredMedia};
 use tokio::sync::OwnedMutexGuard;
 
+use super::to_the_end;
 use crate::{Engine, EngineError, Result};
 
 /// So many characters cannot be guessed.
@@ -25,46 +26,73 @@ pub struct UploadCommand {
 impl Engine {
     /// Keeps what a user uploads, and returns the id that it is given.
     pub async fn upload_media(&self, user_id: &UserId, command: UploadCommand) -> Result<String> {
-        self.check_upload(user_id, command.announced_bytes).await?;
-        let mut media = self.receive_upload(user_id, self.world().random_string(MEDIA_ID_LENGTH), command).await?;
-        let (blob, _lock) = self.put_blob(media.1).await?;
-        media.0.blob = blob;
-        match self.storage().store_media(&media.0, self.media_settings().user_quota_bytes).await? {
-            StoredMedia::Stored => Ok(media.0.media_id),
+        let room_bytes = self.check_upload(user_id, command.announced_bytes).await?;
+        let media_id = self.world().random_string(MEDIA_ID_LENGTH);
+        let (media, spooled) = self.receive_upload(user_id, media_id.clone(), command, room_bytes).await?;
+        let engine = self.clone();
+        match to_the_end(async move { engine.keep_upload(media, spooled, false).await }).await? {
+            StoredMedia::Stored => Ok(media_id),
             StoredMedia::OverQuota => Err(over_quota()),
             StoredMedia::Taken | StoredMedia::NotReserved => Err(EngineError::internal("a random media id was taken")),
         }
+    }
+
+    /// Keeps what was received, under a name that was reserved or a new one.
+    pub(super) async fn keep_upload(
+        &self,
+        mut media: NewMedia,
+        spooled: Spooled,
+        is_reserved: bool,
+    ) -> Result<StoredMedia> {
+        let (blob, lock) = self.put_blob(spooled).await?;
+        media.blob = blob;
+        let quota_bytes = self.media_settings().user_quota_bytes;
+        let stored = if is_reserved {
+            self.storage().complete_media(&media, quota_bytes).await?
+        } else {
+            self.storage().store_media(&media, quota_bytes).await?
+        };
+        drop(lock);
+        if stored != StoredMedia::Stored
+            && let Err(error) = self.remove_blob(&media.blob.sha256).await
+        {
+            tracing::warn!(%error, "what an upload has left is not removed yet; trying again later");
+        }
+        Ok(stored)
     }
 
     pub(super) fn media_settings(&self) -> &super::MediaSettings {
         &self.settings().media
     }
 
-    /// What can be refused before the first byte is read.
-    pub(super) async fn check_upload(&self, user_id: &UserId, announced_bytes: Option<u64>) -> Result<()> {
+    /// What can be refused before the first byte is read. Returns how much may come.
+    pub(super) async fn check_upload(&self, user_id: &UserId, announced_bytes: Option<u64>) -> Result<u64> {
         let settings = self.media_settings();
         let announced_bytes = announced_bytes.unwrap_or(0);
         if announced_bytes > settings.upload_max_bytes {
             return Err(too_large(settings.upload_max_bytes));
         }
-        if let Some(quota) = settings.user_quota_bytes {
-            let used = self.storage().media_usage(user_id).await?.size;
-            if used.saturating_add(announced_bytes) > quota {
-                return Err(over_quota());
-            }
+        let Some(quota) = settings.user_quota_bytes else { return Ok(settings.upload_max_bytes) };
+        let used = self.storage().media_usage(user_id).await?.size;
+        if used.saturating_add(announced_bytes) > quota {
+            return Err(over_quota());
         }
-        Ok(())
+        Ok(settings.upload_max_bytes.min(quota - used))
     }
 
-    /// Takes the bytes in. The record that is returned with them has no content yet.
+    /// Takes the bytes in, as many as there is room for. The record that is returned with them has no content yet.
     pub(super) async fn receive_upload(
         &self,
         user_id: &UserId,
         media_id: String,
         command: UploadCommand,
+        room_bytes: u64,
     ) -> Result<(NewMedia, Spooled)> {
         let settings = self.media_settings();
-        let spooled = settings.spool.receive(command.body, settings.upload_max_bytes).await.map_err(receive_error)?;
+        let spooled = match settings.spool.receive(command.body, room_bytes).await {
+            Err(ReceiveError::TooLarge { .. }) if room_bytes < settings.upload_max_bytes => return Err(over_quota()),
+            received => received.map_err(receive_error)?,
+        };
         let media = NewMedia {
             origin: self.server_name().to_owned(),
             media_id,

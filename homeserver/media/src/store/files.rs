@@ -17,6 +17,10 @@ use crate::{BlobId, ByteStream, Spooled, spool::blocking};
 /// How much is read at a time.
 const READ_BYTES: u64 = 128 * 1024;
 
+/// Errors of folders in which nothing can have been made.
+const CANNOT_HAVE_CHANGED: [io::ErrorKind; 3] =
+    [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::InvalidInput];
+
 /// Blobs in a folder.
 #[derive(Debug)]
 pub struct Files {
@@ -102,8 +106,8 @@ fn make_durably(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for above in folder.canonicalize()?.ancestors().skip(1) {
         match File::open(above).and_then(|above| above.sync_all()) {
-            // What we may not even open we have not made.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            // In what cannot be opened, or not be written to, nothing was made.
+            Err(error) if CANNOT_HAVE_CHANGED.contains(&error.kind()) => {}
             done => done?,
         }
     }

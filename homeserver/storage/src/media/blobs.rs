@@ -1,4 +1,4 @@
-//! Contents: announced before they are put, forgotten before they are removed.
+//! Contents: announced before they are put, forgotten after they are removed.
 
 use crate::{Result, Storage, dialect::db};
 
@@ -39,8 +39,17 @@ impl Storage {
         })?)
     }
 
+    /// Whether there is a content that nothing is made of. It may be removed as long as nobody can announce it again.
+    pub async fn is_unused_blob(&self, sha256: &str) -> Result<bool> {
+        let sql = sqlx::AssertSqlSafe(format!(
+            "SELECT COUNT(*) FROM (SELECT b.sha256 FROM media_blobs b WHERE b.sha256 = $1 AND {UNUSED}) AS unused"
+        ));
+        let count: i64 = db!(self.read(), |pool| sqlx::query_scalar(sql).bind(sha256).fetch_one(pool).await)?;
+        Ok(count > 0)
+    }
+
     /// Forgets a content that nothing is made of, together with its thumbnails, which are left without one then;
-    /// `false` when something is made of it. Only then it may be removed.
+    /// `false` when something is made of it.
     pub async fn forget_blob(&self, sha256: &str) -> Result<bool> {
         const THUMBNAILS: &str = "DELETE FROM media_thumbnails WHERE source = $1
             AND NOT EXISTS (SELECT 1 FROM media m WHERE m.sha256 = $1)";
