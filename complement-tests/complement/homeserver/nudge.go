@@ -31,6 +31,7 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_FEDERATION__EXTRA_CERTIFICATE_AUTHORITIES=" + place.authority(),
 		"NUDGE_FEDERATION__OVERRIDES=" + overrides(place.Peers),
 		"NUDGE_FEDERATION__ALLOW_PRIVATE_ADDRESSES=127.0.0.0/8,::1/128",
+		"NUDGE_MEDIA__PREVIEW_ALLOW_PRIVATE_ADDRESSES=127.0.0.0/8,::1/128",
 		// The tests of rooms before version 12 name the creator in the power levels, which version 12 forbids.
 		"NUDGE_ROOMS__DEFAULT_VERSION=11",
 		// What servers may learn of each other only where the operator says so.

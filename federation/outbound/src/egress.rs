@@ -41,6 +41,10 @@ const PINNED_CLIENTS_MAX: u64 = 512;
 /// How long such a client is kept unused: a bit longer than its connections.
 const PINNED_CLIENT_IDLE: Duration = Duration::from_mins(2);
 
+/// The settings that allow what the policies refuse.
+const SETTING: &str = "federation.allow_private_addresses";
+const WEB_SETTING: &str = "media.preview_allow_private_addresses";
+
 /// How to reach the outside.
 #[derive(Clone, Debug, Default)]
 pub struct EgressOptions {
@@ -49,8 +53,11 @@ pub struct EgressOptions {
     /// Servers to be reached at a fixed address, without discovery; the names for `Host` and certificate remain.
     /// Where the server name is an IP address, the certificate must be valid for the address given here instead.
     pub overrides: HashMap<OwnedServerName, SocketAddr>,
-    /// Ranges of addresses that would be refused otherwise, such as `10.0.0.0/8`.
+    /// Ranges of addresses where servers would not be called otherwise, such as `10.0.0.0/8`.
     pub allow_private_addresses: Vec<Network>,
+    /// Ranges of addresses where pages and files would not be asked for otherwise. Users name those, and so would see
+    /// what is in our own network.
+    pub allow_private_pages: Vec<Network>,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -108,6 +115,8 @@ pub struct Egress {
 struct Inner {
     options: EgressOptions,
     policy: Arc<AddressPolicy>,
+    /// The one for pages and files of whatever servers.
+    web_policy: Arc<AddressPolicy>,
     names: Arc<dyn Names>,
     tls: rustls::ClientConfig,
     /// For requests to the host that the certificate names.
@@ -123,14 +132,16 @@ impl Egress {
     /// The client, resolving names by `names`.
     pub fn new(options: EgressOptions, names: Arc<dyn Names>) -> Result<Self, EgressError> {
         let tls = tls::client_config(&options.extra_root_certificates_pem)?;
-        let policy = Arc::new(AddressPolicy::new(options.allow_private_addresses.clone()));
+        let policy = Arc::new(AddressPolicy::new(options.allow_private_addresses.clone(), SETTING));
+        let web_policy = Arc::new(AddressPolicy::new(options.allow_private_pages.clone(), WEB_SETTING));
+        let web_resolver = PolicyResolver::new(Arc::clone(&names), Arc::clone(&web_policy), None);
         let resolver = PolicyResolver::new(Arc::clone(&names), Arc::clone(&policy), None);
         let signed = client(&options, tls.clone(), resolver.clone(), redirect::Policy::none())?;
-        let web = build(builder(&options, tls.clone(), resolver.clone(), redirect::Policy::none()).https_only(false))?;
+        let web = build(builder(&options, tls.clone(), web_resolver, redirect::Policy::none()).https_only(false))?;
         let unsigned = client(&options, tls.clone(), resolver, redirects(Arc::clone(&policy)))?;
         let pinned =
             moka::sync::Cache::builder().max_capacity(PINNED_CLIENTS_MAX).time_to_idle(PINNED_CLIENT_IDLE).build();
-        Ok(Self { inner: Arc::new(Inner { options, policy, names, tls, signed, unsigned, web, pinned }) })
+        Ok(Self { inner: Arc::new(Inner { options, policy, web_policy, names, tls, signed, unsigned, web, pinned }) })
     }
 
     /// How this client was set up.
@@ -165,7 +176,7 @@ impl Egress {
         if !plain {
             return Err(TransportError::Denied("only web pages without credentials are asked for".to_owned()));
         }
-        self.check_literal(&url)?;
+        check_literal(&url, &self.inner.web_policy)?;
         let asking = async { self.inner.web.get(url).send().await.map_err(transport_error) };
         streamed::read(asking, limits).await
     }
@@ -181,7 +192,7 @@ impl Egress {
     /// Fetches an `https` URL without any authentication, following up to five redirects.
     pub async fn get(&self, url: &str, limits: CallLimits) -> Result<http::Response<Bytes>, TransportError> {
         let url = parse_url(url)?;
-        self.check_literal(&url)?;
+        check_literal(&url, &self.inner.policy)?;
         let asking = async { self.inner.unsigned.get(url).send().await.map_err(transport_error) };
         within(limits, async { read(asking.await?, limits).await }).await
     }
@@ -194,7 +205,7 @@ impl Egress {
         limits: CallLimits,
     ) -> Result<http::Response<Bytes>, TransportError> {
         let url = parse_url(&request.uri().to_string())?;
-        self.check_literal(&url)?;
+        check_literal(&url, &self.inner.policy)?;
         let (head, body) = request.into_parts();
         let sending = self.inner.signed.request(head.method, url).headers(head.headers).body(body).send();
         within(limits, async { read(sending.await.map_err(transport_error)?, limits).await }).await
@@ -248,7 +259,7 @@ impl Egress {
         let url = parse_url(&format!("https://{authority}{path_and_query}"))?;
         check_target(&url, path_and_query)?;
         if !matches!(endpoint, Endpoint::Fixed(_)) {
-            self.check_literal(&url)?;
+            check_literal(&url, &self.inner.policy)?;
         }
         let client = match target {
             Some(target) => self.pinned(&route.certificate_name, target)?,
@@ -266,13 +277,13 @@ impl Egress {
         };
         pinned.try_get_with(key, make).map_err(|error| TransportError::Unreachable(error.to_string()))
     }
+}
 
-    /// Judges an address in a URL. It does so after the URL was parsed, which turns `0x7f.1` into `127.0.0.1`.
-    fn check_literal(&self, url: &Url) -> Result<(), TransportError> {
-        let address = url.host_str().and_then(host_address);
-        let verdict = address.map_or(Ok(()), |address| self.inner.policy.check(address));
-        verdict.map_err(|denied| TransportError::Denied(denied.to_string()))
-    }
+/// Judges an address in a URL. It does so after the URL was parsed, which turns `0x7f.1` into `127.0.0.1`.
+fn check_literal(url: &Url, policy: &AddressPolicy) -> Result<(), TransportError> {
+    let address = url.host_str().and_then(host_address);
+    let verdict = address.map_or(Ok(()), |address| policy.check(address));
+    verdict.map_err(|denied| TransportError::Denied(denied.to_string()))
 }
 
 fn client(

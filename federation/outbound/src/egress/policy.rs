@@ -89,22 +89,25 @@ const REFUSED: &[(Network, &str)] = &[
 
 /// An address that we do not connect to.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{address} is not on the public internet ({kind}); federation.allow_private_addresses can allow it")]
+#[error("{address} is not on the public internet ({kind}); {setting} can allow it")]
 pub struct Denied {
     address: IpAddr,
     kind: &'static str,
+    setting: &'static str,
 }
 
 /// Decides about addresses.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allowed: Vec<Network>,
+    setting: &'static str,
 }
 
 impl AddressPolicy {
-    /// Refuses what is not on the public internet, except for what lies in one of the given ranges.
-    pub fn new(allowed: Vec<Network>) -> Self {
-        Self { allowed }
+    /// Refuses what is not on the public internet, except for what lies in one of the given ranges, which are those of
+    /// a setting.
+    pub fn new(allowed: Vec<Network>, setting: &'static str) -> Self {
+        Self { allowed, setting }
     }
 
     /// Whether an address may be connected to. `::ffff:a.b.c.d` is judged as `a.b.c.d`, which is where it leads.
@@ -113,7 +116,7 @@ impl AddressPolicy {
         let refused = REFUSED.iter().find(|(network, _)| network.contains(address));
         match refused {
             Some((_, kind)) if !self.allowed.iter().any(|network| network.contains(address)) => {
-                Err(Denied { address, kind })
+                Err(Denied { address, kind, setting: self.setting })
             }
             _ => Ok(()),
         }
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_operator_can_allow_a_range() {
-        let policy = AddressPolicy::new(vec![network("10.20.0.0/16"), network("::1")]);
+        let policy = AddressPolicy::new(vec![network("10.20.0.0/16"), network("::1")], "a.setting");
         for (address, allowed) in [
             ("10.20.3.4", true),
             ("::ffff:10.20.3.4", true),

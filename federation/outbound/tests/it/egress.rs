@@ -153,7 +153,8 @@ fn loopback() -> Vec<Network> {
 fn options(allow: Vec<Network>) -> EgressOptions {
     EgressOptions {
         extra_root_certificates_pem: vec![AUTHORITY.to_vec()],
-        allow_private_addresses: allow,
+        allow_private_addresses: allow.clone(),
+        allow_private_pages: allow,
         user_agent: "test".to_owned(),
         ..EgressOptions::default()
     }
@@ -378,6 +379,20 @@ async fn s_087_private_addresses_are_not_connected_to() {
     assert!(matches!(strict.send(&route, request("/x"), LIMITS).await, Err(TransportError::Denied(_))));
     assert_eq!(server.connections(), 0, "no SYN leaves");
     send(&server).await.unwrap();
+}
+
+#[tokio::test]
+async fn s_087_pages_are_no_servers() {
+    let server = Server::saying(ok("reached")).await;
+    let options = EgressOptions { allow_private_pages: Vec::new(), ..options(loopback()) };
+    let egress = Egress::new(options, Arc::new(names())).unwrap();
+    for host in ["server.test", "127.0.0.1"] {
+        let fetched = egress.fetch(&format!("https://{host}:{}/", server.port()), LIMITS).await.map(drop);
+        let Err(TransportError::Denied(reason)) = fetched else { panic!("{host}: {fetched:?}") };
+        assert!(reason.contains("media.preview_allow_private_addresses"), "{reason}");
+    }
+    assert_eq!(server.connections(), 0);
+    egress.get(&format!("https://server.test:{}/", server.port()), LIMITS).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::{
     io::Cursor,
+    ops::Range,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +16,7 @@ use axum::{
     http::{Method, Request, Response},
 };
 use futures_util::{FutureExt, future::BoxFuture};
+use media::{BlobId, BlobStore, Spooled, StoreError};
 use outbound::{ByteStream, CallLimits, Transport, TransportError};
 use ruma::ServerName;
 use serde_json::json;
@@ -150,6 +153,10 @@ async fn s_146_limits_quota_and_reservations() {
     assert_eq!(server.blobs(), 0, "nothing is left of them");
     server.upload(&alice, "a", "a/b", vec![1; 1_000]).await;
     server.put_file(Method::POST, path, &alice, "a/b", vec![2; 600]).await.assert_error(403, "M_FORBIDDEN");
+    let unannounced = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![0; 600]))]);
+    let refused = server.put_file(Method::POST, path, &alice, "a/b", Body::from_stream(unannounced)).await;
+    refused.assert_error(403, "M_FORBIDDEN");
+    assert_eq!(server.blobs(), 1, "nothing is left of what was too much");
     server.upload(&bob, "a", "a/b", vec![2; 600]).await;
 
     let create = || server.post_as(&bob, "/_matrix/media/v1/create", json!({}));
@@ -158,6 +165,8 @@ async fn s_146_limits_quota_and_reservations() {
     let place = reserved["content_uri"].as_str().unwrap().strip_prefix("mxc://").unwrap().to_owned();
     let reply = server.download(&bob, &format!("{place}?timeout_ms=0")).await;
     reply.assert_error(504, "M_NOT_YET_UPLOADED");
+    let reply = server.get(&format!("/_matrix/media/v3/download/{place}")).await;
+    reply.assert_error(404, "M_NOT_FOUND");
     let put = |user: Session| {
         let (server, path) = (&server, format!("{path}/{place}"));
         async move { server.put_file(Method::PUT, &path, &user, "text/plain", "late").await }
@@ -313,6 +322,8 @@ impl Transport for Remote {
                 "plain" => mixed(part("Location: http://files.test/x\r\n", "")),
                 "odd" => Response::builder().header("Content-Type", "multipart/mixed").body("--b".into()),
                 "large" => mixed(part("", &"x".repeat(5_000))),
+                "slow" => return Err(TransportError::Deadline(Duration::from_secs(30))),
+                "busy" => Response::builder().status(503).body(Bytes::new()),
                 "dead" => return Err(TransportError::Unreachable("no".to_owned())),
                 _ => Response::builder().status(404).body(r#"{"errcode":"M_NOT_FOUND"}"#.into()),
             };
@@ -365,6 +376,68 @@ async fn s_148_nonsense_of_other_servers() {
         }
         assert_eq!(remote.asked.load(Ordering::SeqCst), before + 1, "{media_id}: it is not asked again and again");
     }
+    assert_eq!(server.blobs(), 0);
+}
+
+#[tokio::test]
+async fn s_148_what_passes_is_not_remembered() {
+    let (server, remote) = with_remote().await;
+    let alice = server.register("alice").await;
+    for media_id in ["slow", "busy"] {
+        for _ in 0..2 {
+            server.download(&alice, &format!("remote.test/{media_id}")).await.assert_error(502, "M_UNKNOWN");
+        }
+    }
+    assert_eq!(remote.asked.load(Ordering::SeqCst), 4);
+    assert_eq!(server.download(&alice, "remote.test/page").await.status, 200, "that server has other files");
+}
+
+/// Where nothing can be removed the first time.
+#[derive(Debug)]
+struct Stubborn {
+    files: Arc<dyn BlobStore>,
+    refused: AtomicUsize,
+}
+
+impl BlobStore for Stubborn {
+    fn put(&self, blob: Spooled) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.files.put(blob)
+    }
+
+    fn read<'a>(&'a self, blob_id: &'a BlobId, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, StoreError>> {
+        self.files.read(blob_id, range)
+    }
+
+    fn size<'a>(&'a self, blob_id: &'a BlobId) -> BoxFuture<'a, Result<Option<u64>, StoreError>> {
+        self.files.size(blob_id)
+    }
+
+    fn delete<'a>(&'a self, blob_id: &'a BlobId) -> BoxFuture<'a, Result<(), StoreError>> {
+        if self.refused.fetch_add(1, Ordering::SeqCst) == 0 {
+            let error = std::io::Error::other("not now");
+            return async { Err(StoreError::Files { path: "blobs".into(), error }) }.boxed();
+        }
+        self.files.delete(blob_id)
+    }
+
+    fn file(&self, blob_id: &BlobId) -> Option<PathBuf> {
+        self.files.file(blob_id)
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_removed_later() {
+    let media: fn(&mut engine::MediaSettings) =
+        |media| media.store = Arc::new(Stubborn { files: media.store.clone(), refused: AtomicUsize::new(0) });
+    let server = TestServer::start_as(Setup { media, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let place = server.upload(&alice, "a", "text/plain", "a").await;
+    let (origin, media_id) = place.split_once('/').unwrap();
+    assert!(server.engine.delete_medium(origin.try_into().unwrap(), media_id).await.is_err());
+    server.download(&alice, &place).await.assert_error(404, "M_NOT_FOUND");
+    assert_eq!(server.blobs(), 1);
+    server.clock.advance(Duration::from_hours(2));
+    server.engine.keep_house().await.unwrap();
     assert_eq!(server.blobs(), 0);
 }
 

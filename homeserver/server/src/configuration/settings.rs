@@ -273,6 +273,10 @@ settings! {
     media_preview_allow: List<PageRule> = "", "media.preview_allow", example "[\"*\"]";
     /// Websites of which there are no previews, whatever else is allowed.
     media_preview_deny: List<PageRule> = "", "media.preview_deny", example "[\"intranet.example.org\"]";
+    /// Networks that are not public, but where pages for previews may lie all the same, and files that other servers
+    /// say to lie elsewhere. Users see what they ask for there. What is allowed for calls to other servers is not
+    /// allowed for these.
+    media_preview_allow_private_addresses: List<Network> = "", "media.preview_allow_private_addresses", example "[\"192.168.0.0/16\"]";
     /// A bucket of object storage that speaks the protocol of S3, for files instead of the folder.
     media_s3_bucket: Option<String> = "", "media.s3_bucket", example "\"nudge-media\"";
     /// The address of the object storage, when it is not Amazon's.

@@ -1,6 +1,7 @@
 //! Media: records, contents, and how neither is ever without the other.
 
-use homeserver_storage::{MediaBlob, MediaPlace, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord};
+use futures_util::future::join_all;
+use homeserver_storage::{MediaBlob, MediaPlace, NewAccount, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord};
 use ruma::{owned_server_name, user_id};
 
 use crate::stage::on_each_database;
@@ -95,6 +96,28 @@ async fn reservations_are_few_and_filled_once() {
         assert!(storage.media(&place("r2").origin, "r2").await.unwrap().is_none());
         assert_eq!(storage.media_of(alice, 0, 9).await.unwrap().len(), 1);
         assert_eq!(storage.fsck().await.unwrap(), vec![]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn s_146_uploads_at_the_same_time_share_the_quota() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        let alice = user_id!("@alice:here").to_owned();
+        let account =
+            NewAccount { user_id: alice.clone(), password_hash: None, created_ts: 1, guest: false, admin: false };
+        storage.create_account(account, None).await.unwrap();
+        storage.announce_blob(&blob("a", 5), 1).await.unwrap();
+        let uploads = (0..8).map(|number| async move {
+            storage.store_media(&medium("here", &format!("m{number}"), blob("a", 5), 10), Some(12)).await.unwrap()
+        });
+        let stored = join_all(uploads).await.into_iter().filter(|stored| *stored == StoredMedia::Stored).count();
+        assert_eq!((stored, storage.media_usage(&alice).await.unwrap().size), (2, 10));
+        let places: Vec<_> = (0..8).map(|number| place(&format!("r{number}"))).collect();
+        let reserved = join_all(places.iter().map(|place| storage.reserve_media(place, &alice, 1, 9, 3))).await;
+        assert_eq!(reserved.into_iter().filter(|reserved| *reserved.as_ref().unwrap()).count(), 3);
+        assert!(!storage.is_unused_blob(&blob("a", 5).sha256).await.unwrap());
     })
     .await;
 }
