@@ -78,7 +78,7 @@ impl Media {
             failed_thumbnails: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(ABSENT_FOR).build(),
             previews: future::Cache::builder()
                 .max_capacity(PREVIEWS_MAX_BYTES)
-                .weigher(preview::weight)
+                .weigher(|url: &String, preview| preview::weight(url, preview))
                 .time_to_live(PREVIEW_FOR)
                 .build(),
             origins: sync::Cache::builder().max_capacity(REMEMBERED_MAX).time_to_idle(ORIGIN_FOR).build(),

@@ -155,7 +155,7 @@ impl Engine {
 
 /// About how many bytes a preview takes in memory.
 #[expect(clippy::ref_option, reason = "as the cache has it")]
-pub(super) fn weight(url: &String, preview: &Option<Arc<Map<String, Value>>>) -> u32 {
+pub(super) fn weight(url: &str, preview: &Option<Arc<Map<String, Value>>>) -> u32 {
     let written = preview.as_ref().and_then(|preview| serde_json::to_string(&**preview).ok());
     u32::try_from(ENTRY_BYTES + url.len() + written.map_or(0, |text| text.len())).unwrap_or(u32::MAX)
 }

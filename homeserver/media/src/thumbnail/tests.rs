@@ -178,7 +178,7 @@ fn described(exif: &[u8], claimed: u32) -> Vec<u8> {
 #[tokio::test]
 async fn s_149_how_a_photograph_was_held_is_read_only_when_it_is_there() {
     let lying = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    let long = [&lying[..], &[0; 100_000]].concat();
+    let long = [lying.to_vec(), vec![0; 100_000]].concat();
     let cases = [
         (&lying[..], lying.len(), (120, 240)),
         (&lying[..], 0xffff_fff0, (320, 160)),
