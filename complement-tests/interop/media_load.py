@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from federation_synapse import User
+from conversation import User
 from homeservers import CertificateAuthority, Nudge
 
 UPLOADS = 20

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import boto3
 
-from federation_synapse import DEADLINE_S, User
+from conversation import DEADLINE_S, User
 from homeservers import CertificateAuthority, Nudge, free_port
 from media_synapse import Files, picture
 

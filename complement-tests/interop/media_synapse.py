@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from federation_synapse import DEADLINE_S, User
+from conversation import DEADLINE_S, User
 from homeservers import CertificateAuthority, Nudge, Synapse
 
 
