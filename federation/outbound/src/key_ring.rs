@@ -104,6 +104,35 @@ enum Need {
     Statement { key_ids: BTreeSet<OwnedServerSigningKeyId>, valid_until_ms: u64 },
 }
 
+/// The keys of which servers are needed to verify some events.
+#[derive(Debug, Default)]
+pub struct KeyNeeds(BTreeMap<OwnedServerName, Need>);
+
+impl KeyNeeds {
+    /// Adds what an event needs: nothing if it cannot be verified anyway.
+    pub fn add(&mut self, object: &CanonicalJsonObject, rules: &RoomVersionRules) {
+        for (server, need) in event_needs(object, rules).unwrap_or_default() {
+            self.join(server, need);
+        }
+    }
+
+    /// Adds what other events need.
+    pub fn extend(&mut self, others: Self) {
+        for (server, need) in others.0 {
+            self.join(server, need);
+        }
+    }
+
+    fn join(&mut self, server: OwnedServerName, need: Need) {
+        match self.0.entry(server) {
+            std::collections::btree_map::Entry::Vacant(vacant) => {
+                vacant.insert(need);
+            }
+            std::collections::btree_map::Entry::Occupied(mut occupied) => occupied.get_mut().join(need),
+        }
+    }
+}
+
 impl KeyRing {
     pub(crate) fn new(
         key: Arc<ServerKey>,
@@ -154,22 +183,8 @@ impl KeyRing {
 
     /// Fetches the keys for a batch of events, of all servers at once. What cannot be had is found out again when the
     /// events are verified, without another fetch.
-    pub async fn prefetch<'a>(
-        &self,
-        objects: impl IntoIterator<Item = &'a CanonicalJsonObject> + Send,
-        rules: &RoomVersionRules,
-    ) {
-        let mut needs: BTreeMap<OwnedServerName, Need> = BTreeMap::new();
-        let of_events = objects.into_iter().filter_map(|object| event_needs(object, rules).ok()).flatten();
-        for (server, need) in of_events {
-            match needs.entry(server) {
-                std::collections::btree_map::Entry::Vacant(vacant) => {
-                    vacant.insert(need);
-                }
-                std::collections::btree_map::Entry::Occupied(mut occupied) => occupied.get_mut().join(need),
-            }
-        }
-        if let Err(error) = self.fetch_batch(needs).await {
+    pub async fn prefetch(&self, needs: KeyNeeds) {
+        if let Err(error) = self.fetch_batch(needs.0).await {
             tracing::warn!(%error, "keys cannot be fetched in advance");
         }
     }

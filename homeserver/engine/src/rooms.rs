@@ -46,7 +46,9 @@ use std::sync::Arc;
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::RoomSnapshot;
-use ruma::{OwnedEventId, OwnedRoomId, RoomId, room::RoomSummary};
+use ruma::{
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, RoomId, room::RoomSummary, serde::Base64,
+};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{Requester, locks::Locks};
@@ -97,6 +99,9 @@ const REMOTE_SPACE_CACHE_LIFETIME: std::time::Duration = std::time::Duration::fr
 /// How many walks through spaces are kept for their next page, and for how long.
 const WALK_CACHE_CAPACITY: u64 = 500;
 const WALK_CACHE_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
+/// How many keys of identity servers are remembered, and for how long.
+const IDENTITY_KEY_CACHE_CAPACITY: u64 = 100;
+const IDENTITY_KEY_CACHE_LIFETIME: std::time::Duration = std::time::Duration::from_hours(1);
 
 /// What the engine keeps in memory about rooms.
 pub(crate) struct Rooms {
@@ -110,6 +115,8 @@ pub(crate) struct Rooms {
     pub(crate) typing: Typing,
     delayed: delayed::Delayed,
     policy_answers: policy::PolicyAnswers,
+    /// The keys with which identity servers sign.
+    pub(crate) identity_keys: Cache<(OwnedServerName, OwnedServerSigningKeyId), Base64>,
 }
 
 /// Which request of which device made an event.
@@ -136,6 +143,10 @@ impl Rooms {
             typing: Typing::new(),
             delayed: delayed::Delayed::default(),
             policy_answers: policy::PolicyAnswers::default(),
+            identity_keys: Cache::builder()
+                .max_capacity(IDENTITY_KEY_CACHE_CAPACITY)
+                .time_to_live(IDENTITY_KEY_CACHE_LIFETIME)
+                .build(),
             summaries: Cache::new(SUMMARY_CACHE_CAPACITY),
             remote_spaces: Cache::builder()
                 .max_capacity(REMOTE_SPACE_CACHE_CAPACITY)

@@ -80,6 +80,7 @@ fn identity_server(public_key: &str) -> (Router, Arc<Mutex<Vec<Value>>>) {
         // The hash of bob@example.com with that pepper.
         json!({ "mappings": { "LJwSazmv46n0hlMlsb_iYxI0_HXEqy_yj6Jm636cdT8": "@bob:remote" } }).to_string()
     };
+    let published = json!({ "public_key": public_key }).to_string();
     let store = async move |body: Bytes| {
         of_invite.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
         let key = json!({ "public_key": public_key, "key_validity_url": "https://identity/valid" });
@@ -88,7 +89,8 @@ fn identity_server(public_key: &str) -> (Router, Arc<Mutex<Vec<Value>>>) {
     let router = Router::new()
         .route("/_matrix/identity/v2/hash_details", get(details))
         .route("/_matrix/identity/v2/lookup", post(lookup))
-        .route("/_matrix/identity/v2/store-invite", post(store));
+        .route("/_matrix/identity/v2/store-invite", post(store))
+        .route("/_matrix/identity/v2/pubkey/ed25519:fake", get(async move || published));
     (router, told)
 }
 
@@ -160,7 +162,18 @@ async fn an_address_that_is_bound_brings_the_invitations_that_have_waited() {
             http::Request::put("/_matrix/federation/v1/3pid/onbind").body(bytes::Bytes::from(body.to_string()));
         stage.network.deliver(&stage.name, request.unwrap()).await.unwrap().status().as_u16()
     };
-    assert_eq!(bind("@nobody:test", signed("@nobody:test", "identity")).await, 404);
+    // Nobody is told who has an account here.
+    assert_eq!(bind("@nobody:test", signed("@nobody:test", "identity")).await, 200);
+    let mut made_up = signed("@carol:test", "identity");
+    made_up["signatures"]["identity"]["ed25519:fake"] = json!("A".repeat(86));
+    assert_eq!(bind("@carol:test", made_up.clone()).await, 200);
+    let elsewhere = BoundInvite {
+        room_id: "!far:remote".try_into().unwrap(),
+        sender: stage.remote.user("rita"),
+        signed: serde_json::from_value(made_up).unwrap(),
+    };
+    stage.engine.address_bound(&carol.user_id, vec![elsewhere]).await.unwrap();
+    assert!(stage.network.recorded_to(stage.remote.name(), "exchange_third_party_invite").is_empty());
     assert_eq!(bind("@carol:test", signed("@carol:test", "somebody")).await, 200);
     assert_eq!(bind("@carol:test", signed("@alice:test", "identity")).await, 200);
     assert_eq!(stage.membership(&room_id, &carol.user_id).await, None, "none of these was an invitation");

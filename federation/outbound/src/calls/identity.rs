@@ -1,5 +1,5 @@
 //! Calls to identity servers, which know whose an e-mail address or phone number is: on behalf of a user of ours, with
-//! the token that the user has there.
+//! the token that the user has there, but for what they tell everybody.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/identity-service-api/>
 
@@ -8,7 +8,7 @@ use http::{
     Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
-use ruma::ServerName;
+use ruma::{ServerName, ServerSigningKeyId};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -46,6 +46,11 @@ pub struct InviteKey {
 }
 
 #[derive(Deserialize)]
+struct PublicKey {
+    public_key: String,
+}
+
+#[derive(Deserialize)]
 struct Mappings {
     #[serde(default)]
     mappings: serde_json::Map<String, Value>,
@@ -54,7 +59,7 @@ struct Mappings {
 impl Federation {
     /// How addresses are to be given to an identity server.
     pub async fn identity_hash_details(&self, server: &ServerName, token: &str) -> Result<HashDetails, CallError> {
-        self.ask_identity_server(server, Method::GET, "hash_details", token, None).await
+        self.ask_identity_server(server, Method::GET, "hash_details", Some(token), None).await
     }
 
     /// Whose an address is, if an identity server knows: what it says is a user id. The address is hashed already.
@@ -66,7 +71,8 @@ impl Federation {
         address: &str,
     ) -> Result<Option<String>, CallError> {
         let body = json!({ "addresses": [address], "algorithm": algorithm, "pepper": pepper });
-        let found: Mappings = self.ask_identity_server(server, Method::POST, "lookup", token, Some(&body)).await?;
+        let found: Mappings =
+            self.ask_identity_server(server, Method::POST, "lookup", Some(token), Some(&body)).await?;
         Ok(found.mappings.get(address).and_then(Value::as_str).map(ToOwned::to_owned))
     }
 
@@ -77,7 +83,18 @@ impl Federation {
         token: &str,
         invite: &Value,
     ) -> Result<StoredInvite, CallError> {
-        self.ask_identity_server(server, Method::POST, "store-invite", token, Some(invite)).await
+        self.ask_identity_server(server, Method::POST, "store-invite", Some(token), Some(invite)).await
+    }
+
+    /// A key with which an identity server signs, in base64.
+    pub async fn identity_public_key(
+        &self,
+        server: &ServerName,
+        key_id: &ServerSigningKeyId,
+    ) -> Result<String, CallError> {
+        let path = format!("pubkey/{key_id}");
+        let found: PublicKey = self.ask_identity_server(server, Method::GET, &path, None, None).await?;
+        Ok(found.public_key)
     }
 
     async fn ask_identity_server<T: DeserializeOwned>(
@@ -85,17 +102,19 @@ impl Federation {
         server: &ServerName,
         method: Method,
         path: &str,
-        token: &str,
+        token: Option<&str>,
         body: Option<&Value>,
     ) -> Result<T, CallError> {
-        let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| CallError::Denied("the token for the identity server is none".to_owned()))?;
-        authorization.set_sensitive(true);
         let mut request = http::Request::builder()
             .method(method)
             .uri(format!("https://{server}/_matrix/identity/v2/{path}"))
-            .header(AUTHORIZATION, authorization)
             .header(ACCEPT, "application/json");
+        if let Some(token) = token {
+            let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| CallError::Denied("the token for the identity server is none".to_owned()))?;
+            authorization.set_sensitive(true);
+            request = request.header(AUTHORIZATION, authorization);
+        }
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }

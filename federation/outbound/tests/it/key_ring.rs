@@ -129,7 +129,11 @@ async fn a_batch_is_fetched_once_per_server() {
     .await;
     let pdus: Vec<_> = keys.iter().flat_map(|key| [1, 2].map(|n| event(key, &V11, START_MS, &n.to_string()))).collect();
     let objects: Vec<_> = pdus.iter().map(event_object).collect();
-    bench.federation.key_ring().prefetch(&objects, &rules(&V11)).await;
+    let mut needs = outbound::KeyNeeds::default();
+    for object in &objects {
+        needs.add(object, &rules(&V11));
+    }
+    bench.federation.key_ring().prefetch(needs).await;
     assert_eq!(bench.wire.count(), 30);
     for object in &objects {
         bench.federation.key_ring().verify_event(object, &rules(&V11)).await.unwrap();

@@ -3,16 +3,26 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#third-party-invites>
 
+use std::time::Duration;
+
 use rules::room::member::{self, Action};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, OwnedUserId,
+    RoomId, ServerName, UserId,
     events::StateEventType,
+    serde::Base64,
+    signatures::{PublicKeyMap, PublicKeySet, verify_json},
 };
 
 use crate::{Engine, EngineError, Result, rooms::map_call_error};
 
 /// How many invitations one notice of an identity server may bring.
 const INVITES_MAX: usize = 50;
+/// How long these may take together.
+const BOUND_DEADLINE: Duration = Duration::from_secs(30);
+/// How many signatures of one identity server are looked at, and how long the name of a key may be.
+const SIGNATURES_MAX: usize = 3;
+const KEY_ID_BYTES_MAX: usize = 100;
 
 /// An invitation that has waited for somebody at an identity server.
 #[derive(Clone, Debug)]
@@ -27,20 +37,30 @@ pub struct BoundInvite {
 
 impl Engine {
     /// An identity server says that an address belongs to a user of ours from now on, and what has waited for it. Anybody
-    /// may say so: whether an invitation is one, the rooms and their servers judge by the signature. Only who signs like
-    /// an identity server that the operator allows makes us ask other servers.
+    /// may say so: only what an identity server that the operator allows has signed makes us tell or ask others. Whoever
+    /// says so is not told what became of it, nor whether there is such a user.
     pub async fn address_bound(&self, user_id: &UserId, invites: Vec<BoundInvite>) -> Result<()> {
         if invites.len() > INVITES_MAX {
             return Err(EngineError::InvalidParam(format!("No more than {INVITES_MAX} invitations are taken at once")));
         }
-        let account = if self.is_local(user_id) { self.storage().account(user_id).await? } else { None };
-        if account.is_none() {
-            return Err(EngineError::not_found("There is no such user here"));
+        if !self.is_local(user_id) {
+            return Ok(());
         }
+        let exchanged = tokio::time::timeout(BOUND_DEADLINE, self.exchange_all_bound(user_id, invites)).await;
+        exchanged.unwrap_or_else(|_| {
+            tracing::info!(user.id = %user_id, "not all invitations that were bound are made in time");
+            Ok(())
+        })
+    }
+
+    async fn exchange_all_bound(&self, user_id: &UserId, invites: Vec<BoundInvite>) -> Result<()> {
         for BoundInvite { room_id, sender, signed } in invites {
-            if !self.is_signed_by_allowed_server(&signed) || text(&signed, "mxid") != Some(user_id.as_str()) {
+            if text(&signed, "mxid") != Some(user_id.as_str()) || !self.is_signed_by_allowed_server(&signed).await {
                 tracing::info!(room.id = %room_id, "an invitation that was bound is not signed by an allowed server");
                 continue;
+            }
+            if self.storage().account(user_id).await?.is_none() {
+                return Ok(());
             }
             if let Err(error) = self.exchange_bound(&room_id, &sender, user_id, signed).await {
                 tracing::info!(room.id = %room_id, user.id = %user_id, %error, "an invitation that was bound is none");
@@ -65,10 +85,58 @@ impl Engine {
         asking.await.map_err(|error| map_call_error(server, &error))
     }
 
-    fn is_signed_by_allowed_server(&self, signed: &CanonicalJsonObject) -> bool {
+    async fn is_signed_by_allowed_server(&self, signed: &CanonicalJsonObject) -> bool {
         let signers = signed.get("signatures").and_then(|signatures| signatures.as_object());
-        let allowed = &self.settings().accounts.identity_servers;
-        signers.is_some_and(|signers| allowed.iter().any(|server| signers.contains_key(server.as_str())))
+        let Some(signers) = signers else { return false };
+        for server in &self.settings().accounts.identity_servers {
+            let signatures = signers.get(server.as_str()).and_then(|signatures| signatures.as_object());
+            for (key_id, signature) in signatures.into_iter().flatten().take(SIGNATURES_MAX) {
+                if self.is_signed_with(server, key_id, signature, signed).await {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    async fn is_signed_with(
+        &self,
+        server: &OwnedServerName,
+        key_id: &str,
+        signature: &CanonicalJsonValue,
+        signed: &CanonicalJsonObject,
+    ) -> bool {
+        let is_plain = |character: char| character.is_ascii_alphanumeric() || "_-:".contains(character);
+        let Ok(id) = OwnedServerSigningKeyId::try_from(key_id) else { return false };
+        if !key_id.chars().all(is_plain) || key_id.len() > KEY_ID_BYTES_MAX {
+            return false;
+        }
+        let Some(key) = self.identity_key(server, id).await else { return false };
+        let keys = PublicKeyMap::from([(server.to_string(), PublicKeySet::from([(key_id.to_owned(), key)]))]);
+        let only = CanonicalJsonObject::from([(key_id.to_owned(), signature.clone())]);
+        let only = CanonicalJsonObject::from([(server.to_string(), CanonicalJsonValue::Object(only))]);
+        let mut signed = signed.clone();
+        signed.insert("signatures".to_owned(), CanonicalJsonValue::Object(only));
+        verify_json(&keys, &signed).is_ok()
+    }
+
+    /// A key of an identity server, which is asked for one at a time: whoever makes up names of keys has us ask no more
+    /// than that.
+    async fn identity_key(&self, server: &OwnedServerName, key_id: OwnedServerSigningKeyId) -> Option<Base64> {
+        let known = &self.inner.rooms.identity_keys;
+        let name = (server.clone(), key_id);
+        if let Some(key) = known.get(&name) {
+            return Some(key);
+        }
+        let _turn = self.inner.ingest.lock(&format!("the keys of the identity server {server}")).await;
+        if let Some(key) = known.get(&name) {
+            return Some(key);
+        }
+        let asked = self.federation().identity_public_key(server, &name.1).await;
+        let key = asked.inspect_err(|error| tracing::info!(%server, %error, "no key of the identity server")).ok()?;
+        let key = Base64::parse(&key).ok()?;
+        known.insert(name, key.clone());
+        Some(key)
     }
 
     /// Makes the invitation of a user of `origin`, on the strength of what an identity server has signed. Whether that

@@ -4,10 +4,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use outbound::VerifyError;
+use outbound::{KeyNeeds, VerifyError};
 use rules::{
     Pdu, PduError,
-    event::{ReadError, read_pdu},
+    event::{ReadError, read_json, read_pdu},
 };
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, RoomId, canonical_json::redact_in_place, room_version_rules::RoomVersionRules,
@@ -28,12 +28,51 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// What a task has verified. One that panicked has verified nothing.
-async fn outcome(task: Option<JoinHandle<Vec<Arc<Pdu>>>>) -> Vec<Arc<Pdu>> {
+/// Gives some of the events to each of several tasks on all cores, and hands on what these make of them, in order. One
+/// that panicked has made nothing.
+async fn on_all_cores<T, W>(raws: &[Box<RawValue>], work: impl Fn(Vec<Box<RawValue>>) -> W + Send + Sync) -> Vec<T>
+where
+    T: Send + Default + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    let (mut outcomes, mut running) = (Vec::new(), VecDeque::new());
+    for raws in raws.chunks(VERIFIED_BY_ONE_TASK) {
+        if running.len() >= cores() {
+            outcomes.push(outcome(running.pop_front()).await);
+        }
+        running.push_back(tokio::spawn(work(raws.to_vec())));
+    }
+    while !running.is_empty() {
+        outcomes.push(outcome(running.pop_front()).await);
+    }
+    outcomes
+}
+
+async fn outcome<T: Default>(task: Option<JoinHandle<T>>) -> T {
     match task {
         Some(task) => task.await.unwrap_or_default(),
-        None => Vec::new(),
+        None => T::default(),
     }
+}
+
+/// The keys that the events need. What is no event of the room is found out when they are verified.
+async fn key_needs(rules: RoomVersionRules, raws: Vec<Box<RawValue>>) -> KeyNeeds {
+    let mut needs = KeyNeeds::default();
+    for (number, raw) in raws.iter().enumerate() {
+        if number % VERIFIED_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+        if let Ok(object) = read_json(raw.get()) {
+            needs.add(&object, &rules);
+        }
+    }
+    needs
+}
+
+/// Those of some events that are of a room, as far as their form tells.
+fn read_all(room_id: &RoomId, rules: &RoomVersionRules, raws: &[Box<RawValue>]) -> Vec<(Pdu, CanonicalJsonObject)> {
+    let read = raws.iter().filter_map(|raw| read_pdu(raw.get(), rules).ok());
+    read.filter(|(pdu, _)| pdu.room_id == room_id).collect()
 }
 
 /// Why an event from outside is dropped.
@@ -94,20 +133,20 @@ impl Engine {
         raws: &[Box<RawValue>],
     ) -> Vec<Arc<Pdu>> {
         if raws.len() <= VERIFIED_BY_ONE_TASK {
-            return self.verified_by_one_task(room_id, rules, raws).await;
-        }
-        let (mut verified, mut running) = (Vec::with_capacity(raws.len()), VecDeque::new());
-        for raws in raws.chunks(VERIFIED_BY_ONE_TASK) {
-            if running.len() >= cores() {
-                verified.extend(outcome(running.pop_front()).await);
+            let read = read_all(room_id, rules, raws);
+            let mut needs = KeyNeeds::default();
+            for (_, object) in &read {
+                needs.add(object, rules);
             }
-            let (room_id, rules) = (room_id.to_owned(), rules.clone());
-            running.push_back(tokio::spawn(self.clone().verified_by_task(room_id, rules, raws.to_vec())));
+            self.federation().key_ring().prefetch(needs).await;
+            return self.checked(room_id, rules, read).await;
         }
-        while !running.is_empty() {
-            verified.extend(outcome(running.pop_front()).await);
-        }
-        verified
+        // Before they are given to tasks: if each fetched keys, more would be wanted at once than may be.
+        let mut needs = KeyNeeds::default();
+        on_all_cores(raws, |raws| key_needs(rules.clone(), raws)).await.into_iter().for_each(|some| needs.extend(some));
+        self.federation().key_ring().prefetch(needs).await;
+        let verify = |raws| self.clone().verified_by_task(room_id.to_owned(), rules.clone(), raws);
+        on_all_cores(raws, verify).await.into_iter().flatten().collect()
     }
 
     async fn verified_by_task(
@@ -116,18 +155,16 @@ impl Engine {
         rules: RoomVersionRules,
         raws: Vec<Box<RawValue>>,
     ) -> Vec<Arc<Pdu>> {
-        self.verified_by_one_task(&room_id, &rules, &raws).await
+        let read = read_all(&room_id, &rules, &raws);
+        self.checked(&room_id, &rules, read).await
     }
 
-    async fn verified_by_one_task(
+    async fn checked(
         &self,
         room_id: &RoomId,
         rules: &RoomVersionRules,
-        raws: &[Box<RawValue>],
+        read: Vec<(Pdu, CanonicalJsonObject)>,
     ) -> Vec<Arc<Pdu>> {
-        let read = raws.iter().filter_map(|raw| read_pdu(raw.get(), rules).ok());
-        let read: Vec<_> = read.filter(|(pdu, _)| pdu.room_id == room_id).collect();
-        self.federation().key_ring().prefetch(read.iter().map(|(_, object)| object), rules).await;
         let mut verified = Vec::with_capacity(read.len());
         for (number, (pdu, object)) in read.into_iter().enumerate() {
             if number % VERIFIED_AT_ONCE == 0 {

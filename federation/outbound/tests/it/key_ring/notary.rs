@@ -121,7 +121,11 @@ async fn a_large_batch_is_asked_of_the_notary_first() {
     let answer = keys.iter().map(|key| notarised(statement(key, START_MS + DAY_MS, &[]))).collect();
     let bench = Bench::with_notaries(only_notary(answer), vec![notary().to_owned()]).await;
     let objects: Vec<_> = keys.iter().map(|key| event_object(&event(key, &V11, START_MS, "hello"))).collect();
-    bench.federation.key_ring().prefetch(&objects, &rules(&V11)).await;
+    let mut needs = outbound::KeyNeeds::default();
+    for object in &objects {
+        needs.add(object, &rules(&V11));
+    }
+    bench.federation.key_ring().prefetch(needs).await;
     assert_eq!(bench.wire.count(), 2, "the notary's own keys, and one question");
     for object in &objects {
         bench.federation.key_ring().verify_event(object, &rules(&V11)).await.unwrap();
