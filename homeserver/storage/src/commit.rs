@@ -76,10 +76,13 @@ pub enum CommitError {
 /// What became of one submission.
 type Outcome = Result<Committed, CommitError>;
 
+/// What is done with a commit before anybody hears of it.
+type BeforeNews = Box<dyn FnOnce(&Committed) + Send>;
+
 /// What the committer is asked for.
 pub(crate) enum Request {
     /// To commit, and to say what came of it.
-    Commit(Box<Submission>, oneshot::Sender<Outcome>),
+    Commit(Box<Submission>, Option<BeforeNews>, oneshot::Sender<Outcome>),
     /// To commit what waits, and then to take nothing more.
     Close(oneshot::Sender<()>),
 }
@@ -88,8 +91,26 @@ impl Storage {
     /// Makes the changes of a submission true, all or none, and returns once they are as durable as the options say.
     /// Who stops waiting for the answer does not stop the commit.
     pub async fn commit(&self, submission: Submission) -> Result<Committed, CommitError> {
+        self.request_commit(submission, None).await
+    }
+
+    /// Like [`Storage::commit`]. When it succeeds, `before_news` is called before the log tells anybody: what a reader
+    /// of the log finds in memory is never older than what it reads. It must be quick; all commits wait for it.
+    pub async fn commit_and(
+        &self,
+        submission: Submission,
+        before_news: impl FnOnce(&Committed) + Send + 'static,
+    ) -> Result<Committed, CommitError> {
+        self.request_commit(submission, Some(Box::new(before_news))).await
+    }
+
+    async fn request_commit(
+        &self,
+        submission: Submission,
+        before_news: Option<BeforeNews>,
+    ) -> Result<Committed, CommitError> {
         let (answer, outcome) = oneshot::channel();
-        let request = Request::Commit(Box::new(submission), answer);
+        let request = Request::Commit(Box::new(submission), before_news, answer);
         self.requests.send(request).await.map_err(|_| StorageError::Closed)?;
         outcome.await.map_err(|_| StorageError::Closed)?
     }
@@ -101,11 +122,12 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
     let mut closing = Vec::new();
     while waiting.recv_many(&mut requests, BATCH_MAX).await > 0 {
         metrics::gauge!("storage_commit_queue_length").set(approximate(waiting.len() as u64));
-        let (mut submissions, mut answers) = (Vec::new(), Vec::new());
+        let (mut submissions, mut before_news, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests.drain(..) {
             match request {
-                Request::Commit(submission, answer) => {
+                Request::Commit(submission, before, answer) => {
                     submissions.push(*submission);
+                    before_news.push(before);
                     answers.push(answer);
                 }
                 Request::Close(done) => {
@@ -115,7 +137,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
             }
         }
         publish_sizes(&shared);
-        for (answer, outcome) in answers.into_iter().zip(commit_all(&shared, &submissions).await) {
+        for (answer, outcome) in answers.into_iter().zip(commit_all(&shared, &submissions, &mut before_news).await) {
             // Who asked may have gone away; what was committed stays committed.
             drop(answer.send(outcome));
         }
@@ -138,11 +160,15 @@ fn approximate(count: u64) -> f64 {
 }
 
 /// Commits what waits together; if the database refuses that, one by one, so that each stands for itself.
-async fn commit_all(shared: &Shared, submissions: &[Submission]) -> Vec<Outcome> {
+async fn commit_all(
+    shared: &Shared,
+    submissions: &[Submission],
+    before_news: &mut [Option<BeforeNews>],
+) -> Vec<Outcome> {
     if submissions.is_empty() {
         return Vec::new();
     }
-    let error = match commit_together(shared, submissions).await {
+    let error = match commit_together(shared, submissions, before_news).await {
         Ok(outcomes) => return outcomes,
         Err(error) => error,
     };
@@ -150,20 +176,25 @@ async fn commit_all(shared: &Shared, submissions: &[Submission]) -> Vec<Outcome>
         return vec![Err(CommitError::Storage(error)); submissions.len()];
     }
     let mut outcomes = Vec::with_capacity(submissions.len());
-    for submission in submissions {
-        let outcome = commit_together(shared, std::slice::from_ref(submission)).await;
+    for (submission, before_news) in submissions.iter().zip(before_news) {
+        let (submission, before_news) = (std::slice::from_ref(submission), std::slice::from_mut(before_news));
+        let outcome = commit_together(shared, submission, before_news).await;
         outcomes.push(outcome.map_or_else(|error| Err(error.into()), |mut outcomes| outcomes.remove(0)));
     }
     outcomes
 }
 
 /// Commits in one transaction, which is tried again when another process got in its way.
-async fn commit_together(shared: &Shared, submissions: &[Submission]) -> Result<Vec<Outcome>> {
+async fn commit_together(
+    shared: &Shared,
+    submissions: &[Submission],
+    before_news: &mut [Option<BeforeNews>],
+) -> Result<Vec<Outcome>> {
     let mut attempt = 1;
     loop {
         let started = Instant::now();
         let mut committing = false;
-        let error = match attempt_together(shared, submissions, &mut committing).await {
+        let error = match attempt_together(shared, submissions, before_news, &mut committing).await {
             Ok(outcomes) => {
                 metrics::histogram!("storage_commit_batch_size").record(approximate(submissions.len() as u64));
                 metrics::histogram!("storage_commit_seconds").record(started.elapsed());
@@ -190,7 +221,12 @@ async fn commit_together(shared: &Shared, submissions: &[Submission]) -> Result<
     }
 }
 
-async fn attempt_together(shared: &Shared, submissions: &[Submission], committing: &mut bool) -> Result<Vec<Outcome>> {
+async fn attempt_together(
+    shared: &Shared,
+    submissions: &[Submission],
+    before_news: &mut [Option<BeforeNews>],
+    committing: &mut bool,
+) -> Result<Vec<Outcome>> {
     let mut transaction = shared.begin().await?;
     let mut batch = Batch::load(shared, &mut transaction, submissions).await?;
     let outcomes: Vec<Outcome> = submissions.iter().map(|submission| batch.decide(submission)).collect();
@@ -200,6 +236,11 @@ async fn attempt_together(shared: &Shared, submissions: &[Submission], committin
     batch.write(&mut transaction).await?;
     *committing = true;
     transaction.commit().await?;
+    for (outcome, before_news) in outcomes.iter().zip(before_news) {
+        if let (Ok(committed), Some(before_news)) = (outcome, before_news.take()) {
+            before_news(committed);
+        }
+    }
     batch.publish(shared);
     Ok(outcomes)
 }

@@ -75,15 +75,18 @@ impl Engine {
         }
         let movers = self.movers(before, &room, &changes).await;
         let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
-        let committed = self.storage().commit(Submission { room: Some(guard), changes }).await;
+        let (engine, revision) = (self.clone(), before.revision);
+        let remember = move |committed: &Committed| {
+            room.revision = committed.revision.unwrap_or(revision + 1);
+            room.position = committed.position;
+            if let Some(audience) = audience {
+                engine.remember_audience(&room, audience);
+            }
+            engine.remember_room(room);
+        };
+        let committed = self.storage().commit_and(Submission { room: Some(guard), changes }, remember).await;
         match &committed {
-            Ok(committed) => {
-                room.revision = committed.revision.unwrap_or(before.revision + 1);
-                room.position = committed.position;
-                if let Some(audience) = audience {
-                    self.remember_audience(&room, audience);
-                }
-                self.remember_room(room);
+            Ok(_) => {
                 if let Some(movers) = movers {
                     self.carry_rules_over(movers).await;
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use moka::ops::compute::Op;
 use rules::{RoomSnapshot, room::EventsById};
 use ruma::{OwnedEventId, RoomId, events::room::member::MembershipState};
 use storage::StoredEvent;
@@ -15,9 +16,7 @@ impl Engine {
             return Ok(Some(room));
         }
         let Some(room) = self.load_room(room_id).await? else { return Ok(None) };
-        let room = Arc::new(room);
-        self.inner.rooms.snapshots.insert(room_id.to_owned(), room.clone());
-        Ok(Some(room))
+        Ok(Some(self.remember_room(room)))
     }
 
     /// The room as it is now, if memory holds it.
@@ -54,9 +53,14 @@ impl Engine {
         Ok(Some(room))
     }
 
-    /// Puts a room that was just changed into memory.
-    pub(crate) fn remember_room(&self, room: RoomSnapshot) {
-        self.inner.rooms.snapshots.insert(room.room_id.clone(), Arc::new(room));
+    /// Puts a room into memory, unless what memory holds is newer: who loaded a room may have been overtaken.
+    pub(crate) fn remember_room(&self, room: RoomSnapshot) -> Arc<RoomSnapshot> {
+        let room = Arc::new(room);
+        let entry = self.inner.rooms.snapshots.entry_by_ref(&*room.room_id).and_upsert_with(|known| {
+            let known = known.map(|known| known.into_value()).filter(|known| known.revision > room.revision);
+            known.unwrap_or_else(|| room.clone())
+        });
+        entry.into_value()
     }
 
     /// Forgets what memory holds of a room, because another process changed it or a commit went wrong.
@@ -66,10 +70,15 @@ impl Engine {
 
     /// Drops the room from memory unless memory is as new as `position`.
     pub(crate) fn refresh_snapshot(&self, room_id: &RoomId, position: rules::change::Position) {
-        let stale = |room: Arc<RoomSnapshot>| room.position < position;
-        if self.inner.rooms.snapshots.get(room_id).is_some_and(stale) {
-            self.forget_snapshot(room_id);
+        let stale = |room: &Arc<RoomSnapshot>| room.position < position;
+        if !self.inner.rooms.snapshots.get(room_id).as_ref().is_some_and(stale) {
+            return;
         }
+        // It may have been renewed in between.
+        self.inner.rooms.snapshots.entry_by_ref(room_id).and_compute_with(|known| match known {
+            Some(known) if stale(known.value()) => Op::Remove,
+            _ => Op::Nop,
+        });
     }
 
     /// Stored events by id, those known only.
