@@ -18,18 +18,20 @@ pub trait Provider: Send + Sync {
     fn answer<'a>(&'a self, request: &'a Request, progress: &'a Progress) -> BoxFuture<'a, Result<Answer, Error>>;
 }
 
-/// What is asked.
-#[derive(Clone, PartialEq)]
+/// What is asked. Most fields have a sensible default: `Request { model, system, messages, ..Request::default() }`.
+#[derive(Clone, Default, PartialEq)]
 pub struct Request {
     /// The model, by the provider's name for it.
     pub model: String,
+    /// The bot's display name, for providers without a model; a model learns it from the system prompt.
+    pub bot_name: String,
     /// Who the bot is and how it behaves. Only the operator's words stand here, never a user's.
     pub system: String,
     /// The conversation, oldest first; the last is the one to answer.
     pub messages: Vec<Message>,
     /// How freely the model chooses its words, 0 to 2; `None` leaves it to the model.
     pub temperature: Option<f32>,
-    /// At most this many tokens of answer.
+    /// At most this many tokens of answer; 0 leaves it to the provider.
     pub output_tokens_max: u32,
     /// Functions that the model may call.
     pub tools: Vec<ToolOffer>,
