@@ -217,5 +217,10 @@ room_list_publication_rules: [{{ action: allow }}]
         generate = [*self.command(), "--generate-keys"]
         subprocess.run(generate, cwd=folder, check=True, capture_output=True)
 
+    def add_service(self, registration: Path) -> None:
+        """Before the start: an application service, by the file of its registration."""
+        with (self.folder / "homeserver.yaml").open("a") as configuration:
+            configuration.write(f"app_service_config_files: [ {registration} ]\n")
+
     def command(self) -> list[str]:
         return [sys.executable, "-m", "synapse.app.homeserver", "-c", str(self.folder / "homeserver.yaml")]

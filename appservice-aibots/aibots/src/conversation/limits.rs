@@ -1,0 +1,60 @@
+//! How much bots say: in a conversation all of them together, within a window that slides.
+
+use std::collections::VecDeque;
+
+/// The window.
+const WINDOW_MS: u64 = 60_000;
+
+/// The replies of one conversation within the last minute.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    replies_ms: VecDeque<u64>,
+    told_ms: Option<u64>,
+}
+
+/// Whether a reply may be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// It may, and counts.
+    Granted,
+    /// Not now, and the people are to be told once.
+    RefusedFirst,
+    /// Not now, and they know.
+    Refused,
+}
+
+impl Window {
+    /// Asks for one reply out of `replies_max` a minute.
+    pub(crate) fn ask(&mut self, now_ms: u64, replies_max: usize) -> Permission {
+        while self.replies_ms.front().is_some_and(|reply_ms| reply_ms.saturating_add(WINDOW_MS) <= now_ms) {
+            self.replies_ms.pop_front();
+        }
+        if self.replies_ms.len() < replies_max {
+            self.replies_ms.push_back(now_ms);
+            return Permission::Granted;
+        }
+        if self.told_ms.is_some_and(|told_ms| now_ms < told_ms.saturating_add(WINDOW_MS)) {
+            return Permission::Refused;
+        }
+        self.told_ms = Some(now_ms);
+        Permission::RefusedFirst
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Permission, Window};
+
+    #[test]
+    fn the_eleventh_reply_in_a_minute_is_refused_and_told_once() {
+        let mut window = Window::default();
+        for second in 0..10 {
+            assert_eq!(window.ask(second * 1000, 10), Permission::Granted);
+        }
+        assert_eq!(window.ask(10_000, 10), Permission::RefusedFirst);
+        assert_eq!(window.ask(11_000, 10), Permission::Refused);
+        assert_eq!(window.ask(60_000, 10), Permission::Granted, "the first of them is a minute ago");
+        assert_eq!(window.ask(60_500, 10), Permission::Refused);
+        assert_eq!(window.ask(61_000, 10), Permission::Granted);
+    }
+}

@@ -1,0 +1,76 @@
+//! The devices by which bots read encrypted rooms: each bot has one, cross-signed by itself, driven by `e2ee/machine`.
+//!
+//! A device logs in as the service's user and syncs by itself for what is sent to devices. So it works with every
+//! homeserver that has `m.login.application_service`, whatever it puts into transactions.
+
+mod device;
+mod sync;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ruma::RoomId;
+
+pub(crate) use self::device::DeviceFailure;
+pub(crate) use self::sync::run;
+
+use self::device::Device;
+use crate::conversation::event::{Event, Object};
+use crate::conversation::room::Room;
+
+/// What came of reading an encrypted event.
+pub(crate) enum Opened {
+    Yes(Box<Event>),
+    /// The key may still come.
+    NotYet,
+    Never,
+}
+
+/// The devices that are ready, by their user.
+#[derive(Default)]
+pub(crate) struct Devices {
+    ready: std::sync::RwLock<BTreeMap<String, Arc<Device>>>,
+}
+
+impl Devices {
+    fn add(&self, user_id: &str, device: Arc<Device>) {
+        self.ready.write().expect("nobody panics with it").insert(user_id.to_owned(), device);
+    }
+
+    fn remove(&self, user_id: &str) {
+        self.ready.write().expect("nobody panics with it").remove(user_id);
+    }
+
+    fn of(&self, user_id: &str) -> Option<Arc<Device>> {
+        self.ready.read().expect("nobody panics with it").get(user_id).cloned()
+    }
+
+    /// Reads an encrypted event as one of these users.
+    pub(crate) async fn open(&self, users: &[String], object: &Object, event: Event) -> Opened {
+        let Ok(room_id) = <&RoomId>::try_from(event.room_id.as_str()) else { return Opened::Never };
+        let mut outcome = Opened::Never;
+        for device in users.iter().filter_map(|user_id| self.of(user_id)) {
+            match device.decrypt(room_id, object).await {
+                Ok(Some(decrypted)) => {
+                    return Opened::Yes(Box::new(event.decrypted(decrypted.event_type, decrypted.content)));
+                }
+                Ok(None) => outcome = Opened::NotYet,
+                Err(error) => tracing::debug!(%error, event.id = event.event_id, "an event does not decrypt"),
+            }
+        }
+        outcome
+    }
+
+    /// Encrypts what a user says in a room.
+    pub(crate) async fn seal(
+        &self,
+        user_id: &str,
+        room_id: &str,
+        room: &Room,
+        content: &Object,
+    ) -> Result<Object, DeviceFailure> {
+        let device = self.of(user_id).ok_or(DeviceFailure::NotReady)?;
+        device.encrypt(room_id, room, "m.room.message", content).await
+    }
+}

@@ -1,0 +1,203 @@
+//! One device: a machine, its store, and the homeserver that it talks with.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use machine::{
+    Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine, Notice,
+    Readiness, RequestBody, Store, StoreKey, SyncParts, Verdict,
+};
+use rules::world::World;
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
+use tokio::sync::Mutex;
+
+use super::wire;
+use crate::conversation::event::Object;
+use crate::conversation::room::Room;
+use crate::matrix::{CallError, Homeserver};
+
+/// More steps than it takes to get a room's key to everybody.
+const STEPS_MAX: usize = 20;
+
+/// Why a device cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeviceFailure {
+    /// There is none yet.
+    #[error("the bot's device is not ready")]
+    NotReady,
+    /// Its store fails.
+    #[error(transparent)]
+    Store(#[from] FileStoreError),
+    /// Its store is not what it was.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The homeserver fails.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The event cannot be read.
+    #[error(transparent)]
+    Decrypt(#[from] DecryptError),
+    /// The event cannot be made.
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    /// A name from outside is none.
+    #[error("an id is malformed: {0}")]
+    Id(#[from] ruma::IdParseError),
+}
+
+/// One device of one bot.
+pub(crate) struct Device {
+    inner: Mutex<Inner>,
+    homeserver: Homeserver,
+    token: String,
+}
+
+struct Inner {
+    machine: Machine,
+    store: FileStore,
+}
+
+impl Inner {
+    fn keep<T>(&mut self, held: Held<T>) -> Result<T, DeviceFailure> {
+        Ok(held.store_in(&mut self.store)?)
+    }
+}
+
+impl Device {
+    /// The device as it was, or a new one.
+    pub(super) fn open(
+        homeserver: Homeserver,
+        world: &World,
+        identity: (&str, &str, String),
+        file: &Path,
+        key: &StoreKey,
+    ) -> Result<Self, DeviceFailure> {
+        let (user_id, device_id, token) = identity;
+        let mut store = FileStore::open(file, world)?;
+        let records = store.records()?;
+        let machine = if records.is_empty() {
+            let (user_id, device_id): (OwnedUserId, OwnedDeviceId) = (user_id.try_into()?, device_id.into());
+            Machine::new(world.clone(), &user_id, &device_id, key).store_in(&mut store)?
+        } else {
+            Machine::load(world.clone(), &records, key)?
+        };
+        Ok(Self { inner: Mutex::new(Inner { machine, store }), homeserver, token })
+    }
+
+    /// Publishes the keys, and the identity that signs them.
+    pub(super) async fn publish(&self) -> Result<(), DeviceFailure> {
+        let mut inner = self.inner.lock().await;
+        if !inner.machine.cross_signing_status().has_self_signing {
+            let held = inner.machine.bootstrap_cross_signing();
+            inner.keep(held)?;
+        }
+        self.send_requests(&mut inner).await
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(super) async fn sync_token(&self) -> Option<String> {
+        self.inner.lock().await.machine.sync_token().map(str::to_owned)
+    }
+
+    /// Takes in a sync. Gives whether keys of rooms came.
+    pub(super) async fn receive(&self, parts: &SyncParts) -> Result<bool, DeviceFailure> {
+        let mut inner = self.inner.lock().await;
+        let held = inner.machine.receive_sync(parts);
+        let mut notices = inner.keep(held)?;
+        self.send_requests(&mut inner).await?;
+        let held = inner.machine.notices();
+        notices.extend(inner.keep(held)?);
+        for notice in &notices {
+            if let Notice::OwnDeviceAdded { device_id } = notice {
+                tracing::warn!(device.id = %device_id, user.id = %inner.machine.user_id(), "a bot has another device");
+            }
+        }
+        Ok(notices.iter().any(|notice| matches!(notice, Notice::RoomKey { .. })))
+    }
+
+    /// Decrypts an event; `None` when its key is not there.
+    pub(super) async fn decrypt(&self, room_id: &RoomId, event: &Object) -> Result<Option<Decrypted>, DeviceFailure> {
+        let mut inner = self.inner.lock().await;
+        let decrypted = match inner.machine.decrypt(room_id, event) {
+            Ok(held) => inner.keep(held)?,
+            Err(DecryptError::MissingKey { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Whatever was not made by a device of its sender is nobody's word.
+        if matches!(decrypted.verdict, Verdict::NotAuthentic | Verdict::Blacklisted) {
+            return Err(DecryptError::Mismatch.into());
+        }
+        Ok(Some(decrypted))
+    }
+
+    /// Encrypts an event for all who are in a room.
+    pub(super) async fn encrypt(
+        &self,
+        room_id: &str,
+        room: &Room,
+        kind: &str,
+        content: &Object,
+    ) -> Result<Object, DeviceFailure> {
+        let room_id: OwnedRoomId = room_id.try_into()?;
+        let mut inner = self.inner.lock().await;
+        if let Some(encryption) = &room.encryption {
+            let held = inner.machine.set_room_encryption(&room_id, encryption);
+            inner.keep(held)?;
+        }
+        let audience = Audience {
+            room_id,
+            members: readers(room),
+            history_visibility: room.history_visibility.clone(),
+            only_verified: false,
+        };
+        for _ in 0..STEPS_MAX {
+            let held = inner.machine.prepare(&audience)?;
+            if inner.keep(held)? == Readiness::Ready {
+                break;
+            }
+            self.send_requests(&mut inner).await?;
+        }
+        let held = inner.machine.encrypt(&audience, kind, content)?;
+        inner.keep(held)
+    }
+
+    /// Sends what the machine wants to send, until it wants no more.
+    async fn send_requests(&self, inner: &mut Inner) -> Result<(), DeviceFailure> {
+        for _ in 0..STEPS_MAX {
+            let held = inner.machine.requests();
+            let requests = inner.keep(held)?;
+            if requests.is_empty() {
+                return Ok(());
+            }
+            for request in requests {
+                let answer = match &request.body {
+                    // Bots begin no verification.
+                    RequestBody::RoomEvent(_) => Err(CallError::Strange("a use for events")),
+                    body => wire::send(&self.homeserver, &self.token, body).await,
+                };
+                let held = match answer {
+                    Ok(answer) => inner.machine.answer(&request.id, &answer),
+                    Err(error) => {
+                        tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
+                        inner.machine.give_up(&request.id)
+                    }
+                };
+                match held {
+                    Ok(held) => inner.keep(held)?,
+                    Err(error) => tracing::warn!(%error, "an answer fits no request"),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Those who are to read what is said: also who is invited, where the room lets them read from then on.
+fn readers(room: &Room) -> BTreeSet<OwnedUserId> {
+    let reads = |is_joined: bool| is_joined || room.history_visibility != "joined";
+    let members = room.members.iter().filter(|(_, member)| reads(member.is_joined));
+    members.filter_map(|(user_id, _)| user_id.as_str().try_into().ok()).collect()
+}

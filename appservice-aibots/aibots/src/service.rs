@@ -1,0 +1,135 @@
+//! The service: its parts, and what they share.
+
+mod life;
+mod presence;
+mod rooms;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use moka::future::Cache;
+use rules::world::World;
+use tokio::sync::{Mutex, Notify, Semaphore};
+
+use crate::configuration::{BotSettings, Configuration};
+use crate::conversation::limits::Window;
+use crate::conversation::room::Room;
+use crate::devices::Devices;
+use crate::matrix::Homeserver;
+use crate::providers::{Candidate, Completions};
+use crate::registration::Tokens;
+use crate::store::Store;
+
+pub use life::{CheckError, Running, StartError, check, start, start_at};
+
+/// How many rooms are kept in memory as their state says.
+const ROOMS_MAX: u64 = 1000;
+
+/// In how many rooms the replies of the last minute are counted before those with none are forgotten.
+const WINDOWS_MAX: usize = 4096;
+
+/// A bot.
+pub(crate) struct Bot {
+    pub(crate) user_id: String,
+    pub(crate) settings: BotSettings,
+    /// The models that speak for it, the first that can.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Whether it is given pictures.
+    pub(crate) sees: bool,
+    /// Whether its provider has failed last time.
+    pub(crate) is_failing: AtomicBool,
+}
+
+impl Bot {
+    pub(crate) fn has_failed(&self, has_failed: bool) -> bool {
+        self.is_failing.swap(has_failed, Ordering::Relaxed) != has_failed
+    }
+}
+
+/// The service.
+pub(crate) struct Service {
+    pub(crate) configuration: Configuration,
+    pub(crate) world: World,
+    pub(crate) store: Store,
+    pub(crate) homeserver: Homeserver,
+    pub(crate) completions: Completions,
+    pub(crate) answers_at_once: Semaphore,
+    /// Something was received, or has become due.
+    pub(crate) work: Notify,
+    /// A bot's provider has failed, or works again.
+    pub(crate) mood: Notify,
+    pub(crate) devices: Devices,
+    /// Keys of encrypted rooms have come.
+    pub(crate) keys: Notify,
+    /// What was begun before is looked for in the room before it is sent.
+    pub(crate) started_ms: u64,
+    tokens: Tokens,
+    bots: Vec<Bot>,
+    rooms: Cache<String, Arc<Room>>,
+    windows: Mutex<BTreeMap<String, Window>>,
+    /// When a room was told last that its bots cannot answer.
+    apologies: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Service {
+    pub(crate) fn hs_token(&self) -> &str {
+        &self.tokens.hs_token
+    }
+
+    pub(crate) fn bots(&self) -> &[Bot] {
+        &self.bots
+    }
+
+    pub(crate) fn bot(&self, user_id: &str) -> Option<&Bot> {
+        self.bots.iter().find(|bot| bot.user_id == user_id)
+    }
+
+    /// Whether a user is of this service.
+    pub(crate) fn is_ours(&self, user_id: &str) -> bool {
+        self.bot(user_id).is_some()
+            || user_id == self.configuration.user_id(&self.configuration.service.sender_localpart)
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.world.clock.now_ms()
+    }
+
+    /// Keeps a transaction, and lets others work it off.
+    pub(crate) async fn receive(
+        &self,
+        transaction_id: &str,
+        events: &[(String, String, String)],
+    ) -> Result<(), sqlx::Error> {
+        let new = self.store.receive(transaction_id, events, self.now_ms()).await?;
+        metrics::counter!("aibots_events_received_total").increment(new);
+        if new > 0 {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks for a reply in a room.
+    pub(crate) async fn ask_for_reply(&self, room_id: &str) -> crate::conversation::limits::Permission {
+        let mut windows = self.windows.lock().await;
+        if windows.len() >= WINDOWS_MAX && !windows.contains_key(room_id) {
+            windows.clear();
+        }
+        let window = windows.entry(room_id.to_owned()).or_default();
+        window.ask(self.now_ms(), self.configuration.conversation.replies_per_minute)
+    }
+
+    /// Whether a room is to be told that something is wrong that only the operator can put right: once an hour.
+    pub(crate) async fn is_apology_due(&self, room_id: &str) -> bool {
+        const HOUR_MS: u64 = 60 * 60 * 1000;
+        let now_ms = self.now_ms();
+        let mut apologies = self.apologies.lock().await;
+        apologies.retain(|_, told_ms| now_ms < told_ms.saturating_add(HOUR_MS));
+        if apologies.contains_key(room_id) || apologies.len() >= WINDOWS_MAX {
+            return false;
+        }
+        apologies.insert(room_id.to_owned(), now_ms);
+        true
+    }
+}

@@ -1,0 +1,58 @@
+//! Nothing is taken twice, and nothing is forgotten.
+
+use super::{Owed, Store};
+
+async fn store() -> (Store, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Store::open(&folder.path().join("bots.db")).await.unwrap(), folder)
+}
+
+fn event(id: &str) -> (String, String, String) {
+    (id.to_owned(), "!room:test".to_owned(), format!("{{\"event_id\":\"{id}\"}}"))
+}
+
+fn owed(event_id: &str, bot: &str) -> Owed {
+    Owed {
+        event_id: event_id.to_owned(),
+        bot: bot.to_owned(),
+        room_id: "!room:test".to_owned(),
+        task: None,
+        event: "{}".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn transactions_and_events_count_once() {
+    let (store, folder) = store().await;
+    assert_eq!(store.receive("1", &[event("$a"), event("$b")], 5).await.unwrap(), 2);
+    assert_eq!(store.receive("1", &[event("$c")], 5).await.unwrap(), 0, "the same transaction again");
+    assert_eq!(store.receive("2", &[event("$b"), event("$c")], 6).await.unwrap(), 1, "an event again");
+    store.close().await;
+    let store = Store::open(&folder.path().join("bots.db")).await.unwrap();
+    let waiting = store.next_of("!room:test", 0).await.unwrap();
+    assert_eq!(waiting.len(), 3);
+    store.work_off(&[waiting[0].position], &[], 7).await.unwrap();
+    assert_eq!(store.receive("3", &[event("$a")], 8).await.unwrap(), 0, "what was worked off stays known");
+    assert_eq!(store.next_of("!room:test", 0).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_is_owed_once_and_goes_on_where_it_was() {
+    let (store, folder) = store().await;
+    store.work_off(&[], &[owed("$a", "@x:t"), owed("$a", "@y:t"), owed("$a", "@x:t")], 1).await.unwrap();
+    let job = store.next_job("!room:test").await.unwrap().unwrap();
+    store.note_shown(job.position, "$part").await.unwrap();
+    store.note_text(job.position, "words", "model").await.unwrap();
+    store.close().await;
+    let store = Store::open(&folder.path().join("bots.db")).await.unwrap();
+    let job = store.next_job("!room:test").await.unwrap().unwrap();
+    assert_eq!((job.bot.as_str(), job.shown.as_deref(), job.text.as_deref()), ("@x:t", Some("$part"), Some("words")));
+    store.finish(job.position, Some("$sent")).await.unwrap();
+    assert_eq!(store.sender_of("$sent").await.unwrap().as_deref(), Some("@x:t"));
+    let next = store.next_job("!room:test").await.unwrap().unwrap();
+    assert_eq!(next.bot, "@y:t");
+    store.finish(next.position, None).await.unwrap();
+    store.work_off(&[], &[owed("$a", "@x:t")], 1).await.unwrap();
+    assert!(store.next_job("!room:test").await.unwrap().is_none(), "what is done is not owed again");
+    assert!(store.rooms_with_jobs().await.unwrap().is_empty());
+}

@@ -1,0 +1,111 @@
+//! Working off what was received. For each room there are two workers at most, so that nothing in one room waits for
+//! another: one decides about events as they come, which is quick, and one answers, which takes as long as it takes.
+
+mod ask;
+mod command;
+mod decide;
+mod membership;
+mod reply;
+mod say;
+mod show;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::devices::DeviceFailure;
+use crate::matrix::CallError;
+use crate::service::Service;
+
+/// At most so many workers. Those of further rooms wait, in their store.
+const WORKERS_MAX: usize = 512;
+
+/// How long a room is left alone after something went wrong that may pass.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(3);
+
+/// How long events that cannot be read yet are left alone, unless a key comes.
+const PAUSE_FOR_KEYS: Duration = Duration::from_secs(1);
+
+/// Why work is not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkError {
+    /// The store fails.
+    #[error("the store fails: {0}")]
+    Store(#[from] sqlx::Error),
+    /// The homeserver does not do what it is asked.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A device does not do it.
+    #[error(transparent)]
+    Device(#[from] DeviceFailure),
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Duty {
+    Decide,
+    Answer,
+}
+
+/// Gives each room its workers, for as long as it is run.
+pub(crate) async fn run(service: Arc<Service>) {
+    let mut busy = BTreeSet::new();
+    let mut workers = JoinSet::new();
+    loop {
+        match waiting(&service).await {
+            Ok(waiting) => {
+                for (duty, room_id) in waiting {
+                    if busy.len() < WORKERS_MAX && busy.insert((duty, room_id.clone())) {
+                        workers.spawn(work(service.clone(), duty, room_id));
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot see what is to be done");
+                tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
+            }
+        }
+        metrics::gauge!("aibots_workers").set(busy.len() as f64);
+        tokio::select! {
+            () = service.work.notified() => {}
+            Some(done) = workers.join_next() => match done {
+                Ok(done) => {
+                    busy.remove(&done);
+                }
+                Err(error) => {
+                    // Whose worker it was is not known any more; all begin anew, from the store.
+                    tracing::error!(%error, "a worker has failed");
+                    workers.shutdown().await;
+                    busy.clear();
+                }
+            },
+        }
+    }
+}
+
+async fn waiting(service: &Service) -> Result<Vec<(Duty, String)>, sqlx::Error> {
+    let events = service.store.rooms_with_events().await?;
+    let jobs = service.store.rooms_with_jobs().await?;
+    let events = events.into_iter().map(|room_id| (Duty::Decide, room_id));
+    Ok(events.chain(jobs.into_iter().map(|room_id| (Duty::Answer, room_id))).collect())
+}
+
+async fn work(service: Arc<Service>, duty: Duty, room_id: String) -> (Duty, String) {
+    let outcome = match duty {
+        Duty::Decide => decide::events_of(&service, &room_id).await,
+        Duty::Answer => reply::all_in(&service, &room_id).await.map(|()| true),
+    };
+    match outcome {
+        Ok(true) => {}
+        Ok(false) => {
+            tokio::time::timeout(PAUSE_FOR_KEYS, service.keys.notified()).await.unwrap_or_default();
+        }
+        Err(error) => {
+            tracing::warn!(%error, room.id = room_id, "work in a room is put off");
+            tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
+        }
+    }
+    (duty, room_id)
+}

@@ -1,0 +1,124 @@
+//! Events of a room, one after another, as they came: who is to answer?
+
+use serde_json::Value;
+
+use super::{WorkError, command, membership};
+use crate::conversation::event::{Event, Object};
+use crate::conversation::room::Room;
+use crate::conversation::trigger::{Candidate, Decision, decide};
+use crate::devices::Opened;
+use crate::service::{Bot, Service};
+use crate::store::{Owed, Received};
+
+/// For how long an event that cannot be decrypted waits for its key.
+const WAITING_FOR_KEY_MS: u64 = 5 * 60 * 1000;
+
+/// Works off the events of a room. Gives whether all of them could be read.
+pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, WorkError> {
+    let (mut after, mut has_read_all, mut state_changed) = (0, true, false);
+    loop {
+        let received = service.store.next_of(room_id, after).await?;
+        let Some(last) = received.last() else { break };
+        after = last.position;
+        for one in &received {
+            let object: Option<Object> = serde_json::from_str(&one.event).ok();
+            let Some(event) = object.as_ref().and_then(|object| Event::read(object, room_id)) else {
+                service.store.work_off(&[one.position], &[], service.now_ms()).await?;
+                continue;
+            };
+            if event.state_key.is_some() {
+                service.forget_room(room_id).await;
+                membership::take(service, &event).await?;
+                service.store.work_off(&[one.position], &[], service.now_ms()).await?;
+                state_changed = true;
+                continue;
+            }
+            has_read_all &= take_message(service, one, object.unwrap_or_default(), event).await?;
+        }
+    }
+    if state_changed {
+        membership::leave_if_alone(service, room_id).await?;
+    }
+    Ok(has_read_all)
+}
+
+async fn take_message(service: &Service, received: &Received, object: Object, event: Event) -> Result<bool, WorkError> {
+    if service.is_ours(&event.sender) {
+        service.store.work_off(&[received.position], &[], service.now_ms()).await?;
+        return Ok(true);
+    }
+    let room = service.room(&event.room_id).await?;
+    let bots = room.bots(|user_id| service.bot(user_id).is_some());
+    let owed = match opened(service, &bots, &object, event).await {
+        Opened::NotYet if service.now_ms() < received.received_ms.saturating_add(WAITING_FOR_KEY_MS) => {
+            return Ok(false);
+        }
+        Opened::NotYet | Opened::Never => {
+            metrics::counter!("aibots_events_ignored_total", "reason" => "unreadable").increment(1);
+            Vec::new()
+        }
+        Opened::Yes(event) => owed_for(service, received, &room, &bots, &event).await?,
+    };
+    service.store.work_off(&[received.position], &owed, service.now_ms()).await?;
+    if !owed.is_empty() {
+        service.work.notify_one();
+    }
+    Ok(true)
+}
+
+/// An event, decrypted where that is needed, as one of these bots can.
+pub(super) async fn opened(service: &Service, bots: &[String], object: &Object, event: Event) -> Opened {
+    if event.kind == "m.room.encrypted" {
+        return service.devices.open(bots, object, event).await;
+    }
+    Opened::Yes(Box::new(event))
+}
+
+async fn owed_for(
+    service: &Service,
+    received: &Received,
+    room: &Room,
+    present: &[String],
+    event: &Event,
+) -> Result<Vec<Owed>, WorkError> {
+    let settings = service.settings_of(&event.room_id, room).await?;
+    let bots: Vec<Candidate> = present.iter().filter_map(|user_id| service.bot(user_id)).map(candidate).collect();
+    let replied_to = match event.replies_to() {
+        Some(event_id) => service.store.sender_of(event_id).await?,
+        None => None,
+    };
+    let decision = decide(event, room, &settings, &bots, replied_to.as_deref(), received.received_ms);
+    let owed = |bot: String, task: Option<&str>| Owed {
+        event_id: event.event_id.clone(),
+        bot,
+        room_id: event.room_id.clone(),
+        task: task.map(str::to_owned),
+        event: received.event.clone(),
+    };
+    match decision {
+        Decision::Ignore(reason) => {
+            metrics::counter!("aibots_events_ignored_total", "reason" => reason).increment(1);
+            tracing::debug!(reason, event.id = event.event_id, room.id = event.room_id, "not answered");
+            Ok(Vec::new())
+        }
+        Decision::Answer(bots) => Ok(bots.into_iter().map(|bot| owed(bot, None)).collect()),
+        Decision::Command { bot, words } => {
+            let task = command::obey(service, room, settings, event, &bot, &words).await?;
+            Ok(task.map(|task| owed(bot, Some(task.name()))).into_iter().collect())
+        }
+    }
+}
+
+fn candidate(bot: &Bot) -> Candidate {
+    Candidate {
+        user_id: bot.user_id.clone(),
+        names: vec![bot.settings.name.clone(), bot.settings.localpart.clone()],
+        sees_images: bot.sees,
+    }
+}
+
+/// The relation that says in which thread an event is, which stands outside of what is encrypted.
+pub(super) fn thread_of(event: &str) -> Option<String> {
+    let event: Value = serde_json::from_str(event).ok()?;
+    Event::read(event.as_object()?, "")?.thread().map(str::to_owned)
+}

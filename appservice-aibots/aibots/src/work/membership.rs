@@ -1,0 +1,95 @@
+//! Coming and going: who may invite a bot, and when it leaves.
+
+use serde_json::json;
+
+use super::{WorkError, say};
+use crate::conversation::event::Event;
+use crate::service::Service;
+
+/// Takes in a change of membership, if it is one of ours.
+pub(super) async fn take(service: &Service, event: &Event) -> Result<(), WorkError> {
+    let Some(bot) = event.state_key.as_deref().and_then(|user_id| service.bot(user_id)) else { return Ok(()) };
+    if event.kind != "m.room.member" || event.text("membership") != "invite" {
+        return Ok(());
+    }
+    let (user_id, room_id) = (bot.user_id.as_str(), event.room_id.as_str());
+    let server = event.sender.split_once(':').map_or("", |(_, server)| server);
+    let settings = &service.configuration.conversation;
+    let is_allowed = server == service.configuration.homeserver.server_name
+        || settings.allowed_servers.iter().any(|allowed| allowed == "*" || allowed == server);
+    let outcome = if !is_allowed {
+        service.homeserver.leave(user_id, room_id, "I only talk with people of my own homeserver.").await
+    } else {
+        service.homeserver.join(user_id, room_id).await
+    };
+    match outcome {
+        Ok(()) if is_allowed => after_joining(service, user_id, event).await,
+        Ok(()) => Ok(()),
+        Err(error) if error.is_refusal() => {
+            tracing::info!(%error, user.id = user_id, room.id = room_id, "an invitation came to nothing");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn after_joining(service: &Service, user_id: &str, invitation: &Event) -> Result<(), WorkError> {
+    let room_id = invitation.room_id.as_str();
+    service.forget_room(room_id).await;
+    let room = service.room(room_id).await?;
+    let joined = room.members.values().filter(|member| member.is_joined).count();
+    if joined > service.configuration.conversation.members_max {
+        let reason = "There are too many people in this room for me.";
+        service.homeserver.leave(user_id, room_id, reason).await?;
+        return Ok(());
+    }
+    metrics::counter!("aibots_rooms_joined_total").increment(1);
+    flag(service, user_id, room_id).await?;
+    let is_first = room.bots(|user_id| service.bot(user_id).is_some()).first().is_some_and(|bot| bot == user_id);
+    if room.encryption.is_some() && is_first {
+        welcome_encrypted(service, user_id, invitation).await?;
+    }
+    Ok(())
+}
+
+/// In an encrypted room people are told who else reads it.
+async fn welcome_encrypted(service: &Service, user_id: &str, invitation: &Event) -> Result<(), WorkError> {
+    if !service.configuration.conversation.encryption {
+        let reason = "I cannot read encrypted rooms.";
+        service.homeserver.leave(user_id, &invitation.room_id, reason).await?;
+        return Ok(());
+    }
+    let text = "This room is encrypted, and I can read it: what you write here is given to a language model, which may \
+        be run by somebody else.";
+    say::notice(service, user_id, invitation, text).await
+}
+
+/// Says in the membership that this is a bot, for other bots to see.
+async fn flag(service: &Service, user_id: &str, room_id: &str) -> Result<(), WorkError> {
+    let profile = service.homeserver.profile(user_id).await?;
+    let mut content = json!({ "membership": "join", "bot": true });
+    for field in ["displayname", "avatar_url"] {
+        if let Some(value) = profile.get(field) {
+            content[field] = value.clone();
+        }
+    }
+    match service.homeserver.set_state(user_id, room_id, "m.room.member", user_id, &content).await {
+        Err(error) if !error.is_refusal() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Leaves a room in which there are only bots.
+pub(super) async fn leave_if_alone(service: &Service, room_id: &str) -> Result<(), WorkError> {
+    let room = service.room(room_id).await?;
+    if room.humans(|user_id| service.is_ours(user_id)) > 0 {
+        return Ok(());
+    }
+    for bot in room.bots(|user_id| service.bot(user_id).is_some()) {
+        match service.homeserver.leave(&bot, room_id, "Nobody is left to talk with.").await {
+            Err(error) if !error.is_refusal() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}

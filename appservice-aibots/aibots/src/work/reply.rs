@@ -1,0 +1,267 @@
+//! Answering: one answer for each message and bot, whatever happens in between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::show::Typing;
+use super::{WorkError, ask, decide, say};
+use crate::conversation::answer::{About, Growth, content, edit};
+use crate::conversation::command::Task;
+use crate::conversation::event::{Event, Object};
+use crate::conversation::limits::Permission;
+use crate::conversation::room::{Room, RoomSettings};
+use crate::devices::Opened;
+use crate::provider::{Answer, Error, Progress};
+use crate::providers::Candidate;
+use crate::service::{Bot, Service};
+use crate::store::Job;
+
+/// How often it is looked whether an answer has grown.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What ends a text that is not whole.
+const MORE: &str = " ...";
+
+/// An answer in the making.
+struct Making<'a> {
+    service: &'a Arc<Service>,
+    bot: &'a Bot,
+    job: Job,
+    event: Event,
+    /// Whether it may have been begun before the service started.
+    is_resumed: bool,
+}
+
+/// Answers whatever is owed in a room, one after another.
+pub(super) async fn all_in(service: &Arc<Service>, room_id: &str) -> Result<(), WorkError> {
+    while let Some(job) = service.store.next_job(room_id).await? {
+        let position = job.position;
+        match one(service, room_id, job).await {
+            Err(WorkError::Call(error)) if error.is_refusal() => {
+                // The room has closed itself to the bot, perhaps in the middle.
+                tracing::info!(%error, room.id = room_id, "an answer is not let into the room");
+                service.store.finish(position, None).await?;
+            }
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+async fn one(service: &Arc<Service>, room_id: &str, job: Job) -> Result<(), WorkError> {
+    let object: Object = serde_json::from_str(&job.event).unwrap_or_default();
+    let event = match Event::read(&object, room_id) {
+        Some(event) => decide::opened(service, std::slice::from_ref(&job.bot), &object, event).await,
+        None => Opened::Never,
+    };
+    let room = service.room(room_id).await?;
+    let (Opened::Yes(event), Some(bot)) = (event, service.bot(&job.bot)) else {
+        return Ok(service.store.finish(job.position, None).await?);
+    };
+    if !room.is_joined(&job.bot) {
+        return Ok(service.store.finish(job.position, None).await?);
+    }
+    let is_resumed = job.created_ms < service.started_ms;
+    let mut making = Making { service, bot, job, event: *event, is_resumed };
+    if making.is_begun() || making.may_begin(room_id).await? {
+        making.make(&room).await?;
+    }
+    Ok(())
+}
+
+impl Making<'_> {
+    fn is_begun(&self) -> bool {
+        self.job.shown.is_some() || self.job.text.is_some()
+    }
+
+    fn about<'a>(&'a self, model: &'a str, msgtype: &'a str) -> About<'a> {
+        let bot = self.bot.settings.localpart.as_str();
+        About { bot, model, in_reply_to: &self.event.event_id, thread: self.event.thread(), msgtype }
+    }
+
+    fn transaction_id(&self, purpose: &str) -> String {
+        say::transaction_id(purpose, &self.job.bot, &self.event.event_id)
+    }
+
+    fn msgtype(&self) -> &'static str {
+        if self.service.configuration.conversation.answer_with_notices { "m.notice" } else { "m.text" }
+    }
+
+    /// Whether this answer is to be made: no later message is to be answered with it, and the room has not had enough.
+    async fn may_begin(&self, room_id: &str) -> Result<bool, WorkError> {
+        let later = self.service.store.later_replies(room_id, &self.job).await?;
+        let thread = self.event.thread();
+        if self.job.task.is_none() && later.iter().any(|event| decide::thread_of(event).as_deref() == thread) {
+            metrics::counter!("aibots_replies_joined_total").increment(1);
+            self.service.store.finish(self.job.position, None).await?;
+            return Ok(false);
+        }
+        let permission = self.service.ask_for_reply(room_id).await;
+        if permission == Permission::Granted {
+            return Ok(true);
+        }
+        metrics::counter!("aibots_replies_limited_total").increment(1);
+        if permission == Permission::RefusedFirst {
+            let text = "That is a lot at once; I will be quiet for a minute.";
+            say::notice(self.service, &self.job.bot, &self.event, text).await?;
+        }
+        self.service.store.finish(self.job.position, None).await?;
+        Ok(false)
+    }
+
+    async fn make(&mut self, room: &Room) -> Result<(), WorkError> {
+        let room_id = self.event.room_id.clone();
+        let typing = Typing::begin(self.service, &self.job.bot, &room_id, &self.event.event_id);
+        let events = ask::events(self.service, &self.job.bot, &room_id).await?;
+        if self.is_resumed && self.job.shown.is_none() {
+            self.job.shown = self.sent_before(&events);
+        }
+        if self.job.text.is_none() {
+            let settings = self.service.settings_of(&room_id, room).await?;
+            match self.generate(room, &settings, &events).await? {
+                Ok(answer) => {
+                    self.service.store.note_text(self.job.position, &answer.text, &answer.model).await?;
+                    (self.job.text, self.job.model) = (Some(answer.text), Some(answer.model));
+                }
+                Err(error) => {
+                    self.apologize(&error).await?;
+                    return Ok(());
+                }
+            }
+        }
+        drop(typing);
+        self.deliver().await
+    }
+
+    /// The message that shows this answer or some of it, from before a restart.
+    fn sent_before(&self, events: &[Event]) -> Option<String> {
+        let is_it = |event: &&Event| {
+            event.sender == self.job.bot && event.answers() == Some(&self.event.event_id) && event.edits().is_none()
+        };
+        events.iter().find(is_it).map(|event| event.event_id.clone())
+    }
+
+    /// Asks the model, and shows the answer while it grows.
+    async fn generate(
+        &mut self,
+        room: &Room,
+        settings: &RoomSettings,
+        events: &[Event],
+    ) -> Result<Result<Answer, Error>, WorkError> {
+        let service = self.service;
+        let place = service.answers_at_once.acquire().await.expect("it is never closed");
+        let task = self.job.task.as_deref().and_then(Task::named);
+        let candidates = self.candidates(settings);
+        let making = (&self.event, task);
+        let request = ask::request(service, self.bot, room, settings, events, making, &candidates[0]).await;
+        let (progress, watcher) = Progress::watched();
+        let answering = service.completions.answer(request, &candidates, &progress);
+        tokio::pin!(answering);
+        let mut growth = Growth::new(service.now_ms(), self.job.shown.is_some());
+        let mut count = 0;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut answering => break outcome,
+                () = tokio::time::sleep(LOOK), if service.configuration.conversation.show_growth => {
+                    let text = watcher.borrow().clone();
+                    if growth.is_due(service.now_ms(), text.chars().count()) {
+                        count += 1;
+                        self.show(&candidates[0].model, &text, count).await?;
+                    }
+                }
+            }
+        };
+        drop(place);
+        let has_failed = outcome.is_err();
+        if self.bot.has_failed(has_failed) {
+            service.mood.notify_one();
+        }
+        Ok(outcome)
+    }
+
+    /// The models to ask: what was set for the room, then the bot's own.
+    fn candidates(&self, settings: &RoomSettings) -> Vec<Candidate> {
+        let provider = self.bot.settings.provider.clone();
+        let chosen = settings.model.clone().map(|model| Candidate { provider, model });
+        chosen.into_iter().chain(self.bot.candidates.iter().cloned()).collect()
+    }
+
+    async fn show(&mut self, model: &str, text: &str, count: u32) -> Result<(), WorkError> {
+        let text = format!("{}{MORE}", text.trim_end());
+        let about = self.about(model, self.msgtype());
+        let room_id = &self.event.room_id;
+        if let Some(shown) = &self.job.shown {
+            let content = edit(shown, &text, &about);
+            let transaction_id = self.transaction_id(&format!("e{count}"));
+            say::message(self.service, &self.job.bot, room_id, &transaction_id, content).await?;
+            return Ok(());
+        }
+        let content = content(&text, &about);
+        let sent = say::message(self.service, &self.job.bot, room_id, &self.transaction_id("a"), content).await?;
+        self.service.store.note_shown(self.job.position, &sent).await?;
+        self.job.shown = Some(sent);
+        Ok(())
+    }
+
+    /// Sends the whole text, or puts it in the place of what is shown.
+    async fn deliver(&mut self) -> Result<(), WorkError> {
+        let (text, model) = (self.job.text.clone().unwrap_or_default(), self.job.model.clone().unwrap_or_default());
+        let (bot, room_id) = (self.job.bot.clone(), self.event.room_id.clone());
+        let msgtype = self.msgtype();
+        if self.job.shown.is_none() {
+            let content = content(&text, &self.about(&model, msgtype));
+            let sent = say::message(self.service, &bot, &room_id, &self.transaction_id("a"), content).await?;
+            self.service.store.note_shown(self.job.position, &sent).await?;
+            if !self.is_resumed {
+                return self.finish(&sent).await;
+            }
+            // The same transaction may have sent a part of it before: then that is what stands there.
+            self.job.shown = Some(sent);
+        }
+        let shown = self.job.shown.clone().unwrap_or_default();
+        let content = edit(&shown, &text, &self.about(&model, msgtype));
+        say::message(self.service, &bot, &room_id, &self.transaction_id("f"), content).await?;
+        self.finish(&shown).await
+    }
+
+    async fn finish(&self, sent: &str) -> Result<(), WorkError> {
+        metrics::counter!("aibots_replies_total", "bot" => self.bot.settings.localpart.clone()).increment(1);
+        Ok(self.service.store.finish(self.job.position, Some(sent)).await?)
+    }
+
+    /// Says that there is no answer, in words for those who asked.
+    async fn apologize(&mut self, error: &Error) -> Result<(), WorkError> {
+        let room_id = self.event.room_id.clone();
+        if error.concerns_the_operator() {
+            tracing::error!(%error, provider = self.bot.settings.provider, "bots cannot answer until this is put right");
+        } else {
+            tracing::warn!(%error, provider = self.bot.settings.provider, room.id = room_id, "no answer");
+        }
+        let text = apology(error);
+        if let Some(shown) = self.job.shown.clone() {
+            let content = edit(&shown, text, &self.about("", "m.notice"));
+            say::message(self.service, &self.job.bot, &room_id, &self.transaction_id("f"), content).await?;
+        } else if !error.concerns_the_operator() || self.service.is_apology_due(&room_id).await {
+            say::notice(self.service, &self.job.bot, &self.event, text).await?;
+        }
+        Ok(self.service.store.finish(self.job.position, None).await?)
+    }
+}
+
+/// What people are told. Whose fault it is and what it says is for operators.
+fn apology(error: &Error) -> &'static str {
+    match error {
+        Error::NotConfigured => "I am not configured yet: whoever runs this service has to give me a language model.",
+        Error::RateLimited { .. } | Error::Overloaded { .. } | Error::Resting => {
+            "I am sorry, I am overloaded at the moment. Please try again in a little while."
+        }
+        Error::ContentRefused => "I am sorry, I cannot talk about that.",
+        Error::ContextTooLong => "I am sorry, that is too much for me. `!ai reset` helps me to begin anew.",
+        Error::Timeout | Error::Unreachable | Error::Malformed(_) => {
+            "I am sorry, I cannot think clearly right now. Please try again in a little while."
+        }
+        Error::OverQuota | Error::BadKey | Error::UnknownModel(_) | Error::Rejected { .. } => {
+            "I am sorry, I cannot answer at the moment. Whoever runs this service has been told."
+        }
+    }
+}

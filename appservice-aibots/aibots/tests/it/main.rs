@@ -1,0 +1,4 @@
+//! The service beside a small double of a homeserver.
+
+mod conversations;
+mod double;
