@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Engine, PasswordHashing, Registration, Settings};
+use engine::{Engine, PasswordHashing, Registration, Services, Settings};
 use outbound::{Federation, FederationOptions, Sender, SenderOptions};
 use rules::{event::ServerKey, world::World};
 use ruma::{OwnedServerName, RoomVersionId, ServerName};
@@ -97,6 +97,7 @@ async fn start(
         SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: BACKOFF_MAX_MS, workers_max: 1, device_names: true };
     let sender = Sender::new(federation.clone(), patience);
     let settings = Settings {
+        services: Services::default(),
         server_name: name.clone(),
         registration: Registration::Open,
         default_room_version: RoomVersionId::V12,

@@ -5,7 +5,7 @@
 use axum::http::{HeaderMap, Uri, header, request::Parts};
 use engine::EngineError;
 
-use crate::{Result, error::ApiError};
+use crate::{Result, error::ApiError, query};
 
 /// Longer than any token we make; what is longer is not worth a hash and a look-up.
 const TOKEN_MAX_BYTES: usize = 512;
@@ -45,8 +45,8 @@ fn query_token(query: &str) -> Result<Option<String>> {
     let mut tokens = query.split('&').filter_map(|pair| pair.strip_prefix("access_token="));
     match (tokens.next(), tokens.next()) {
         (None, _) => Ok(None),
-        // Our tokens need no percent-encoding; what is encoded is none of ours.
-        (Some(token), None) => Ok(Some(token.to_owned())),
+        // Our tokens need no percent-encoding, but those of application services are whatever the operator chose.
+        (Some(token), None) => Ok(Some(query::decoded(token).unwrap_or_else(|| token.to_owned()))),
         (Some(_), Some(_)) => Err(ApiError::MissingToken("More than one access token")),
     }
 }
@@ -89,7 +89,8 @@ mod tests {
         assert_eq!(token_of(&["Bearer abc", "Bearer abc"], ""), Err("missing"));
         assert_eq!(token_of(&[], "?access_token=abc&access_token=abc"), Err("missing"));
         assert_eq!(token_of(&["Bearer  abc"], ""), Err("unknown"));
-        assert_eq!(token_of(&[], "?access_token=a%00c"), Ok("a%00c".to_owned()));
+        assert_eq!(token_of(&[], "?access_token=a%00c"), Err("unknown"));
+        assert_eq!(token_of(&[], "?access_token=a%2Bc"), Ok("a+c".to_owned()));
         assert_eq!(token_of(&[&format!("Bearer {}", "a".repeat(1024 * 1024))], ""), Err("unknown"));
     }
 }

@@ -9,11 +9,11 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, Request},
     http::{self, request::Parts},
 };
-use engine::{Authenticated, EngineError, Requester};
+use engine::{AskingService, Authenticated, EngineError, Requester};
 use ruma::api::{IncomingRequest, IncomingRequestExt};
 
 use crate::{
-    ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, rate_limits::Class,
+    ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, query, rate_limits::Class,
     routes::Endpoint, standing,
 };
 
@@ -31,6 +31,10 @@ pub(crate) struct Arguments<T, Asker = Requester> {
     pub(crate) guest: bool,
     /// Whether a user asks who is suspended.
     pub(crate) suspended: bool,
+    /// The application service that asks for the requester, or, where there is no requester, for itself.
+    pub(crate) service: Option<AskingService>,
+    /// Whether there was anything that wants to be an access token.
+    pub(crate) has_token: bool,
     /// From where.
     pub(crate) address: IpAddr,
     /// With what confirmation, where the endpoint asks for one.
@@ -48,19 +52,27 @@ pub(crate) struct Received<Asker> {
     requester: Asker,
     guest: bool,
     suspended: bool,
+    service: Option<AskingService>,
+    has_token: bool,
     address: IpAddr,
     attempt: Attempt,
 }
 
-/// Receives a request that needs no access token. One that comes along is not looked at.
+/// Receives a request that needs no access token. One that comes along is not looked at, unless an application service
+/// shows who it is by it.
 pub(crate) async fn receive_open(door: &Door, endpoint: &Endpoint, request: Request) -> Result<Received<()>> {
     let (mut head, body) = request.into_parts();
     let address = address(&head);
-    door.inner.rate_limits.take(Class::Address, address, door.now_ms())?;
-    door.inner.rate_limits.take(endpoint.class, address, door.now_ms())?;
+    let has_token = access_token::is_given(&head.headers, &head.uri);
+    let service = service(door, &head);
+    if service.is_none() {
+        door.inner.rate_limits.take(Class::Address, address, door.now_ms())?;
+        door.inner.rate_limits.take(endpoint.class, address, door.now_ms())?;
+    }
     let path = path(&mut head).await?.into_iter().map(|(_, value)| value).collect();
     let (attempt, body) = read_body(&head, body, endpoint).await?;
-    Ok(Received { head, path, body, requester: (), guest: false, suspended: false, address, attempt })
+    let (guest, suspended) = (false, false);
+    Ok(Received { head, path, body, requester: (), guest, suspended, service, has_token, address, attempt })
 }
 
 /// Receives a request that may have an access token, and may do without.
@@ -70,13 +82,18 @@ pub(crate) async fn receive_either(
     request: Request,
 ) -> Result<Received<Option<Requester>>> {
     if access_token::is_given(request.headers(), request.uri()) {
-        let Received { head, path, body, requester, guest, suspended, address, attempt } =
-            receive(door, endpoint, request).await?;
-        return Ok(Received { head, path, body, requester: Some(requester), guest, suspended, address, attempt });
+        return Ok(receive(door, endpoint, request).await?.asked_by(Some));
     }
-    let Received { head, path, body, guest, suspended, address, attempt, .. } =
-        receive_open(door, endpoint, request).await?;
-    Ok(Received { head, path, body, requester: None, guest, suspended, address, attempt })
+    Ok(receive_open(door, endpoint, request).await?.asked_by(|()| None))
+}
+
+impl<Asker> Received<Asker> {
+    /// The same, with something else made of who asks.
+    fn asked_by<Other>(self, who: impl FnOnce(Asker) -> Other) -> Received<Other> {
+        let Self { head, path, body, requester, guest, suspended, service, has_token, address, attempt } = self;
+        let requester = who(requester);
+        Received { head, path, body, requester, guest, suspended, service, has_token, address, attempt }
+    }
 }
 
 /// Receives a request that needs an access token. A user's id in its path must be the requester's own,
@@ -96,15 +113,21 @@ pub(crate) async fn receive_head(
     let (mut head, body) = request.into_parts();
     let address = address(&head);
     let limits = &door.inner.rate_limits;
-    limits.take(Class::Address, address, door.now_ms())?;
-    let asker = authenticate(door, &head, address).await?;
+    let asker = match service(door, &head) {
+        Some(service) => masquerade(door, &service, &head).await?,
+        None => {
+            limits.take(Class::Address, address, door.now_ms())?;
+            authenticate(door, &head, address).await?
+        }
+    };
     standing::check(&asker, &head.method, endpoint.section)?;
-    let Authenticated { requester, guest, suspended, .. } = asker;
+    let Authenticated { requester, guest, suspended, service, .. } = asker;
     let span = tracing::Span::current();
     span.record("user.id", requester.user_id.as_str()).record("device.id", requester.device_id.as_str());
     let known_address = head.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
     door.engine.touch(&requester, known_address.as_deref()).await;
-    if !limits.exempts(&requester.user_id) {
+    let is_limited = service.as_ref().is_none_or(|service| service.rate_limited);
+    if is_limited && !limits.exempts(&requester.user_id) {
         limits.take(Class::Device, &requester, door.now_ms())?;
         limits.take(endpoint.class, &*requester.user_id, door.now_ms())?;
     }
@@ -113,8 +136,30 @@ pub(crate) async fn receive_head(
         return Err(ApiError::forbidden("The user in the path is not the one the access token belongs to"));
     }
     let path = path.into_iter().map(|(_, value)| value).collect();
-    let attempt = Attempt::none();
-    Ok((Received { head, path, body: Bytes::new(), requester, guest, suspended, address, attempt }, body))
+    let (attempt, has_token, nothing) = (Attempt::none(), true, Bytes::new());
+    let received =
+        Received { head, path, body: nothing, requester, guest, suspended, service, has_token, address, attempt };
+    Ok((received, body))
+}
+
+/// The application service whose token the request carries.
+fn service(door: &Door, head: &Parts) -> Option<AskingService> {
+    if door.engine.services().all().is_empty() {
+        return None;
+    }
+    door.engine.service_of_token(&access_token::access_token(head).ok()?)
+}
+
+/// The user, and perhaps the device, that an application service speaks for.
+/// <https://spec.matrix.org/v1.19/application-service-api/#identity-assertion>
+async fn masquerade(door: &Door, service: &AskingService, head: &Parts) -> Result<Authenticated> {
+    let text = head.uri.query().unwrap_or_default();
+    let user_id = query::parameter(text, "user_id")?;
+    let device_id = match query::parameter(text, "device_id")? {
+        Some(device_id) => Some(device_id),
+        None => query::parameter(text, "org.matrix.msc3202.device_id")?,
+    };
+    Ok(door.engine.masquerade(service, user_id.as_deref(), device_id.as_deref()).await?)
 }
 
 /// Who asks. Whoever tries out tokens is soon told to wait.
@@ -148,13 +193,24 @@ async fn read_body(head: &Parts, body: axum::body::Body, endpoint: &Endpoint) ->
     if endpoint.interactive { Attempt::read(head, &body) } else { Ok((Attempt::none(), body)) }
 }
 
+impl<T, Asker> Arguments<T, Asker> {
+    /// The application service, where nobody else may ask.
+    pub(crate) fn service(&self) -> Result<AskingService> {
+        match (&self.service, self.has_token) {
+            (Some(service), _) => Ok(service.clone()),
+            (None, true) => Err(EngineError::UnknownToken { soft_logout: false }.into()),
+            (None, false) => Err(ApiError::MissingToken("Missing access token")),
+        }
+    }
+}
+
 impl<T: IncomingRequest, Asker> Arguments<T, Asker> {
     /// Reads the request as a `T`.
     pub(crate) fn parse(received: Received<Asker>) -> Result<Self> {
-        let Received { head, path, body, requester, guest, suspended, address, attempt } = received;
+        let Received { head, path, body, requester, guest, suspended, service, has_token, address, attempt } = received;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let query = head.uri.query().unwrap_or_default().to_owned();
         let request = T::try_from_http_request(http::Request::from_parts(head, &*body), &path)?;
-        Ok(Self { request, query, body, requester, guest, suspended, address, attempt })
+        Ok(Self { request, query, body, requester, guest, suspended, service, has_token, address, attempt })
     }
 }

@@ -8,7 +8,7 @@ use ruma::{
     },
 };
 
-use crate::{Arguments, Door, Result};
+use crate::{Arguments, Door, Result, json::Made};
 
 pub(crate) async fn list(door: Door, asked: Arguments<get_devices::Request>) -> Result<get_devices::Response> {
     let devices = door.engine.devices(&asked.requester.user_id).await?;
@@ -20,15 +20,19 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_device::Request>) -> Re
     Ok(get_device::Response::new(shown(device)))
 }
 
-pub(crate) async fn put(door: Door, asked: Arguments<update_device::Request>) -> Result<update_device::Response> {
-    let Arguments { request, requester, .. } = asked;
-    let display_name = request.display_name.as_deref();
-    door.engine.rename_device(&requester.user_id, &request.device_id, display_name).await?;
-    Ok(update_device::Response::new())
+/// Application services may make devices in this way, without logging them in.
+pub(crate) async fn put(door: Door, asked: Arguments<update_device::Request>) -> Result<Made> {
+    let Arguments { request, requester, service, .. } = asked;
+    let (user_id, display_name) = (&requester.user_id, request.display_name.as_deref());
+    if service.is_some() {
+        return Ok(Made(door.engine.put_service_device(user_id, &request.device_id, display_name).await?));
+    }
+    door.engine.rename_device(user_id, &request.device_id, display_name).await?;
+    Ok(Made(false))
 }
 
 pub(crate) async fn delete(door: Door, asked: Arguments<delete_device::Request>) -> Result<delete_device::Response> {
-    door.confirm_password(&asked.requester, &asked.attempt, asked.address).await?;
+    confirm(&door, &asked).await?;
     door.engine.delete_devices(&asked.requester.user_id, &[asked.request.device_id]).await?;
     Ok(delete_device::Response::new())
 }
@@ -37,9 +41,17 @@ pub(crate) async fn delete_several(
     door: Door,
     asked: Arguments<delete_devices::Request>,
 ) -> Result<delete_devices::Response> {
-    door.confirm_password(&asked.requester, &asked.attempt, asked.address).await?;
+    confirm(&door, &asked).await?;
     door.engine.delete_devices(&asked.requester.user_id, &asked.request.devices).await?;
     Ok(delete_devices::Response::new())
+}
+
+/// Application services need not confirm what they do.
+async fn confirm<T>(door: &Door, asked: &Arguments<T>) -> Result<()> {
+    if asked.service.is_some() {
+        return Ok(());
+    }
+    door.confirm_password(&asked.requester, &asked.attempt, asked.address).await
 }
 
 fn shown(device: storage::Device) -> Device {

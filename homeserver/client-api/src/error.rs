@@ -2,6 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#standard-error-response>
 
+use appservices::CallError;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -14,8 +15,9 @@ use ruma::api::{
     OutgoingResponse, OutgoingResponseExt,
     client::uiaa::{AuthFlow, UiaaInfo, UiaaResponse},
     error::{
-        DeserializationError, Error, ErrorBody, ErrorKind, FromHttpRequestError, IncompatibleRoomVersionErrorData,
-        LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData, WrongRoomKeysVersionErrorData,
+        BadStatusErrorData, DeserializationError, Error, ErrorBody, ErrorKind, FromHttpRequestError,
+        IncompatibleRoomVersionErrorData, LimitExceededErrorData, RetryAfter, StandardErrorBody, UnknownTokenErrorData,
+        WrongRoomKeysVersionErrorData,
     },
 };
 use storage::StorageError;
@@ -202,6 +204,18 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         }
         EngineError::BadState(_) => (StatusCode::FORBIDDEN, ErrorKind::BadState),
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
+        EngineError::Exclusive(_) => (StatusCode::BAD_REQUEST, ErrorKind::Exclusive),
+        EngineError::UnknownDevice => (StatusCode::BAD_REQUEST, ErrorKind::UnknownDevice),
+        EngineError::NoDevice => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
+        EngineError::Service(CallError::NoUrl) => (StatusCode::BAD_REQUEST, ErrorKind::UrlNotSet),
+        EngineError::Service(CallError::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::ConnectionTimeout),
+        EngineError::Service(CallError::Refused { status, body }) => {
+            let mut data = BadStatusErrorData::new();
+            data.status = StatusCode::from_u16(*status).ok();
+            data.body = Some(body.clone());
+            (StatusCode::BAD_GATEWAY, ErrorKind::BadStatus(data))
+        }
+        EngineError::Service(_) => (StatusCode::BAD_GATEWAY, ErrorKind::ConnectionFailed),
         EngineError::RoomInUse => (StatusCode::BAD_REQUEST, ErrorKind::RoomInUse),
         EngineError::UserInUse => (StatusCode::BAD_REQUEST, ErrorKind::UserInUse),
         EngineError::InvalidUsername(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidUsername),

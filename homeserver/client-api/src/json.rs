@@ -16,3 +16,18 @@ impl<T: Serialize> OutgoingResponse for Json<T> {
         Ok(response)
     }
 }
+
+/// An empty reply that says by its status whether something was made.
+pub(crate) struct Made(pub(crate) bool);
+
+impl OutgoingResponse for Made {
+    type Body = BytesBody;
+
+    fn try_into_http_response_inner(self) -> Result<http::Response<BytesBody>, IntoHttpError> {
+        let mut response = Json(serde_json::json!({})).try_into_http_response_inner()?;
+        if self.0 {
+            *response.status_mut() = http::StatusCode::CREATED;
+        }
+        Ok(response)
+    }
+}

@@ -9,8 +9,10 @@ use ruma::{
     UserId,
     api::client::{
         session::{
-            get_login_types::v3::{self as get_login_types, LoginType, PasswordLoginType, TokenLoginType},
-            login::v3::{LoginInfo, Password, Request, Response},
+            get_login_types::v3::{
+                self as get_login_types, ApplicationServiceLoginType, LoginType, PasswordLoginType, TokenLoginType,
+            },
+            login::v3::{ApplicationService, LoginInfo, Password, Request, Response},
         },
         uiaa::UserIdentifier,
     },
@@ -30,6 +32,9 @@ pub(crate) async fn types(door: Door, _: Open<get_login_types::Request>) -> Resu
         by_token.get_login_token = true;
         types.push(LoginType::Token(by_token));
     }
+    if !door.engine.services().all().is_empty() {
+        types.push(LoginType::ApplicationService(ApplicationServiceLoginType::new()));
+    }
     if accounts.jwt.is_some() {
         types.push(LoginType::new(JWT, JsonObject::new()).map_err(ApiError::internal)?);
     }
@@ -46,13 +51,20 @@ pub(crate) fn require_type(body: &mut JsonObject) -> Result<()> {
 }
 
 pub(crate) async fn login(door: Door, asked: Open<Request>) -> Result<Response> {
+    let by_service = matches!(asked.request.login_info, LoginInfo::ApplicationService(_));
+    let service = by_service.then(|| asked.service()).transpose()?;
     let Open { request, address, .. } = asked;
     let device = NewDevice {
         device_id: request.device_id,
         display_name: request.initial_device_display_name,
         wants_refresh_token: request.refresh_token,
     };
-    let session = log_in(&door, address, request.login_info, device).await?;
+    let session = match (&service, &request.login_info) {
+        (Some(service), LoginInfo::ApplicationService(info)) => {
+            door.engine.login_for_service(service, service_user(info)?, device).await?
+        }
+        _ => log_in(&door, address, request.login_info, device).await?,
+    };
     let mut response = Response::new(session.user_id, session.access_token, session.device_id);
     response.refresh_token = session.refresh_token;
     response.expires_in = milliseconds(session.expires_in_ms);
@@ -106,6 +118,16 @@ async fn by_password(door: &Door, info: &Password, device: NewDevice) -> Result<
 enum Named<'a> {
     User(&'a str),
     Address(&'a str),
+}
+
+fn service_user(info: &ApplicationService) -> Result<&str> {
+    #[expect(deprecated, reason = "older services still send the user here")]
+    match (&info.identifier, &info.user) {
+        (Some(UserIdentifier::Matrix(identifier)), _) => Ok(&identifier.user),
+        (None, Some(user)) => Ok(user),
+        (Some(_), _) => Err(ApiError::invalid_param("Users of application services are identified by `m.id.user`")),
+        (None, None) => Err(EngineError::MissingParam("There is no `identifier`".to_owned()).into()),
+    }
 }
 
 fn user(info: &Password) -> Result<Named<'_>> {

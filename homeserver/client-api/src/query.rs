@@ -31,7 +31,8 @@ pub(crate) fn read_json<T: DeserializeOwned>(text: &str, name: &str) -> Result<T
     serde_json::from_str(text).map_err(|error| ApiError::invalid_param(format!("{name}: {error}")))
 }
 
-fn decoded(text: &str) -> Option<String> {
+/// A key or a value, percent-decoded; `None` if it is not UTF-8.
+pub(crate) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {

@@ -5,7 +5,7 @@ pub(crate) mod token_validity;
 
 use std::net::IpAddr;
 
-use engine::{NewDevice, RegisterCommand, Registered, Registration};
+use engine::{EngineError, NewDevice, RegisterCommand, Registered, Registration, ServiceRegistration};
 use ruma::api::client::account::register::{
     LoginType, RegistrationKind,
     v3::{Request, Response},
@@ -21,6 +21,11 @@ use crate::{
 };
 
 pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Response> {
+    if (&asked.request.kind, &asked.request.login_type)
+        == (&RegistrationKind::User, &Some(LoginType::ApplicationService))
+    {
+        return register_for_service(&door, asked).await;
+    }
     let Open { request, attempt, address, .. } = asked;
     match (&request.kind, &request.login_type) {
         (RegistrationKind::User, None) => register_user(&door, request, &attempt, address).await,
@@ -28,11 +33,24 @@ pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Respons
             door.inner.rate_limits.take(Class::Register, address, door.now_ms())?;
             Ok(reply(door.engine.register_guest(request.initial_device_display_name).await?))
         }
-        (RegistrationKind::User, Some(LoginType::ApplicationService)) => {
-            Err(ApiError::forbidden("There are no application services here"))
-        }
         _ => Err(ApiError::invalid_param("Unknown kind of registration")),
     }
+}
+
+async fn register_for_service(door: &Door, asked: Open<Request>) -> Result<Response> {
+    let service = asked.service()?;
+    let request = asked.request;
+    let missing = || EngineError::MissingParam("There is no `username`".to_owned());
+    let registration = ServiceRegistration {
+        username: request.username.ok_or_else(missing)?,
+        device: NewDevice {
+            device_id: request.device_id,
+            display_name: request.initial_device_display_name,
+            wants_refresh_token: request.refresh_token,
+        },
+        inhibit_login: request.inhibit_login,
+    };
+    Ok(reply(door.engine.register_for_service(&service, registration).await?))
 }
 
 async fn register_user(door: &Door, request: Request, attempt: &Attempt, address: IpAddr) -> Result<Response> {

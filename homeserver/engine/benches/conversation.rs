@@ -13,8 +13,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::{BoxFuture, join_all};
 use homeserver_engine::{
-    CreateRoomCommand, Engine, List, PasswordHashing, Registration, Requester, RoomDetails, SendCommand, Settings,
-    SlidingQuery, SyncQuery,
+    CreateRoomCommand, Engine, List, PasswordHashing, Registration, Requester, RoomDetails, SendCommand, Services,
+    Settings, SlidingQuery, SyncQuery,
 };
 use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
 use rules::{
@@ -158,6 +158,7 @@ async fn start(url: String) -> Engine {
         notaries: Vec::new(),
     });
     let settings = Settings {
+        services: Services::default(),
         server_name,
         registration: Registration::Open,
         default_room_version: RoomVersionId::V12,

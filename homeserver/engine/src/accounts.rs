@@ -37,9 +37,10 @@ pub(crate) use self::{
     account_data::is_deleted,
     invitations::{InvitationRules, Verdict, hides_invitations},
     tags::TAGS,
+    username::check_of_service,
 };
 pub use self::{
-    authenticate::Authenticated,
+    authenticate::{AskingService, Authenticated},
     directory::{FoundUsers, MutualRooms},
     mail::MailError,
     profile::UserProfile,
@@ -56,8 +57,19 @@ use crate::{EngineError, Result, Settings, locks::Locks};
 pub struct Requester {
     /// The user.
     pub user_id: OwnedUserId,
-    /// The device.
+    /// The device; empty for an application service that speaks for a user without naming one.
     pub device_id: OwnedDeviceId,
+}
+
+impl Requester {
+    /// Whether there is a device. Endpoints that are about one refuse who has none.
+    pub fn has_device(&self) -> bool {
+        !self.device_id.as_str().is_empty()
+    }
+
+    pub(crate) fn require_device(&self) -> Result<()> {
+        if self.has_device() { Ok(()) } else { Err(EngineError::NoDevice) }
+    }
 }
 
 /// What this chapter keeps in memory.

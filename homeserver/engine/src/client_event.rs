@@ -89,6 +89,8 @@ struct Unsigned {
     transaction_id: Option<String>,
     #[serde(rename = "msc4354_sticky_duration_ttl_ms", skip_serializing_if = "Option::is_none")]
     sticky_left_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invite_room_state: Option<Box<RawValue>>,
     #[serde(rename = "m.relations", skip_serializing_if = "Option::is_none")]
     relations: Option<Box<RawValue>>,
 }
@@ -173,6 +175,18 @@ impl Engine {
             served.push(Self::render(&event.pdu, unsigned, with_room_id)?);
         }
         Ok(served)
+    }
+
+    /// An event for an application service, with what an invited user is shown of a room that we are not in.
+    pub(crate) async fn service_event(
+        &self,
+        event: &StoredEvent,
+        invite_room_state: Option<Box<RawValue>>,
+    ) -> Result<ClientEvent> {
+        let mut unsigned = self.unsigned(event).await?;
+        self.add_replaced(event, &mut unsigned).await?;
+        unsigned.invite_room_state = invite_room_state;
+        Self::render(&event.pdu, unsigned, true)
     }
 
     async fn unsigned(&self, event: &StoredEvent) -> Result<Unsigned> {

@@ -48,6 +48,18 @@ pub enum EngineError {
     /// The user id is taken.
     #[error("User ID already taken")]
     UserInUse,
+    /// The user or the alias belongs to an application service, or to none that asks.
+    #[error("{0}")]
+    Exclusive(String),
+    /// The user that an application service speaks for has no such device.
+    #[error("The user has no such device")]
+    UnknownDevice,
+    /// Only for those who have a device: an application service names it by `device_id`.
+    #[error("This can be done by a device only: name one by `device_id`")]
+    NoDevice,
+    /// The application service did not do what was asked of it.
+    #[error("The application service {0}")]
+    Service(#[from] appservices::CallError),
     /// No user id can be made of it.
     #[error("{0}")]
     InvalidUsername(String),

@@ -51,6 +51,7 @@ impl Keys {
 impl Engine {
     /// Takes keys of the asking device, all or none, and says what it has then.
     pub async fn upload_keys(&self, requester: &Requester, upload: Upload) -> Result<KeyCounts> {
+        requester.require_device()?;
         let Requester { user_id, device_id, .. } = requester;
         let _turn = self.inner.keys.users.lock(user_id.as_str()).await;
         self.key_server().upload(user_id, device_id, upload).await?;

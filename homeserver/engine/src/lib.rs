@@ -19,6 +19,7 @@ mod push;
 mod room_keys;
 mod rooms;
 mod search;
+mod services;
 mod settings;
 mod sync;
 mod to_device;
@@ -32,9 +33,11 @@ use rules::world::World;
 use ruma::ServerName;
 use storage::Storage;
 
+pub use appservices::Services;
+
 pub use self::{
     accounts::{
-        AddressPurpose, Authenticated, FoundUsers, LetterRequest, MailError, MutualRooms, NewDevice,
+        AddressPurpose, AskingService, Authenticated, FoundUsers, LetterRequest, MailError, MutualRooms, NewDevice,
         OperatorRegistration, RegisterCommand, Registered, Requester, Session, TurnCredentials, UserProfile,
         ValidatedAddress,
     },
@@ -56,6 +59,7 @@ pub use self::{
         ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },
     search::SearchCommand,
+    services::ServiceRegistration,
     settings::{
         AccountSettings, Hidden, JwtAlgorithm, JwtSettings, MailSecurity, MailSettings, PasswordHashing, Registration,
         Settings, TurnAccess, TurnSettings,
@@ -87,6 +91,7 @@ struct Inner {
     media: media::Media,
     sync: sync::Sync,
     presence: presence::PresenceKeeper,
+    services: services::ServiceQueues,
     /// One transaction at a time from each server, one event from outside at a time for each room.
     ingest: locks::Locks,
     /// One at a time for what is read, changed and written again.
@@ -106,6 +111,7 @@ impl Engine {
             media: media::Media::new(),
             sync: sync::Sync::new(storage.head()),
             presence: presence::PresenceKeeper::default(),
+            services: services::ServiceQueues::new(&settings.services),
             ingest: locks::Locks::default(),
             account_data: locks::Locks::default(),
             notifications_looked_at: AtomicI64::new(0),
@@ -136,6 +142,11 @@ impl Engine {
     /// The settings it was started with.
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The application services that are registered.
+    pub fn services(&self) -> &appservices::Services {
+        &self.inner.settings.services
     }
 
     /// Its memory.

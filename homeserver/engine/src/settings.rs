@@ -27,6 +27,8 @@ pub struct Settings {
     pub accounts: AccountSettings,
     /// The localpart of the user who speaks for the server to its users; `None`: nobody does.
     pub server_notices_user: Option<String>,
+    /// The application services.
+    pub services: appservices::Services,
     /// What users upload and other servers send.
     pub media: MediaSettings,
 }

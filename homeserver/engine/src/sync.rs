@@ -49,6 +49,7 @@ pub(crate) use self::{
     state::senders,
     timeline::{Eyes, Scanned},
     token::{SyncToken, TimelineToken},
+    v3::presence_event,
 };
 use self::{
     active::{ActiveUsers, Listener},

@@ -16,6 +16,7 @@ mod media;
 mod metrics;
 mod registration_token;
 mod serve;
+mod services;
 pub mod signing_key;
 pub mod stopping;
 pub mod tls;

@@ -42,6 +42,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let sockets = Sockets::bind(configuration)?;
     let certificate = wiring::certificate(configuration)?;
     let house = House::open(configuration, &world::system(), Use::Serving).await?;
+    house.engine.prepare_services().await.map_err(|error| StartError::Services(Box::new(error)))?;
     registration_token::settle(configuration, &house).await?;
     if let Err(error) = house.engine.discard_unfinished_uploads() {
         tracing::warn!(%error, "what is left of unfinished uploads cannot be removed");
@@ -54,6 +55,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
         tracing::warn!("{notice}");
     }
     let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
+    let services = tokio::spawn(deliver_to_services(house.engine.clone(), stopping.clone()));
     let mut housekeeper = tokio::spawn(housekeeping::keep_house(house.engine.clone(), stopping.clone()));
     let mut judge = tokio::spawn(housekeeping::judge_set_aside(house.engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
@@ -71,6 +73,8 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut sender).await.is_err() {
         sender.abort();
     }
+    // What a service does not take in time is sent again after the start.
+    services.abort();
     if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut housekeeper).await.is_err() {
         housekeeper.abort();
     }
@@ -92,6 +96,10 @@ async fn deliver(sender: outbound::Sender, stopping: Stopping) {
         tracing::error!("delivery to other servers fell over; starting it again");
         tokio::time::sleep(SENDER_RESTART_PAUSE).await;
     }
+}
+
+async fn deliver_to_services(engine: engine::Engine, stopping: Stopping) {
+    engine.deliver_to_services(stopping.asked()).await;
 }
 
 /// SIGTERM and SIGINT stop the server, SIGHUP has it read its certificate again.

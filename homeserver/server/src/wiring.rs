@@ -55,6 +55,8 @@ pub(crate) enum StartError {
     NoRegistrationToken,
     #[error("the registration token cannot be remembered in data_dir: {0}")]
     RegistrationToken(#[source] std::io::Error),
+    #[error("the users of application services cannot be made: {0}")]
+    Services(#[source] Box<engine::EngineError>),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
 }
@@ -78,6 +80,7 @@ impl House {
         }
         let transport = HttpTransport::new(egress(configuration)?, configuration.server_name.clone(), world.clone())?;
         let media = crate::media::settings(configuration, transport.egress())?;
+        let services = crate::services::services(configuration, transport.egress())?;
         let federation = Federation::new(FederationOptions {
             key,
             storage: storage.clone(),
@@ -88,7 +91,7 @@ impl House {
         let patience =
             SenderOptions { device_names: configuration.federation_device_names, ..SenderOptions::default() };
         let sender = Sender::new(federation.clone(), patience);
-        let settings = engine_settings(configuration, media);
+        let settings = engine_settings(configuration, media, services);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
         if let Err(error) = engine.restore_statuses().await {
             tracing::warn!(%error, "what users say about their presence is not known until they say it again");
@@ -146,9 +149,14 @@ fn outbound_network(network: &Network) -> outbound::Network {
     network.to_string().parse().expect("both packages read networks in the same notation")
 }
 
-fn engine_settings(configuration: &Configuration, media: engine::MediaSettings) -> engine::Settings {
+fn engine_settings(
+    configuration: &Configuration,
+    media: engine::MediaSettings,
+    services: appservices::Services,
+) -> engine::Settings {
     let lifetime = configuration.accounts_access_token_lifetime.0;
     engine::Settings {
+        services,
         lists_rooms_to_servers: configuration.rooms_directory_for_servers,
         server_name: configuration.server_name.clone(),
         registration: match configuration.registration_mode {

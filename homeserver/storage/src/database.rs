@@ -378,6 +378,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (13, "dehydrated_devices", include_str!("../migrations/sqlite/0013_dehydrated_devices.sql")),
     (14, "media", include_str!("../migrations/sqlite/0014_media.sql")),
     (15, "sticky_events", include_str!("../migrations/sqlite/0015_sticky_events.sql")),
+    (16, "services", include_str!("../migrations/sqlite/0016_services.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -395,6 +396,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (13, "dehydrated_devices", include_str!("../migrations/postgres/0013_dehydrated_devices.sql")),
     (14, "media", include_str!("../migrations/postgres/0014_media.sql")),
     (15, "sticky_events", include_str!("../migrations/postgres/0015_sticky_events.sql")),
+    (16, "services", include_str!("../migrations/postgres/0016_services.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -250,6 +250,27 @@ impl Storage {
         Ok(row.map(|row| device(user_id, row)))
     }
 
+    /// Makes a device that nobody is logged in with; `false` when there is one of that id.
+    pub async fn create_device(
+        &self,
+        user_id: &UserId,
+        device_id: &DeviceId,
+        display_name: Option<&str>,
+        now_ts: u64,
+    ) -> Result<bool> {
+        const SQL: &str = "INSERT INTO devices (user_id, device_id, display_name, last_seen_ts)
+            VALUES ($1, $2, $3, $4) ON CONFLICT (user_id, device_id) DO NOTHING";
+        let device_id = storable(device_id.as_str(), "a device id")?;
+        let display_name = display_name.map(without_nul);
+        let mut transaction = self.begin().await?;
+        let created = db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(user_id.as_str()).bind(device_id).bind(display_name);
+            query.bind(now_ts as i64).execute(connection).await.map(|done| done.rows_affected())
+        })?;
+        transaction.commit().await?;
+        Ok(created > 0)
+    }
+
     /// Renames a device; `false` when there is no such device.
     pub async fn set_device_display_name(
         &self,

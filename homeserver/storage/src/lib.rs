@@ -42,6 +42,7 @@ mod rooms;
 mod search;
 mod server_keys;
 mod server_notices;
+mod services;
 mod set_aside;
 mod short_lived_tokens;
 mod state;
@@ -82,6 +83,7 @@ pub use self::{
     rooms::RoomRecord,
     search::{SearchHit, SearchQuery},
     server_keys::ServerKeyRecord,
+    services::{ServiceQueue, ServiceTransaction},
     set_aside::SetAsideEvent,
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,

@@ -104,6 +104,19 @@ impl Storage {
         rows.into_iter().map(value).collect()
     }
 
+    /// The users of this server who were joined to a room at this timeline order.
+    pub async fn local_members_at(&self, room_id: &RoomId, order: i64) -> Result<Vec<OwnedUserId>> {
+        const SQL: &str = "SELECT k.name FROM room_state s JOIN names k ON k.name_nid = s.state_key_nid
+            WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+            AND s.since <= $2 AND (s.until IS NULL OR s.until > $2) AND s.membership = 'join'
+            AND k.name_nid IN (SELECT m.user_nid FROM memberships m WHERE m.room_nid = s.room_nid)";
+        let name = encode(room_id.as_str());
+        let users: Vec<String> =
+            db!(self.read(), |pool| { sqlx::query_scalar(SQL).bind(&*name).bind(order).fetch_all(pool).await })?;
+        Ok(users.into_iter().filter_map(|user| OwnedUserId::try_from(decode(user)).ok()).collect())
+    }
+
     /// The users that now have one of the given memberships.
     pub async fn members_with(&self, room_id: &RoomId, memberships: &[MembershipState]) -> Result<Vec<OwnedUserId>> {
         const SQL: &str = "SELECT k.name FROM room_state s JOIN names k ON k.name_nid = s.state_key_nid

@@ -56,6 +56,30 @@ impl Storage {
         rows.into_iter().map(record).collect()
     }
 
+    /// Up to `limit` messages for the devices of a user with `after < position <= until`, in order.
+    pub async fn to_devices_of(
+        &self,
+        user_id: &UserId,
+        after: Position,
+        until: Position,
+        limit: usize,
+    ) -> Result<Vec<(OwnedDeviceId, ToDeviceRecord)>> {
+        const SQL: &str = "SELECT device_id, position, sender, type, content FROM to_device
+            WHERE user_id = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<(String, Position, String, String, String)> = db!(self.read(), |pool| {
+            let query = sqlx::query_as(SQL).bind(user_id.as_str()).bind(after).bind(until);
+            query.bind(limit).fetch_all(pool).await
+        })?;
+        let record =
+            |(device_id, position, sender, event_type, content): (String, Position, String, String, String)| {
+                let sender = parsed(&sender, "to_device", "sender")?;
+                let content = json(content, "to_device", &position.to_string())?;
+                Ok((device_id.into(), ToDeviceRecord { position, sender, event_type, content }))
+            };
+        rows.into_iter().map(record).collect()
+    }
+
     /// Deletes the messages for a device up to a position: it has them.
     pub async fn acknowledge_to_device(&self, user_id: &UserId, device_id: &DeviceId, until: Position) -> Result<()> {
         const ANY: &str =

@@ -11,7 +11,7 @@ use std::{
 
 use engine::{
     CreateRoomCommand, Engine, InitialState, PasswordHashing, RegisterCommand, Registration, Requester, SendCommand,
-    Settings, SyncQuery,
+    Services, Settings, SyncQuery,
 };
 use fake_homeserver::{FakeHomeserver, Network, Response, Room, RoomSettings, body_of};
 use outbound::{Federation, FederationOptions, Sender, SenderOptions};
@@ -282,6 +282,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
     });
     let sender = Sender::new(federation.clone(), SenderOptions::default());
     let settings = Settings {
+        services: Services::default(),
         server_name: name.to_owned(),
         registration: Registration::Open,
         default_room_version: RoomVersionId::V11,

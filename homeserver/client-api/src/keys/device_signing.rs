@@ -9,14 +9,15 @@ pub(crate) async fn upload(
     door: Door,
     asked: Arguments<upload_signing_keys::Request>,
 ) -> Result<upload_signing_keys::Response> {
-    let Arguments { request, requester, address, attempt, .. } = asked;
+    let Arguments { request, requester, service, address, attempt, .. } = asked;
     let keys = CrossSigningKeys {
         master: request.master_key.map(Raw::into_json),
         self_signing: request.self_signing_key.map(Raw::into_json),
         user_signing: request.user_signing_key.map(Raw::into_json),
     };
     let upload = door.engine.check_cross_signing(&requester, keys).await?;
-    if upload.needs_confirmation {
+    // Application services need not confirm what they do.
+    if upload.needs_confirmation && service.is_none() {
         door.confirm_password(&requester, &attempt, address).await?;
     }
     door.engine.store_cross_signing(&requester, upload).await?;

@@ -47,7 +47,7 @@ fn accounts(table: Table) -> Table {
         )
         .asked::<device::get_devices::v3::Request, _>(at("get_matrixclientv3devices"), devices::list)
         .asked::<device::get_device::v3::Request, _>(at("get_matrixclientv3devicesdeviceid"), devices::get)
-        .asked::<device::update_device::v3::Request, _>(at("put_matrixclientv3devicesdeviceid"), devices::put)
+        .asked_for::<device::update_device::v3::Request, _, _>(at("put_matrixclientv3devicesdeviceid"), devices::put)
         .asked::<device::delete_device::v3::Request, _>(
             at("delete_matrixclientv3devicesdeviceid").interactive(),
             devices::delete,

@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod administration;
+mod appservices;
 mod bodies;
 mod calls;
 mod conversation;

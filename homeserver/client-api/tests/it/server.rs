@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use appservices::{Registration as ServiceFile, Services, ServicesOptions};
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -19,7 +20,10 @@ use axum::{
 use engine::{AccountSettings, Engine, MediaSettings, PasswordHashing, Registration, Settings};
 use futures_util::future::BoxFuture;
 use homeserver_client_api::{ClientAddress, Options};
-use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
+use outbound::{
+    CallLimits, EgressOptions, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError,
+    egress::SystemNames,
+};
 use rules::{
     event::ServerKey,
     world::{Chance, Clock, World},
@@ -44,6 +48,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) options: Options,
     pub(crate) media: fn(&mut MediaSettings),
     pub(crate) transport: Option<Arc<dyn Transport>>,
+    /// Registration files of application services, to which is delivered.
+    pub(crate) services: Vec<String>,
 }
 
 impl Default for Setup<'_> {
@@ -59,6 +65,7 @@ impl Default for Setup<'_> {
             options: Options::default(),
             media: |_| {},
             transport: None,
+            services: Vec::new(),
         }
     }
 }
@@ -69,6 +76,16 @@ pub(crate) struct TestServer {
     pub(crate) engine: Engine,
     pub(crate) clock: Arc<HandClock>,
     pub(crate) media: tempfile::TempDir,
+}
+
+fn services(texts: &[String]) -> Services {
+    if texts.is_empty() {
+        return Services::default();
+    }
+    let name = ServerName::parse("example.org").unwrap();
+    let registrations = texts.iter().map(|text| ServiceFile::parse(text, &name).unwrap()).collect();
+    let egress = outbound::Egress::new(EgressOptions::default(), Arc::new(SystemNames::new().unwrap())).unwrap();
+    Services::new(registrations, &egress.service_client().unwrap(), ServicesOptions::default())
 }
 
 /// A user with one device that is logged in.
@@ -123,6 +140,7 @@ impl TestServer {
         (setup.media)(&mut media);
         let settings = Settings {
             media,
+            services: services(&setup.services),
             server_name,
             registration: setup.registration,
             default_room_version: RoomVersionId::V11,
@@ -135,6 +153,11 @@ impl TestServer {
             lists_rooms_to_servers: true,
         };
         let engine = Engine::start(settings, storage, federation, sender, world);
+        engine.prepare_services().await.unwrap();
+        if !setup.services.is_empty() {
+            let engine = engine.clone();
+            tokio::spawn(async move { engine.deliver_to_services(std::future::pending()).await });
+        }
         let options = Options {
             rate_limits: setup.rate_limits,
             well_known_base_url: setup.well_known.map(ToOwned::to_owned),

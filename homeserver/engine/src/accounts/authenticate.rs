@@ -36,6 +36,17 @@ pub struct Authenticated {
     pub suspended: bool,
     /// Whether it is a guest.
     pub guest: bool,
+    /// The application service that speaks for the user, if one does.
+    pub service: Option<AskingService>,
+}
+
+/// An application service that speaks for one of its users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskingService {
+    /// The service.
+    pub id: String,
+    /// Whether it is told to wait like others.
+    pub rate_limited: bool,
 }
 
 impl Engine {
@@ -58,12 +69,16 @@ impl Engine {
             locked: token.locked,
             suspended: token.suspended,
             guest: token.guest,
+            service: None,
         })
     }
 
     /// Notes that a device was used, and from which address; at most every five minutes per address. A failure is
     /// logged and not the asker's business.
     pub async fn touch(&self, requester: &Requester, ip: Option<&str>) {
+        if !requester.has_device() {
+            return;
+        }
         let key = (requester.clone(), ip.map(ToOwned::to_owned));
         let recently_seen = &self.inner.accounts.recently_seen;
         if recently_seen.contains_key(&key) {

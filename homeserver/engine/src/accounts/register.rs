@@ -44,6 +44,9 @@ impl Engine {
     pub async fn registration_check(&self, username: Option<&str>) -> Result<OwnedUserId> {
         self.refuse_unless_registration_is_possible()?;
         let user_id = self.user_id_of(username)?;
+        if self.services().is_users_of_another(&user_id, None) {
+            return Err(EngineError::Exclusive("This user ID belongs to an application service".to_owned()));
+        }
         if self.storage().account(&user_id).await?.is_some() {
             return Err(EngineError::UserInUse);
         }
@@ -127,6 +130,9 @@ impl Engine {
     /// All that can be refused before a hash is spent on it.
     fn check_registration(&self, command: &RegisterCommand) -> Result<()> {
         self.refuse_unless_registration_is_possible()?;
+        if self.services().is_users_of_another(&command.user_id, None) {
+            return Err(EngineError::Exclusive("This user ID belongs to an application service".to_owned()));
+        }
         if self.settings().registration == Registration::Token && command.registration_token.is_none() {
             return Err(EngineError::forbidden("Registration requires a registration token"));
         }

@@ -29,7 +29,7 @@ pub struct NewDevice {
 
 impl NewDevice {
     /// Whether the wishes can be granted.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if let Some(device_id) = &self.device_id {
             if !(1..=DEVICE_ID_BYTES_MAX).contains(&device_id.as_str().len()) {
                 let text = format!("A device ID must have 1 to {DEVICE_ID_BYTES_MAX} bytes");
@@ -58,7 +58,7 @@ pub struct Session {
 
 impl Engine {
     /// Opens a session for a user who has proved to be that user by other means than a password.
-    pub(super) async fn open_session_if_allowed(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
+    pub(crate) async fn open_session_if_allowed(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
         match self.storage().account(&user_id).await? {
             Some(account) if account.locked => Err(EngineError::UserLocked),
             Some(account) if account.deactivated => Err(EngineError::UserDeactivated),
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// Opens a session for a user who has proved to be that user.
-    pub(super) async fn open_session(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
+    pub(crate) async fn open_session(&self, user_id: OwnedUserId, device: NewDevice) -> Result<Session> {
         device.check()?;
         let now_ts = self.world().clock.now_ms();
         let expires_in_ms = device.wants_refresh_token.then_some(self.settings().access_token_lifetime_ms);

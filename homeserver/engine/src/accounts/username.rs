@@ -19,12 +19,17 @@ pub(super) fn new_user_id(username: &str, server_name: &ServerName) -> Result<Ow
 
 /// Whether a new user may have that name.
 pub(super) fn check(username: &str, server_name: &ServerName) -> Result<()> {
+    if username.starts_with('_') {
+        return Err(EngineError::InvalidUsername("User ID must not begin with _".to_owned()));
+    }
+    check_of_service(username, server_name)
+}
+
+/// Whether a new user of an application service may have that name.
+pub(crate) fn check_of_service(username: &str, server_name: &ServerName) -> Result<()> {
     let refuse = |text: &str| Err(EngineError::InvalidUsername(text.to_owned()));
     if username.is_empty() {
         return refuse("User ID must not be empty");
-    }
-    if username.starts_with('_') {
-        return refuse("User ID must not begin with _");
     }
     if !username.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'=' | b'-' | b'/' | b'+'))
     {

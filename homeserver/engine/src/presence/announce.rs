@@ -83,6 +83,7 @@ impl Engine {
     }
 
     async fn try_announce_presence(&self, user_id: &UserId) -> Result<()> {
+        self.inner.services.presence_changed(user_id);
         let rooms = self.presence_rooms(user_id).await?;
         let room_ids = rooms.iter().map(|room| &*room.room_id);
         self.inner.sync.presence_changed(user_id, room_ids);

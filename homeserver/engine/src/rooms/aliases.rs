@@ -57,6 +57,7 @@ impl Engine {
         if alias.as_str().len() > MAX_ALIAS_BYTES {
             return Err(EngineError::invalid_param(format!("The alias is longer than {MAX_ALIAS_BYTES} bytes")));
         }
+        self.refuse_alias_of_another(requester, alias)?;
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
         if self.storage().create_alias(alias, room_id, &requester.user_id).await? {
@@ -67,6 +68,7 @@ impl Engine {
 
     /// Removes an alias: its creator may, and who may set the room's canonical alias.
     pub async fn delete_alias(&self, requester: &Requester, alias: &RoomAliasId) -> Result<()> {
+        self.refuse_alias_of_another(requester, alias)?;
         let found = self.storage().alias(alias).await?;
         let (room_id, creator) = found.ok_or_else(|| EngineError::not_found(format!("There is no alias {alias}")))?;
         if creator != requester.user_id && !self.may_set_aliases(requester, &room_id).await? {

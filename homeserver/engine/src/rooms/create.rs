@@ -71,6 +71,9 @@ impl Engine {
         let version = command.version.clone().unwrap_or_else(|| self.settings().default_room_version.clone());
         let rules = version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
         let alias = command.alias_localpart.as_deref().map(|localpart| self.local_alias(localpart)).transpose()?;
+        if let Some(alias) = &alias {
+            self.refuse_alias_of_another(requester, alias)?;
+        }
         let new_room = self.new_room(requester, &command, version, alias.clone()).await?;
         let intents = first_events(&new_room, &rules)?;
         let decision = self.decide_new(&new_room, &intents, &rules).await?;

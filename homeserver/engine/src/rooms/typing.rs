@@ -182,6 +182,7 @@ impl Engine {
         let noted = self.inner.rooms.typing.set(room_id, user_id, until_ms);
         if let Some(count) = noted.changed {
             self.inner.sync.typing_changed(room_id, count);
+            self.inner.services.ephemeral_changed();
         }
         if noted.needs_watch {
             tokio::spawn(watch(Arc::downgrade(&self.inner), room_id.to_owned()));
@@ -193,6 +194,7 @@ impl Engine {
         let (expired, changed, next) = self.inner.rooms.typing.expire(room_id, self.world().clock.now_ms());
         if let Some(count) = changed {
             self.inner.sync.typing_changed(room_id, count);
+            self.inner.services.ephemeral_changed();
         }
         if let Ok(Some(room)) = self.room(room_id).await {
             let servers: Vec<OwnedServerName> = room.servers().map(ToOwned::to_owned).collect();

@@ -9,6 +9,7 @@ mod joined;
 mod left;
 mod presence;
 
+pub(crate) use self::presence::presence_event;
 use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use engine::{
     CreateRoomCommand, Engine, InitialState, MessagesPage, MessagesQuery, NewDevice, PasswordHashing, RegisterCommand,
-    Registration, Requester, SendCommand, Settings, SyncQuery,
+    Registration, Requester, SendCommand, Services, Settings, SyncQuery,
 };
 use futures_util::future::BoxFuture;
 use outbound::{CallLimits, Federation, FederationOptions, Sender, SenderOptions, Transport, TransportError};
@@ -116,6 +116,7 @@ impl Stage {
         });
         let sender = Sender::new(federation.clone(), SenderOptions::default());
         let settings = Settings {
+            services: Services::default(),
             server_name: name,
             registration: Registration::Open,
             default_room_version: RoomVersionId::V12,

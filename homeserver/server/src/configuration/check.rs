@@ -9,6 +9,7 @@ use super::{
     settings::Configuration,
     value::{RegistrationMode, Secret},
 };
+use crate::services;
 
 /// Shorter secrets can be guessed.
 const SECRET_LENGTH_MIN: usize = 12;
@@ -33,6 +34,7 @@ pub(super) fn check(configuration: &mut Configuration, layers: &Layers, problems
     checks.object_storage(configuration);
     checks.certificate(configuration);
     checks.listeners(configuration);
+    checks.application_services(configuration);
 }
 
 struct Checks<'a> {
@@ -176,6 +178,15 @@ impl Checks<'_> {
         if let Err(error) = std::fs::File::open(path) {
             let advice = format!("the file cannot be read: {error}");
             self.refuse(key, Some(format!("{:?}", path.display())), advice);
+        }
+    }
+
+    fn application_services(&mut self, configuration: &Configuration) {
+        const KEY: &str = "application_services.registrations";
+        let paths = &configuration.application_services_registrations.0;
+        let (_, problems) = services::read(paths, &configuration.server_name);
+        for services::RegistrationProblem { path, text } in problems {
+            self.refuse(KEY, Some(format!("{:?}", path.display())), text);
         }
     }
 

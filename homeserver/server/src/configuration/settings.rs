@@ -244,6 +244,14 @@ settings! {
     turn_password: Option<Secret> = "", "turn.password", example "\"a long random text\"";
     /// How long what clients are given is good for.
     turn_lifetime: Lifetime = "1d", "turn.lifetime", example "\"12h\"";
+    /// The registration files of bridges, bots and other application services, or folders of them, of which all files are
+    /// read that end in `.yaml` or `.yml`. They are read at the start; `nudge config check` says what is wrong with them.
+    /// See `docs/application-services.md`.
+    application_services_registrations: List<PathBuf> = "", "application_services.registrations", example "[\"/etc/nudge/bridges\"]";
+    /// Whether application services are spoken to as before version 1.4 of the specification, too: with the token in the
+    /// query, where it ends up in logs, and at the older paths if they do not know the newer ones.
+    application_services_legacy: bool = "false", "application_services.legacy", example "true";
+
     /// The localpart of the user who speaks for this server when an administrator sends its users a notice, such as
     /// `notices`. The account is made when it is needed. Without it no notices can be sent.
     server_notices_user: Option<Localpart> = "", "server_notices.user", example "\"notices\"";
@@ -319,6 +327,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("mail", "E-mail"),
     ("jwt", "Log-in by another service"),
     ("turn", "Calls"),
+    ("application_services", "Bridges, bots and other application services"),
     ("server_notices", "Notices of the server to its users"),
     ("media", "Files"),
     ("network", "Reverse proxies"),

@@ -21,6 +21,7 @@ mod receipts;
 mod rooms;
 mod schema;
 mod server_keys;
+mod services;
 mod set_aside;
 mod stage;
 mod state;

@@ -8,10 +8,11 @@ use ruma::{
     presence::PresenceState,
 };
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::raw;
 use crate::{
-    Engine, Presence, Requester, Result,
+    Engine, EngineError, Presence, Requester, Result,
     sync::{
         active::ChangedPresences,
         changes::Changes,
@@ -50,6 +51,12 @@ impl Content {
             currently_active: presence.currently_active,
         }
     }
+}
+
+/// How a user is shown, as an event.
+pub(crate) fn presence_event(user_id: &UserId, presence: Presence, now_ms: u64) -> Result<Box<RawValue>> {
+    let event = Event { kind: "m.presence", sender: user_id, content: Content::new(presence, now_ms) };
+    to_raw_value(&event).map_err(EngineError::internal)
 }
 
 impl Engine {

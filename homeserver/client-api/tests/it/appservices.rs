@@ -1,0 +1,249 @@
+//! Application services: who they speak for, and what they are sent.
+
+use axum::http::Method;
+use fake_service::{Behaviour, FakeService};
+use serde_json::{Value, json};
+
+use crate::server::{PASSWORD, Reply, Setup, TestServer, encode, login};
+
+const AS_TOKEN: &str = "as-token-of-the-bridge";
+const HS_TOKEN: &str = "hs-token-of-the-bridge";
+
+/// A registration with a namespace of users and of aliases, and more lines.
+fn registration(id: &str, url: &str, more: &str) -> String {
+    format!(
+        "id: {id}\nurl: {url}\nas_token: {AS_TOKEN}-{id}\nhs_token: {HS_TOKEN}\nsender_localpart: {id}bot\nnamespaces:\n  \
+         users:\n  - {{regex: '@_{id}_.*', exclusive: true}}\n  aliases:\n  - {{regex: '#_{id}_.*', exclusive: true}}\n\
+         {more}\n"
+    )
+}
+
+/// A server with the service `irc`.
+async fn with_bridge(more: &str) -> (TestServer, FakeService) {
+    let service = FakeService::start(HS_TOKEN).await;
+    let services = vec![registration("irc", &service.url(), more)];
+    (TestServer::start_as(Setup { services, ..Setup::default() }).await, service)
+}
+
+/// The service asks, for a user or for its own.
+async fn ask(server: &TestServer, method: Method, path: &str, user: Option<&str>, body: Value) -> Reply {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    let path = user.map_or_else(|| path.to_owned(), |user| format!("{path}{sign}user_id={}", encode(user)));
+    server.send(method, &path, Some(&format!("{AS_TOKEN}-irc")), &body).await
+}
+
+async fn make_user(server: &TestServer, name: &str) -> Reply {
+    let body = json!({ "type": "m.login.application_service", "username": name, "inhibit_login": true });
+    ask(server, Method::POST, "/_matrix/client/v3/register", None, body).await
+}
+
+#[tokio::test]
+async fn s_107_who_a_service_may_be() {
+    let (server, _service) = with_bridge("").await;
+    assert_eq!(make_user(&server, "_irc_bob").await.ok()["user_id"], "@_irc_bob:example.org");
+    make_user(&server, "_irc_bob").await.assert_error(400, "M_USER_IN_USE");
+    make_user(&server, "alice").await.assert_error(400, "M_EXCLUSIVE");
+    make_user(&server, "_irc_UPPER").await.assert_error(400, "M_INVALID_USERNAME");
+
+    let whoami = "/_matrix/client/v3/account/whoami";
+    let who = async |user: Option<&str>| ask(&server, Method::GET, whoami, user, Value::Null).await;
+    assert_eq!(who(None).await.ok(), json!({ "user_id": "@ircbot:example.org" }));
+    assert_eq!(who(Some("@_irc_bob:example.org")).await.ok(), json!({ "user_id": "@_irc_bob:example.org" }));
+    server.register("alice").await;
+    for user in ["@alice:example.org", "@_irc_bob:evil.example", "@_irc_nobody:example.org", "@x_irc_bob:example.org"] {
+        who(Some(user)).await.assert_error(403, "M_FORBIDDEN");
+    }
+    who(Some("bob")).await.assert_error(400, "M_INVALID_PARAM");
+
+    // Tokens that are none, and none at all.
+    for token in ["as-token-of-the-bridge", "as-token-of-the-bridge-ir", "as-token-of-the-bridge-ircx", HS_TOKEN] {
+        server.send(Method::GET, whoami, Some(token), &Value::Null).await.assert_error(401, "M_UNKNOWN_TOKEN");
+    }
+    server.get("/_matrix/client/v3/account/whoami?access_token=").await.assert_error(401, "M_MISSING_TOKEN");
+    let in_query = format!("{whoami}?access_token={AS_TOKEN}%2Dirc");
+    server.get(&in_query).await.ok();
+    let body = json!({ "type": "m.login.application_service", "username": "_irc_eve" });
+    server.post("/_matrix/client/v3/register", body.clone()).await.assert_error(401, "M_MISSING_TOKEN");
+    let alice = server.log_in("alice").await;
+    server.post_as(&alice, "/_matrix/client/v3/register", body).await.assert_error(401, "M_UNKNOWN_TOKEN");
+}
+
+#[tokio::test]
+async fn s_107_what_belongs_to_a_service_is_nobody_elses() {
+    let (server, _service) = with_bridge("").await;
+    for name in ["ircbot", "_irc_bob"] {
+        let body = json!({ "username": name, "password": PASSWORD, "auth": { "type": "m.login.dummy" } });
+        let refused = server.post("/_matrix/client/v3/register", body).await;
+        assert!(["M_EXCLUSIVE", "M_INVALID_USERNAME"].contains(&refused.errcode()), "{}", refused.text);
+    }
+    server.get("/_matrix/client/v3/register/available?username=ircbot").await.assert_error(400, "M_EXCLUSIVE");
+
+    let alice = server.register("alice").await;
+    let room = server.private_room(&alice).await;
+    let alias = format!("/_matrix/client/v3/directory/room/{}", encode("#_irc_tea:example.org"));
+    server.put_as(&alice, &alias, json!({ "room_id": room })).await.assert_error(400, "M_EXCLUSIVE");
+    let create = json!({ "room_alias_name": "_irc_tea" });
+    server.post_as(&alice, "/_matrix/client/v3/createRoom", create.clone()).await.assert_error(400, "M_EXCLUSIVE");
+    ask(&server, Method::POST, "/_matrix/client/v3/createRoom", None, create).await.ok();
+    server.send(Method::DELETE, &alias, Some(&alice.token), &json!({})).await.assert_error(400, "M_EXCLUSIVE");
+    ask(&server, Method::DELETE, &alias, None, json!({})).await.ok();
+}
+
+#[tokio::test]
+async fn devices_and_logins_of_a_services_users() {
+    let (server, _service) = with_bridge("io.element.msc4190: true").await;
+    make_user(&server, "_irc_bob").await.ok();
+    let bob = Some("@_irc_bob:example.org");
+    let body = json!({
+        "type": "m.login.application_service", "identifier": { "type": "m.id.user", "user": "_irc_bob" }
+    });
+    let session = ask(&server, Method::POST, "/_matrix/client/v3/login", None, body.clone()).await.ok();
+    assert_eq!(session["user_id"], "@_irc_bob:example.org");
+    server.post("/_matrix/client/v3/login", body).await.assert_error(401, "M_MISSING_TOKEN");
+    let body = json!({ "type": "m.login.application_service", "user": "alice" });
+    ask(&server, Method::POST, "/_matrix/client/v3/login", None, body).await.assert_error(400, "M_EXCLUSIVE");
+    server.post("/_matrix/client/v3/login", login("_irc_bob", PASSWORD)).await.assert_error(403, "M_FORBIDDEN");
+
+    let device = "/_matrix/client/v3/devices/BRIDGE";
+    let made = ask(&server, Method::PUT, device, bob, json!({ "display_name": "Bridge" })).await;
+    assert_eq!((made.status, made.body), (201, json!({})));
+    assert_eq!(ask(&server, Method::PUT, device, bob, json!({})).await.ok(), json!({}));
+    let shown = ask(&server, Method::GET, device, bob, Value::Null).await.ok();
+    assert_eq!(shown["display_name"], "Bridge");
+    let whoami = |name: &str| format!("/_matrix/client/v3/account/whoami?{name}=BRIDGE");
+    for name in ["device_id", "org.matrix.msc3202.device_id"] {
+        let who = ask(&server, Method::GET, &whoami(name), bob, Value::Null).await.ok();
+        assert_eq!(who["device_id"], "BRIDGE");
+    }
+    let stranger = ask(&server, Method::GET, &whoami("device_id"), None, Value::Null).await;
+    stranger.assert_error(400, "M_UNKNOWN_DEVICE");
+    let upload = ask(&server, Method::POST, "/_matrix/client/v3/keys/upload", bob, json!({})).await;
+    upload.assert_error(400, "M_MISSING_PARAM");
+    // No confirmation is asked for.
+    ask(&server, Method::DELETE, device, bob, json!({})).await.ok();
+    ask(&server, Method::GET, device, bob, Value::Null).await.assert_error(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn events_come_in_order_and_survive_what_a_service_does() {
+    let (server, service) = with_bridge("").await;
+    let alice = server.register("alice").await;
+    let elsewhere = server.private_room(&alice).await;
+    server.say(&alice, &elsewhere, "0", "not for the bridge").await;
+    let room = server.private_room(&alice).await;
+    let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
+    server.post_as(&alice, &invite, json!({ "user_id": "@ircbot:example.org" })).await.ok();
+    let invited = service.wait_for_events(1).await;
+    assert_eq!(invited[0]["state_key"], "@ircbot:example.org");
+    assert_eq!(invited[0]["content"]["membership"], "invite");
+    assert_eq!(invited[0]["room_id"], room.as_str());
+
+    ask(&server, Method::POST, &format!("/_matrix/client/v3/rooms/{room}/join"), None, json!({})).await.ok();
+    service.wait_for_events(2).await;
+    for (number, behaviour) in
+        [Behaviour::Refuse(500), Behaviour::LoseAnswer, Behaviour::Refuse(404)].iter().enumerate()
+    {
+        let before = service.attempts().len();
+        service.behave(*behaviour);
+        server.say(&alice, &room, &format!("a{number}"), &format!("a{number}")).await;
+        service.wait_for_attempts(before + 1).await;
+        server.say(&alice, &room, &format!("b{number}"), &format!("b{number}")).await;
+        service.behave(Behaviour::Accept);
+        service.wait_for_events(2 + 2 * (number + 1)).await;
+    }
+    let said: Vec<Value> = service.events()[2..].iter().map(|event| event["content"]["body"].clone()).collect();
+    assert_eq!(said, ["a0", "b0", "a1", "b1", "a2", "b2"]);
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn a_service_that_hangs_holds_up_no_other() {
+    let (slow, quick) = (FakeService::start(HS_TOKEN).await, FakeService::start(HS_TOKEN).await);
+    slow.behave(Behaviour::Hang);
+    let services = vec![registration("slow", &slow.url(), ""), registration("irc", &quick.url(), "")];
+    let server = TestServer::start_as(Setup { services, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let body = json!({ "invite": ["@slowbot:example.org", "@ircbot:example.org"] });
+    server.post_as(&alice, "/_matrix/client/v3/createRoom", body).await.ok();
+    quick.wait_for_events(1).await;
+    slow.wait_for_attempts(1).await;
+    assert_eq!(slow.attempts().len(), 1);
+}
+
+#[tokio::test]
+async fn r_18_what_was_on_its_way_comes_again_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let service = FakeService::start(HS_TOKEN).await;
+    service.behave(Behaviour::Refuse(502));
+    let setup = || Setup {
+        services: vec![registration("irc", &service.url(), "org.matrix.msc3202: true")],
+        directory: Some(directory.path()),
+        ..Setup::default()
+    };
+    {
+        let server = TestServer::start_as(setup()).await;
+        let alice = server.register("alice").await;
+        let bot = "/_matrix/client/v3/devices/BOT";
+        assert_eq!(ask(&server, Method::PUT, bot, None, json!({})).await.status, 201);
+        let messages = json!({ "messages": { "@ircbot:example.org": { "BOT": { "number": 1 } } } });
+        server.put_as(&alice, "/_matrix/client/v3/sendToDevice/m.test/1", messages).await.ok();
+        service.wait_for_attempts(1).await;
+    }
+    let first = service.attempts()[0].0.clone();
+    service.behave(Behaviour::Accept);
+    let server = TestServer::start_as(setup()).await;
+    service.wait_until("the message", |service| !service.all("to_device").is_empty()).await;
+    assert_eq!(service.transactions()[0].id, first);
+    let message = &service.all("to_device")[0];
+    assert_eq!((&message["to_device_id"], &message["to_user_id"]), (&json!("BOT"), &json!("@ircbot:example.org")));
+    assert_eq!(service.all("de.sorunome.msc2409.to_device"), [message.clone()]);
+    // Another one comes alone.
+    let alice = server.log_in("alice").await;
+    let messages = json!({ "messages": { "@ircbot:example.org": { "*": { "number": 2 } } } });
+    server.put_as(&alice, "/_matrix/client/v3/sendToDevice/m.test/2", messages).await.ok();
+    service.wait_until("another one", |service| service.all("to_device").len() == 2).await;
+    assert_eq!(service.all("to_device")[1]["content"], json!({ "number": 2 }));
+    assert_eq!(service.violations(), [] as [&str; 0]);
+    // The service has them: sync has not.
+    let sync = ask(&server, Method::GET, "/_matrix/client/v3/sync?device_id=BOT", None, Value::Null).await.ok();
+    assert_eq!(sync["to_device"]["events"], Value::Null);
+}
+
+#[tokio::test]
+async fn ephemeral_events() {
+    let (server, service) = with_bridge("receive_ephemeral: true").await;
+    let alice = server.register("alice").await;
+    let room = server.private_room(&alice).await;
+    server
+        .post_as(
+            &alice,
+            &format!("/_matrix/client/v3/rooms/{room}/invite"),
+            json!({ "user_id": "@ircbot:example.org" }),
+        )
+        .await
+        .ok();
+    ask(&server, Method::POST, &format!("/_matrix/client/v3/rooms/{room}/join"), None, json!({})).await.ok();
+    let event = server.say(&alice, &room, "1", "hello").await;
+    service.wait_for_events(3).await;
+    let typing = format!("/_matrix/client/v3/rooms/{room}/typing/{}", encode(&alice.user_id));
+    server.put_as(&alice, &typing, json!({ "typing": true, "timeout": 20_000 })).await.ok();
+    let of_type = |service: &FakeService, wanted: &str| {
+        service.all("ephemeral").into_iter().filter(|event| event["type"] == wanted).collect::<Vec<_>>()
+    };
+    service.wait_until("typing", |service| !of_type(service, "m.typing").is_empty()).await;
+    let expected = json!({ "type": "m.typing", "room_id": room, "content": { "user_ids": [alice.user_id] } });
+    assert_eq!(of_type(&service, "m.typing")[0], expected);
+    for kind in ["m.read.private", "m.read"] {
+        let receipt = format!("/_matrix/client/v3/rooms/{room}/receipt/{kind}/{}", encode(&event));
+        server.post_as(&alice, &receipt, json!({})).await.ok();
+    }
+    service.wait_until("a receipt", |service| !of_type(service, "m.receipt").is_empty()).await;
+    let receipts = of_type(&service, "m.receipt");
+    assert_eq!(receipts.len(), 1);
+    assert!(receipts[0]["content"][&event]["m.read"][&alice.user_id]["ts"].is_number(), "{receipts:?}");
+    let presence = format!("/_matrix/client/v3/presence/{}/status", encode(&alice.user_id));
+    server.put_as(&alice, &presence, json!({ "presence": "online", "status_msg": "here" })).await.ok();
+    let is_here = |event: &Value| event["content"]["status_msg"] == "here" && event["sender"] == alice.user_id.as_str();
+    service.wait_until("presence", |service| of_type(service, "m.presence").iter().any(is_here)).await;
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}
