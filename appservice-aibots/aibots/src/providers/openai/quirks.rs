@@ -34,9 +34,16 @@ impl Quirks {
             self.without_stream_options = true;
         } else if named("temperature") {
             self.without_temperature = true;
-        } else if named("stream") && asked["stream"] == true {
+        } else if asked["stream"] == true && names_stream(refusal, &words) {
             self.without_stream = true;
         }
         self
     }
+}
+
+/// The word alone is in too many messages, such as those about what is upstream.
+fn names_stream(refusal: &Value, words: &str) -> bool {
+    let is_named = refusal.pointer("/error/param").is_some_and(|param| param == "stream");
+    is_named
+        || ["'stream'", "`stream`", "stream=true", "streaming is not supported"].iter().any(|name| words.contains(name))
 }
