@@ -15,6 +15,7 @@ mod membership;
 mod path;
 mod policy;
 mod public_rooms;
+mod push_gateway;
 mod query;
 mod space;
 mod state;

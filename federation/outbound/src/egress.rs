@@ -2,7 +2,8 @@
 //!
 //! The address policy is applied to what a name resolves to, at the moment of connecting, so that no answer of DNS
 //! gets past it; addresses written out in a URL are checked before. Nothing is ever sent without TLS, but for questions
-//! for public pages, which say no more than that somebody asks.
+//! for public pages, which say no more than that somebody asks, and to push gateways in networks that the operator has
+//! named.
 
 pub mod names;
 pub mod policy;
@@ -44,6 +45,7 @@ const PINNED_CLIENT_IDLE: Duration = Duration::from_mins(2);
 /// The settings that allow what the policies refuse.
 const SETTING: &str = "federation.allow_private_addresses";
 const WEB_SETTING: &str = "media.preview_allow_private_addresses";
+const PUSH_SETTING: &str = "push.allow_private_addresses";
 
 /// How to reach the outside.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,8 @@ pub struct EgressOptions {
     /// Ranges of addresses where pages and files would not be asked for otherwise. Users name those, and so would see
     /// what is in our own network.
     pub allow_private_pages: Vec<Network>,
+    /// Ranges of addresses where push gateways would not be called otherwise. There they may be called without TLS too.
+    pub allow_private_push_gateways: Vec<Network>,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -126,6 +130,27 @@ struct Inner {
     /// For pages of whatever servers. Redirects are for the asker to judge.
     web: Client,
     pinned: moka::sync::Cache<(String, Target), Client>,
+    push: PushClients,
+}
+
+/// For push gateways, which users name: with TLS, and without it where the operator allows that.
+struct PushClients {
+    policy: Arc<AddressPolicy>,
+    tls: Client,
+    plain_policy: Arc<AddressPolicy>,
+    plain: Client,
+}
+
+impl PushClients {
+    fn new(options: &EgressOptions, tls: &rustls::ClientConfig, names: &Arc<dyn Names>) -> Result<Self, EgressError> {
+        let allowed = &options.allow_private_push_gateways;
+        let policy = Arc::new(AddressPolicy::new(allowed.clone(), PUSH_SETTING));
+        let plain_policy = Arc::new(AddressPolicy::only(allowed.clone(), PUSH_SETTING));
+        let resolver = |policy: &Arc<AddressPolicy>| PolicyResolver::new(Arc::clone(names), Arc::clone(policy), None);
+        let with_tls = client(options, tls.clone(), resolver(&policy), redirect::Policy::none())?;
+        let plain = builder(options, tls.clone(), resolver(&plain_policy), redirect::Policy::none()).https_only(false);
+        Ok(Self { tls: with_tls, plain: build(plain)?, policy, plain_policy })
+    }
 }
 
 impl Egress {
@@ -141,7 +166,9 @@ impl Egress {
         let unsigned = client(&options, tls.clone(), resolver, redirects(Arc::clone(&policy)))?;
         let pinned =
             moka::sync::Cache::builder().max_capacity(PINNED_CLIENTS_MAX).time_to_idle(PINNED_CLIENT_IDLE).build();
-        Ok(Self { inner: Arc::new(Inner { options, policy, web_policy, names, tls, signed, unsigned, web, pinned }) })
+        let push = PushClients::new(&options, &tls, &names)?;
+        let inner = Inner { options, policy, web_policy, names, tls, signed, unsigned, web, pinned, push };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// How this client was set up.
@@ -208,6 +235,29 @@ impl Egress {
         check_literal(&url, &self.inner.policy)?;
         let (head, body) = request.into_parts();
         let sending = self.inner.signed.request(head.method, url).headers(head.headers).body(body).send();
+        within(limits, async { read(sending.await.map_err(transport_error)?, limits).await }).await
+    }
+
+    /// Sends a request to the URL of a push gateway: by `https:`, or by `http:` to addresses that the operator has named
+    /// for it. Follows no redirects.
+    pub async fn notify(
+        &self,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let url = request.uri().to_string();
+        let url = Url::parse(&url).map_err(|error| TransportError::Unreachable(format!("not a URL: {error}")))?;
+        let push = &self.inner.push;
+        let (client, policy) = match url.scheme() {
+            "http" => (&push.plain, &push.plain_policy),
+            _ => (&push.tls, &push.policy),
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+            return Err(TransportError::Denied("only web addresses without credentials are called".to_owned()));
+        }
+        check_literal(&url, policy)?;
+        let (head, body) = request.into_parts();
+        let sending = client.request(head.method, url).headers(head.headers).body(body).send();
         within(limits, async { read(sending.await.map_err(transport_error)?, limits).await }).await
     }
 

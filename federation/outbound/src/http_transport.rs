@@ -81,6 +81,18 @@ impl Transport for HttpTransport {
         Box::pin(self.egress.send_unsigned(request, limits))
     }
 
+    fn notify(
+        &self,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        Box::pin(self.egress.notify(request, limits))
+    }
+
+    fn notifies_without_tls(&self) -> bool {
+        !self.egress.options().allow_private_push_gateways.is_empty()
+    }
+
     fn stream<'a>(
         &'a self,
         destination: &'a ServerName,

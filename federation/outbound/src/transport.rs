@@ -54,6 +54,21 @@ pub trait Transport: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<http::Response<ByteStream>, TransportError>> {
         Box::pin(async { Err(TransportError::Unreachable("there are no other servers in this network".to_owned())) })
     }
+
+    /// Sends one request that is not signed to the URL of a push gateway, which a user has named, and reads the whole
+    /// answer, of whatever status. Redirects are never followed.
+    fn notify(
+        &self,
+        request: http::Request<Bytes>,
+        limits: CallLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        self.send_unsigned(request, limits)
+    }
+
+    /// Whether there are push gateways that may be called without TLS.
+    fn notifies_without_tls(&self) -> bool {
+        false
+    }
 }
 
 /// What one call may cost us, whatever the other side does.
@@ -112,6 +127,9 @@ impl CallLimits {
     pub const IDENTITY: Self = Self::new(64 * 1024, 10);
     /// Some hundred descriptions of rooms; a client waits for it.
     pub const PUBLIC_ROOMS: Self = Self::new(4 * MIB, 20);
+
+    /// The pushkeys that a push gateway rejects, of those that it was just told of. Others wait for their turn.
+    pub const PUSH: Self = Self::new(64 * 1024, 15);
 
     /// A page for a preview: what it says of itself stands at its beginning. A client waits for it.
     pub const PAGE: Self = Self::new(2 * MIB, 10);

@@ -37,6 +37,7 @@ mod pages;
 mod presence;
 mod profile;
 mod public_rooms;
+mod pushers;
 mod pushrules;
 mod query;
 mod rate_limits;

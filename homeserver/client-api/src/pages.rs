@@ -33,6 +33,7 @@ const FORM_BYTES_MAX: usize = 16 * 1024;
 pub(crate) fn router() -> Router<Door> {
     Router::new()
         .route("/_nudge/client/v1/validate_address", get(show_validation).post(validate))
+        .route("/_nudge/client/v1/unsubscribe", get(show_unsubscribing).post(unsubscribe))
         .route("/_nudge/client/v1/auth/{auth_type}", axum::routing::post(pass_stage))
         .route(login::PATH, get(login::show).post(login::log_in))
 }
@@ -60,6 +61,28 @@ async fn validate(State(door): State<Door>, request: Request) -> Page {
             let text = "This link is not valid any more. Ask your app for another letter.";
             page(StatusCode::BAD_REQUEST, "Too late", text, None)
         }
+    }
+}
+
+/// What letters about unread messages link to. Opening it ends nothing, for the same reason.
+async fn show_unsubscribing(RawQuery(query): RawQuery) -> Page {
+    let query = parameters(query.as_deref().unwrap_or_default());
+    let fields = [("secret", parameter(&query, "secret"))];
+    let form = Form { action: "", hidden: &fields, user: None, secret: None, button: "No more letters" };
+    page(StatusCode::OK, "Letters about unread messages", "Do you want no more of these letters?", Some(&form))
+}
+
+/// The secret stands in the form, or, where a mail program asks in the name of its user, in the address.
+async fn unsubscribe(State(door): State<Door>, RawQuery(query): RawQuery, request: Request) -> Page {
+    let Ok((form, address)) = read_form(&door, request).await else { return too_often() };
+    if door.inner.rate_limits.take(Class::UnknownToken, address, door.now_ms()).is_err() {
+        return too_often();
+    }
+    let query = parameters(query.as_deref().unwrap_or_default());
+    let secret = form.get("secret").map_or_else(|| parameter(&query, "secret"), String::as_str);
+    match door.engine.unsubscribe(secret).await {
+        Ok(()) => page(StatusCode::OK, "Thank you", "You will get no more of these letters.", None),
+        Err(_) => page(StatusCode::BAD_REQUEST, "Already done", "These letters have been ended already.", None),
     }
 }
 

@@ -51,7 +51,7 @@ pub use self::{
     keys::{ClaimReply, KeysReply},
     media::{MediaAsker, MediaPart, MediaSettings, Medium, ThumbnailCommand, UploadCommand},
     presence::Presence,
-    push::{NotificationsPage, NotificationsQuery, Told, Unread},
+    push::{NotificationsPage, NotificationsQuery, PusherCommand, Told, Unread},
     rooms::{
         AddressInvite, Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage,
         HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage,

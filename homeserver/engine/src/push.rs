@@ -4,15 +4,18 @@
 
 mod audience;
 mod counts;
+mod delivery;
 mod notifications;
 mod notify;
 mod preferences;
+mod pushers;
 mod rules;
 mod upgrade;
 
 pub use self::{
     counts::Unread,
     notifications::{NotificationsPage, NotificationsQuery, Told},
+    pushers::PusherCommand,
 };
 pub(crate) use self::{
     counts::shown,

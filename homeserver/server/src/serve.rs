@@ -56,6 +56,7 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
     let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
     let services = tokio::spawn(deliver_to_services(house.engine.clone(), stopping.clone()));
+    let mut teller = tokio::spawn(tell_pushers(house.engine.clone(), stopping.clone()));
     let mut housekeeper = tokio::spawn(housekeeping::keep_house(house.engine.clone(), stopping.clone()));
     let mut judge = tokio::spawn(housekeeping::judge_set_aside(house.engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
@@ -75,6 +76,9 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
     // What a service does not take in time is sent again after the start.
     services.abort();
+    if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut teller).await.is_err() {
+        teller.abort();
+    }
     if tokio::time::timeout(SENDER_STOP_TIMEOUT, &mut housekeeper).await.is_err() {
         housekeeper.abort();
     }
@@ -100,6 +104,18 @@ async fn deliver(sender: outbound::Sender, stopping: Stopping) {
 
 async fn deliver_to_services(engine: engine::Engine, stopping: Stopping) {
     engine.deliver_to_services(stopping.asked()).await;
+}
+
+/// Tells pushers until the end, whatever happens in between.
+async fn tell_pushers(engine: engine::Engine, stopping: Stopping) {
+    loop {
+        if AssertUnwindSafe(engine.run_pushers(stopping.asked())).catch_unwind().await.is_ok() {
+            return;
+        }
+        ::metrics::counter!("task_panics_total", "task" => "pushers").increment(1);
+        tracing::error!("telling pushers fell over; starting it again");
+        tokio::time::sleep(SENDER_RESTART_PAUSE).await;
+    }
 }
 
 /// SIGTERM and SIGINT stop the server, SIGHUP has it read its certificate again.

@@ -135,12 +135,14 @@ fn egress(configuration: &Configuration) -> Result<EgressOptions, StartError> {
         std::fs::read(path).map_err(|error| StartError::CertificateAuthority { path: path.clone(), error })
     });
     let networks = configuration.federation_allow_private_addresses.0.iter().map(outbound_network);
+    let for_push = configuration.push_allow_private_addresses.0.iter().map(outbound_network);
     let for_pages = configuration.media_preview_allow_private_addresses.0.iter().map(outbound_network);
     Ok(EgressOptions {
         extra_root_certificates_pem: authorities.collect::<Result<_, _>>()?,
         overrides: configuration.federation_overrides.0.clone().into_iter().collect(),
         allow_private_addresses: networks.collect(),
         allow_private_pages: for_pages.collect(),
+        allow_private_push_gateways: for_push.collect(),
         user_agent: concat!("Nudge/", env!("CARGO_PKG_VERSION")).to_owned(),
     })
 }

@@ -165,10 +165,11 @@ impl Storage {
     pub async fn deactivate_account(&self, user_id: &UserId, erase: bool) -> Result<()> {
         const DEACTIVATE: &str = "UPDATE accounts SET deactivated = TRUE, password_hash = NULL, erased = erased OR $1
             WHERE user_id = $2";
-        const ALWAYS: [&str; 3] = [
+        const ALWAYS: [&str; 4] = [
             "DELETE FROM third_party_ids WHERE user_id = $1",
             "DELETE FROM short_lived_tokens WHERE user_id = $1",
             "DELETE FROM presence_statuses WHERE user_id = $1",
+            "DELETE FROM pushers WHERE user_id = $1",
         ];
         const ERASE: [&str; 2] =
             ["DELETE FROM profiles WHERE user_id = $1", "DELETE FROM profile_fields WHERE user_id = $1"];

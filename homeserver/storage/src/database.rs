@@ -379,6 +379,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (14, "media", include_str!("../migrations/sqlite/0014_media.sql")),
     (15, "sticky_events", include_str!("../migrations/sqlite/0015_sticky_events.sql")),
     (16, "services", include_str!("../migrations/sqlite/0016_services.sql")),
+    (17, "pushers", include_str!("../migrations/sqlite/0017_pushers.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -397,6 +398,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (14, "media", include_str!("../migrations/postgres/0014_media.sql")),
     (15, "sticky_events", include_str!("../migrations/postgres/0015_sticky_events.sql")),
     (16, "services", include_str!("../migrations/postgres/0016_services.sql")),
+    (17, "pushers", include_str!("../migrations/postgres/0017_pushers.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -12,6 +12,7 @@ use crate::{
     database::Transaction,
     devices::tokens::{NewAccess, confirm, drop_unconfirmed, insert_tokens, is_unconfirmed, revoke_device},
     dialect::{db, is_storable, list, parsed, storable, without_nul},
+    pushers::forget_pushers,
 };
 
 /// How many access tokens are remembered: one per device that is active at the same time.
@@ -366,6 +367,7 @@ async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_
         revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
         forget_device(transaction, user_id.as_str(), device_id).await?;
         forget_notification_settings(transaction, user_id, device_id).await?;
+        forget_pushers(transaction, user_id, device_id).await?;
     }
     Ok(revoked)
 }

@@ -33,6 +33,7 @@ mod notifications;
 mod one_time_keys;
 mod presence;
 mod profile_fields;
+mod pushers;
 mod readers;
 mod receipts;
 mod registration_tokens;
@@ -76,6 +77,7 @@ pub use self::{
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
     profile_fields::ProfileField,
+    pushers::{ConcernedPusher, PusherKey, PusherQueue, PusherRecord},
     receipts::ReceiptRecord,
     registration_tokens::RegistrationToken,
     relations::{RelatedEvent, RelationCount, RelationsRange, ThreadsRange},

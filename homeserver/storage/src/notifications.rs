@@ -149,7 +149,7 @@ impl Storage {
     }
 
     /// What a user was notified of at these positions, which are known to have notified them, the latest first.
-    async fn notifications_at(
+    pub(crate) async fn notifications_at(
         &self,
         user_id: &UserId,
         positions: impl IntoIterator<Item = Position>,

@@ -26,6 +26,12 @@ impl Storage {
         rows.into_iter().map(field).collect()
     }
 
+    /// The text of one field, if it is one.
+    pub async fn profile_text(&self, user_id: &UserId, name: &str) -> Result<Option<String>> {
+        let field = self.profile_fields(user_id).await?.into_iter().find(|field| field.name == name);
+        Ok(field.and_then(|field| serde_json::from_str(field.value.get()).ok()))
+    }
+
     /// Sets a field.
     pub async fn set_profile_field(&self, user_id: &UserId, name: &str, value: &RawValue) -> Result<()> {
         const SQL: &str = "INSERT INTO profile_fields (user_id, name, json) VALUES ($1, $2, $3)

@@ -89,7 +89,7 @@ const REFUSED: &[(Network, &str)] = &[
 
 /// An address that we do not connect to.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("{address} is not on the public internet ({kind}); {setting} can allow it")]
+#[error("{address} is no place to connect to ({kind}); {setting} can allow it")]
 pub struct Denied {
     address: IpAddr,
     kind: &'static str,
@@ -100,6 +100,8 @@ pub struct Denied {
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allowed: Vec<Network>,
+    /// Whether what is not public is refused, or all.
+    refuses_all: bool,
     setting: &'static str,
 }
 
@@ -107,15 +109,20 @@ impl AddressPolicy {
     /// Refuses what is not on the public internet, except for what lies in one of the given ranges, which are those of
     /// a setting.
     pub fn new(allowed: Vec<Network>, setting: &'static str) -> Self {
-        Self { allowed, setting }
+        Self { allowed, refuses_all: false, setting }
+    }
+
+    /// Refuses everything but what lies in one of the given ranges: for what is sent without TLS.
+    pub fn only(allowed: Vec<Network>, setting: &'static str) -> Self {
+        Self { allowed, refuses_all: true, setting }
     }
 
     /// Whether an address may be connected to. `::ffff:a.b.c.d` is judged as `a.b.c.d`, which is where it leads.
     pub fn check(&self, address: IpAddr) -> Result<(), Denied> {
         let address = address.to_canonical();
-        let refused = REFUSED.iter().find(|(network, _)| network.contains(address));
-        match refused {
-            Some((_, kind)) if !self.allowed.iter().any(|network| network.contains(address)) => {
+        let refused = REFUSED.iter().find(|(network, _)| network.contains(address)).map(|(_, kind)| *kind);
+        match refused.or(self.refuses_all.then_some("not without TLS")) {
+            Some(kind) if !self.allowed.iter().any(|network| network.contains(address)) => {
                 Err(Denied { address, kind, setting: self.setting })
             }
             _ => Ok(()),
@@ -231,6 +238,14 @@ mod tests {
             ("::2", false),
             ("127.0.0.1", false),
         ] {
+            assert_eq!(policy.check(address.parse().unwrap()).is_ok(), allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn s_095_without_tls_only_what_the_operator_allows() {
+        let policy = AddressPolicy::only(vec![network("10.20.0.0/16")], "a.setting");
+        for (address, allowed) in [("10.20.3.4", true), ("10.21.0.0", false), ("1.1.1.1", false), ("::1", false)] {
             assert_eq!(policy.check(address.parse().unwrap()).is_ok(), allowed, "{address}");
         }
     }

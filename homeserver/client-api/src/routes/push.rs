@@ -1,4 +1,4 @@
-//! Push rules and notifications.
+//! Push rules, pushers and notifications.
 
 use ruma::api::client::push;
 
@@ -11,7 +11,7 @@ const GLOBAL_PUSH_RULES_WITHOUT_SLASH: &[&str] =
     &["/_matrix/client/r0/pushrules/global", "/_matrix/client/v3/pushrules/global"];
 
 pub(super) fn rows(table: Table) -> Table {
-    use crate::{notifications, pushrules};
+    use crate::{notifications, pushers, pushrules};
     table
         .asked_for::<push::get_pushrules_all::v3::Request, _, _>(
             at("get_matrixclientv3pushrules").also_at(PUSH_RULES_WITHOUT_SLASH),
@@ -43,5 +43,7 @@ pub(super) fn rows(table: Table) -> Table {
             at("put_matrixclientv3pushrulesglobalkindruleidactions"),
             pushrules::put_actions,
         )
+        .asked::<push::get_pushers::v3::Request, _>(at("get_matrixclientv3pushers"), pushers::list)
+        .asked::<push::set_pusher::v3::Request, _>(at("post_matrixclientv3pushersset"), pushers::set)
         .asked::<push::get_notifications::v3::Request, _>(at("get_matrixclientv3notifications"), notifications::list)
 }

@@ -27,14 +27,14 @@ const RESET: &str = "/_matrix/client/v3/account/password/email/requestToken";
 
 /// The letters that came, as they were on the wire.
 #[derive(Clone, Default)]
-struct Mailbox(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Mailbox(Arc<Mutex<Vec<String>>>);
 
 impl Mailbox {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         self.0.lock().unwrap().last().unwrap().clone()
     }
 
@@ -89,7 +89,7 @@ async fn take_letters(stream: TcpStream, mailbox: Mailbox) {
     }
 }
 
-async fn with_mail(options: Options, rate_limits: bool) -> (TestServer, Mailbox) {
+pub(crate) async fn with_mail(options: Options, rate_limits: bool) -> (TestServer, Mailbox) {
     let mailbox = Mailbox::default();
     let address = mail_server(mailbox.clone()).await;
     let mail = MailSettings {

@@ -21,6 +21,7 @@ mod parameters;
 mod peeking;
 mod presence;
 mod profile;
+mod push;
 mod pushrules;
 mod rates;
 mod register;

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox, MultiPart,
+        header::{ContentType, Header, HeaderName, HeaderValue},
+    },
     transport::smtp::authentication::Credentials,
 };
 use tokio::sync::Semaphore;
@@ -60,18 +63,10 @@ impl Mailer {
         Ok(Self { transport: builder.build(), from, places: Semaphore::new(AT_ONCE) })
     }
 
-    /// Sends a letter of plain text.
-    pub(crate) async fn send(&self, to: &str, subject: &str, text: String) -> Result<(), MailError> {
-        let letter = |error: &dyn std::fmt::Display| MailError::Letter(error.to_string());
-        let to: lettre::Address = to.parse().map_err(|error: lettre::address::AddressError| letter(&error))?;
-        let message = Message::builder()
-            .from(self.from.clone())
-            .to(Mailbox::new(None, to))
-            .subject(subject)
-            .header(ContentType::TEXT_PLAIN)
-            .body(text)
-            .map_err(|error| letter(&error))?;
-        let _place = self.places.acquire().await.map_err(|error| letter(&error))?;
+    /// Sends a letter.
+    pub(crate) async fn send(&self, to: &str, letter: Letter) -> Result<(), MailError> {
+        let message = self.written(to, letter)?;
+        let _place = self.places.acquire().await.map_err(|error| MailError::Letter(error.to_string()))?;
         let sent = tokio::time::timeout(TIMEOUT, self.transport.send(message)).await;
         metrics::counter!("engine_letters_total").increment(1);
         match sent {
@@ -79,6 +74,92 @@ impl Mailer {
             Ok(Err(error)) => Err(MailError::Refused(error.to_string())),
             Err(_) => Err(MailError::Refused("it did not answer in time".to_owned())),
         }
+    }
+
+    fn written(&self, to: &str, letter: Letter) -> Result<Message, MailError> {
+        let unwritable = |error: &dyn std::fmt::Display| MailError::Letter(error.to_string());
+        let to: lettre::Address = to.parse().map_err(|error: lettre::address::AddressError| unwritable(&error))?;
+        let mut builder =
+            Message::builder().from(self.from.clone()).to(Mailbox::new(None, to)).subject(letter.subject);
+        if let Some(unsubscribe) = letter.unsubscribe {
+            builder = builder.header(ListUnsubscribe(format!("<{unsubscribe}>"))).header(ListUnsubscribePost);
+        }
+        let message = match letter.html {
+            Some(html) => builder.multipart(MultiPart::alternative_plain_html(letter.text, html)),
+            None => builder.header(ContentType::TEXT_PLAIN).body(letter.text),
+        };
+        message.map_err(|error| unwritable(&error))
+    }
+}
+
+/// What is written to somebody.
+pub(crate) struct Letter {
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    /// The same for programs that show it.
+    pub(crate) html: Option<String>,
+    /// Where to ask for no more letters like this one.
+    pub(crate) unsubscribe: Option<String>,
+}
+
+/// Where mail programs send their users who want no more letters: <https://www.rfc-editor.org/rfc/rfc8058>.
+#[derive(Clone)]
+struct ListUnsubscribe(String);
+
+impl Header for ListUnsubscribe {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe")
+    }
+
+    fn parse(value: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self(value.to_owned()))
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), self.0.clone())
+    }
+}
+
+/// That asking there is enough.
+#[derive(Clone)]
+struct ListUnsubscribePost;
+
+impl Header for ListUnsubscribePost {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("List-Unsubscribe-Post")
+    }
+
+    fn parse(_value: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "List-Unsubscribe=One-Click".to_owned())
+    }
+}
+
+/// A text as it may stand in HTML.
+pub(crate) fn escaped(text: &str) -> String {
+    let mut html = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            character => html.push(character),
+        }
+    }
+    html
+}
+
+impl crate::Engine {
+    /// Sends a letter, if this server sends letters.
+    pub(crate) async fn send_letter(&self, to: &str, letter: Letter) -> Result<(), MailError> {
+        let mailer = self.inner.accounts.mailer.as_ref();
+        let mailer = mailer.ok_or_else(|| MailError::Settings("there is no mail server".to_owned()))?;
+        mailer.send(to, letter).await
     }
 }
 

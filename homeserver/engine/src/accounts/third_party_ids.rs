@@ -120,7 +120,8 @@ impl Engine {
         let known = self.owner_of_address(EMAIL, &address).await?.is_some();
         let (subject, text) = self.letter(request.purpose, known, &validation, &token);
         storage.put_address_validation(&validation, now_ts).await?;
-        mailer.send(&address, &subject, text).await.map_err(|error| {
+        let letter = mail::Letter { subject, text, html: None, unsubscribe: None };
+        mailer.send(&address, letter).await.map_err(|error| {
             tracing::warn!(%error, "a letter was not sent");
             EngineError::CannotFederate("The letter could not be sent; try again later".to_owned())
         })?;

@@ -14,6 +14,7 @@ use ruma::{OwnedEventId, OwnedUserId, UserId, user_id};
 
 use super::{
     audience::Audiences,
+    delivery::Delivery,
     rules::{PUSH_RULES, stored_rules},
 };
 use crate::{Engine, Result, locks::Locks, sync::IGNORED_USERS, sync::ignored_by};
@@ -44,8 +45,10 @@ pub(crate) struct Push {
     display_names: Cache<OwnedEventId, Arc<str>>,
     /// Who in each room is asked one by one.
     pub(super) audiences: Audiences,
-    /// One change of each user's rules at a time.
+    /// One change of each user's rules, or pushers, at a time.
     pub(super) changing: Locks,
+    /// The telling of pushers.
+    pub(super) delivery: Delivery,
 }
 
 impl Push {
@@ -59,6 +62,7 @@ impl Push {
             display_names: Cache::new(DISPLAY_NAMES_CAPACITY),
             audiences: Audiences::new(),
             changing: Locks::default(),
+            delivery: Delivery::default(),
         }
     }
 

@@ -300,6 +300,11 @@ settings! {
     /// A file that holds that secret, instead of `media.s3_secret_key`.
     media_s3_secret_key_file: Option<PathBuf> = "", "media.s3_secret_key_file", example "\"/run/secrets/nudge-s3-secret\"";
 
+    /// Networks that are not public, but where push gateways may be all the same, such as one of your own on this machine.
+    /// There they may be called without TLS too: `http:` instead of `https:` in what clients set. Users name these
+    /// addresses. What is allowed for calls to other servers is not allowed for these.
+    push_allow_private_addresses: List<Network> = "", "push.allow_private_addresses", example "[\"127.0.0.1\"]";
+
     /// Reverse proxies whose `X-Forwarded-For` header is believed. Rate limits and the list of a user's devices need it.
     network_trusted_proxies: List<Network> = "", "network.trusted_proxies", example "[\"127.0.0.1\", \"::1\"]";
 
@@ -330,6 +335,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("application_services", "Bridges, bots and other application services"),
     ("server_notices", "Notices of the server to its users"),
     ("media", "Files"),
+    ("push", "Push notifications"),
     ("network", "Reverse proxies"),
     ("log", "Logs"),
     ("metrics", "Metrics"),

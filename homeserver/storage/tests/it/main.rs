@@ -17,6 +17,7 @@ mod media;
 mod memberships;
 mod notifications;
 mod one_time_keys;
+mod pushers;
 mod receipts;
 mod rooms;
 mod schema;

@@ -1,0 +1,86 @@
+//! When users do not want to be disturbed.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{GATEWAY, Stage, pusher, set};
+
+/// 2023-11-14, 22:13:20 UTC, a Tuesday: where the clock of these tests begins.
+const START_MS: u64 = 1_700_000_000_000;
+
+async fn wish(stage: &Stage, event_type: &str, content: Value) {
+    let path = format!("/_matrix/client/v3/user/{}/account_data/{event_type}", stage.bob.user_id);
+    stage.server.put_as(&stage.bob, &path, content).await.ok();
+}
+
+async fn stage() -> Stage {
+    let stage = Stage::new().await;
+    set(&stage.server, &stage.bob, pusher("key", GATEWAY)).await.ok();
+    stage
+}
+
+#[tokio::test]
+async fn do_not_disturb_and_who_may_all_the_same() {
+    let stage = stage().await;
+    wish(&stage, "nudge.dnd", json!({ "enabled": true })).await;
+    stage.say("psst").await;
+    assert!(stage.told().await.is_empty());
+    wish(&stage, "nudge.dnd", json!({ "enabled": true, "allow_senders": [stage.alice.user_id] })).await;
+    stage.say("let me in").await;
+    let told = stage.told().await;
+    assert_eq!((told.len(), told[0].unread()), (1, Some(2)), "what was not told counts as unread");
+    wish(&stage, "nudge.dnd", json!({ "enabled": true, "allow_emergency": true })).await;
+    stage.say("nothing much").await;
+    assert!(stage.told().await.is_empty());
+    let fire = json!({ "msgtype": "m.text", "body": "fire", "nudge.emergency": true });
+    stage.send("m.room.message", fire).await;
+    assert_eq!(stage.told().await.len(), 1);
+    wish(&stage, "nudge.dnd", json!({ "enabled": true, "until_ts": START_MS + 60_000 })).await;
+    stage.server.clock.advance(Duration::from_mins(1));
+    stage.say("awake").await;
+    assert_eq!(stage.told().await.len(), 1, "the switch goes back by itself");
+    wish(&stage, "nudge.dnd", json!({ "enabled": "perhaps" })).await;
+    stage.say("awake still").await;
+    assert_eq!(stage.told().await.len(), 1, "what cannot be understood silences nobody");
+}
+
+#[tokio::test]
+async fn quiet_hours_by_the_clock_of_the_user() {
+    let stage = stage().await;
+    let night = json!([{ "from": "22:00", "to": "07:00" }]);
+    wish(&stage, "nudge.dnd", json!({ "quiet_hours": night })).await;
+    stage.say("at 22 13").await;
+    assert!(stage.told().await.is_empty());
+    // In New York it is afternoon.
+    let path = format!("/_matrix/client/v3/profile/{}/m.tz", stage.bob.user_id);
+    stage.server.put_as(&stage.bob, &path, json!({ "m.tz": "America/New_York" })).await.ok();
+    stage.say("in the afternoon").await;
+    assert_eq!(stage.told().await.len(), 1);
+    wish(&stage, "nudge.dnd", json!({ "quiet_hours": night, "timezone": "Europe/London" })).await;
+    stage.say("at night again").await;
+    assert!(stage.told().await.is_empty());
+    stage.server.clock.advance(Duration::from_hours(9));
+    stage.say("in the morning").await;
+    assert_eq!(stage.told().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_room_is_muted_for_a_while() {
+    let stage = stage().await;
+    let path = format!(
+        "/_matrix/client/v3/user/{}/rooms/{}/account_data/nudge.mute_until",
+        stage.bob.user_id, stage.room_id
+    );
+    let until = json!({ "until_ts": START_MS + 3_600_000 });
+    stage.server.put_as(&stage.bob, &path, until).await.ok();
+    stage.say("hush").await;
+    assert!(stage.told().await.is_empty());
+    let elsewhere = super::shared_room(&stage.server, &stage.alice, &stage.bob).await;
+    stage.told().await;
+    stage.server.say(&stage.alice, &elsewhere, "elsewhere", "hello").await;
+    assert_eq!(stage.told().await.len(), 1, "other rooms are not");
+    stage.server.clock.advance(Duration::from_hours(1));
+    stage.say("and now").await;
+    assert_eq!(stage.told().await.len(), 1);
+}

@@ -1,0 +1,174 @@
+//! One attempt to tell one pusher one thing.
+
+use outbound::CallError;
+use ruma::{MilliSecondsSinceUnixEpoch, UInt, UserId};
+use serde_json::Value;
+use storage::{NotificationRecord, PusherKey, PusherQueue, PusherRecord};
+
+use super::{Attempt, BATCH, Next, REFUSALS_MAX, STALE_AFTER_MS, gateways::backoff_ms, notification::Counts};
+use crate::{
+    Engine, Result,
+    push::pushers::{EMAIL, url_of},
+};
+
+/// For how long a call rings. Only then it is missed.
+const CALL_RINGS_MS: u64 = 60_000;
+
+impl Attempt {
+    fn idle() -> Self {
+        Self { queue: None, next: Next::Idle }
+    }
+}
+
+impl Engine {
+    /// Tells a pusher the next thing that is due to it, if there is one.
+    pub(super) async fn attempt(&self, key: &PusherKey) -> Result<Attempt> {
+        let storage = self.storage();
+        let (Some(pusher), Some(queue)) = (storage.pusher(key).await?, storage.pusher_queue(key).await?) else {
+            return Ok(Attempt::idle());
+        };
+        let now_ms = self.world().clock.now_ms();
+        if let Some(retry_at_ts) = queue.retry_at_ts.filter(|retry_at_ts| *retry_at_ts > now_ms) {
+            return Ok(Attempt { queue: None, next: Next::Wait(retry_at_ts) });
+        }
+        // What a locked user is not told now is told when the lock is gone.
+        if storage.account(&key.user_id).await?.is_none_or(|account| account.locked || account.deactivated) {
+            return Ok(Attempt::idle());
+        }
+        if pusher.kind == EMAIL {
+            return self.attempt_letter(&pusher, queue).await;
+        }
+        self.attempt_notification(&pusher, queue).await
+    }
+
+    async fn attempt_notification(&self, pusher: &PusherRecord, mut queue: PusherQueue) -> Result<Attempt> {
+        let (user_id, now_ms) = (&pusher.key.user_id, self.world().clock.now_ms());
+        let head = self.storage().head();
+        let due = self.storage().due_notifications(user_id, queue.cursor, head, BATCH).await?;
+        let is_all = due.len() < BATCH;
+        let before = queue.clone();
+        queue.retry_at_ts = None;
+        for record in due {
+            if !self.is_to_be_told(user_id, &record, now_ms).await? {
+                queue.cursor = record.position;
+                continue;
+            }
+            let counts = self.counts_of(user_id, now_ms).await?;
+            let Some(body) = self.notification_body(pusher, &record, counts).await? else {
+                queue.cursor = record.position;
+                continue;
+            };
+            return self.tell(pusher, queue, &body, Some(&record), counts).await;
+        }
+        if !is_all {
+            return Ok(Attempt { queue: Some(queue), next: Next::More });
+        }
+        let counts = self.counts_of(user_id, now_ms).await?;
+        // Rises come along with what they are about; what was read elsewhere must be said.
+        if counts.unread < queue.badge.unwrap_or(0) {
+            let body = Self::badge_body(pusher, counts);
+            return self.tell(pusher, queue, &body, None, counts).await;
+        }
+        queue.failures = 0;
+        Ok(Attempt { queue: (queue != before).then_some(queue), next: Next::Idle })
+    }
+
+    /// Whether the user is still to be told of it now.
+    async fn is_to_be_told(&self, user_id: &UserId, record: &NotificationRecord, now_ms: u64) -> Result<bool> {
+        if now_ms.saturating_sub(u64::from(record.ts.0)) >= STALE_AFTER_MS {
+            metrics::counter!("push_dropped_total", "rule" => "stale").increment(1);
+            return Ok(false);
+        }
+        if self.is_quiet(user_id, record, now_ms).await? {
+            metrics::counter!("push_dropped_total", "rule" => "quiet").increment(1);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    pub(super) async fn counts_of(&self, user_id: &UserId, now_ms: u64) -> Result<Counts> {
+        let rung_until = MilliSecondsSinceUnixEpoch(UInt::new_saturating(now_ms.saturating_sub(CALL_RINGS_MS)));
+        Ok(Counts {
+            unread: self.storage().unread_total(user_id).await?.notifications,
+            missed_calls: self.storage().unread_calls(user_id, rung_until).await?,
+        })
+    }
+
+    /// Calls the gateway, and notes what came of it.
+    async fn tell(
+        &self,
+        pusher: &PusherRecord,
+        mut queue: PusherQueue,
+        body: &Value,
+        record: Option<&NotificationRecord>,
+        counts: Counts,
+    ) -> Result<Attempt> {
+        let gateways = &self.inner.push.delivery.gateways;
+        if let Err(until_ms) = gateways.admit(&pusher.gateway, self.world().clock.now_ms()) {
+            return Ok(self.put_off(queue, until_ms));
+        }
+        let url = url_of(&pusher.data).unwrap_or_default();
+        match self.federation().notify(&url, body).await {
+            Ok(rejected) => {
+                gateways.succeeded(&pusher.gateway);
+                metrics::counter!("push_told_total").increment(1);
+                if rejected.contains(&pusher.key.pushkey) {
+                    tracing::info!(user.id = %pusher.key.user_id, "a push gateway knows the pushkey no more");
+                    self.storage().delete_pusher(&pusher.key).await?;
+                    return Ok(Attempt::idle());
+                }
+                queue.cursor = record.map_or(queue.cursor, |record| record.position);
+                queue.badge = Some(counts.unread);
+                queue.failures = 0;
+                Ok(Attempt { queue: Some(queue), next: Next::More })
+            }
+            Err(error) => Ok(self.not_told(pusher, queue, record, &error)),
+        }
+    }
+
+    fn not_told(
+        &self,
+        pusher: &PusherRecord,
+        mut queue: PusherQueue,
+        record: Option<&NotificationRecord>,
+        error: &CallError,
+    ) -> Attempt {
+        metrics::counter!("push_failed_total").increment(1);
+        tracing::debug!(user.id = %pusher.key.user_id, gateway = pusher.gateway, %error, "a push gateway was not told");
+        let gateways = &self.inner.push.delivery.gateways;
+        queue.failures = queue.failures.saturating_add(1);
+        if !is_refusal(error) {
+            let until_ms = gateways.failed(&pusher.gateway, queue.failures, self.world());
+            return self.put_off(queue, until_ms);
+        }
+        // The gateway is there; it is this that it does not want.
+        gateways.succeeded(&pusher.gateway);
+        if queue.failures < REFUSALS_MAX {
+            let until_ms = self.world().clock.now_ms() + backoff_ms(queue.failures, self.world());
+            return self.put_off(queue, until_ms);
+        }
+        metrics::counter!("push_dropped_total", "rule" => "refused").increment(1);
+        match record {
+            Some(record) => queue.cursor = record.position,
+            // A count that it does not want to hear of.
+            None => queue.badge = None,
+        }
+        queue.failures = 0;
+        Attempt { queue: Some(queue), next: Next::More }
+    }
+
+    fn put_off(&self, mut queue: PusherQueue, until_ms: u64) -> Attempt {
+        // Those who wait for the same gateway do not come in the same moment.
+        let now_ms = self.world().clock.now_ms();
+        let until_ms = until_ms + self.world().random_below(until_ms.saturating_sub(now_ms) / 8);
+        queue.retry_at_ts = Some(until_ms);
+        Attempt { queue: Some(queue), next: Next::Wait(until_ms) }
+    }
+}
+
+/// Whether the request is at fault, by what the gateway says, rather than the gateway.
+fn is_refusal(error: &CallError) -> bool {
+    /// Of those by which a server says that something is wrong with the request: for want of time, and too many.
+    const NOT_THE_REQUEST: [u16; 3] = [408, 425, 429];
+    matches!(error, CallError::Refused { status, .. } if (400..500).contains(status) && !NOT_THE_REQUEST.contains(status))
+}
