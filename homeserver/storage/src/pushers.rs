@@ -54,7 +54,8 @@ pub struct PusherRecord {
 }
 
 /// The fields of a [`PusherRecord`], in its order.
-type Row = (String, String, String, String, String, String, String, String, Option<String>, String, String, String, i64);
+type Row =
+    (String, String, String, String, String, String, String, String, Option<String>, String, String, String, i64);
 
 /// The columns of a [`Row`].
 macro_rules! select {
@@ -158,7 +159,8 @@ pub(crate) async fn forget_pushers(transaction: &mut Transaction, user_id: &User
 }
 
 fn pusher(row: Row) -> Result<PusherRecord> {
-    let (user_id, app_id, pushkey, device_id, kind, gateway, app, device, profile_tag, lang, data, secret, set_ts) = row;
+    let (user_id, app_id, pushkey, device_id, kind, gateway, app, device, profile_tag, lang, data, secret, set_ts) =
+        row;
     let data = RawValue::from_string(data)
         .map_err(|error| StorageError::corrupt("pushers", "data", user_id.as_str(), &error))?;
     Ok(PusherRecord {

@@ -79,8 +79,7 @@ impl Mailer {
     fn written(&self, to: &str, letter: Letter) -> Result<Message, MailError> {
         let unwritable = |error: &dyn std::fmt::Display| MailError::Letter(error.to_string());
         let to: lettre::Address = to.parse().map_err(|error: lettre::address::AddressError| unwritable(&error))?;
-        let mut builder =
-            Message::builder().from(self.from.clone()).to(Mailbox::new(None, to)).subject(letter.subject);
+        let mut builder = Message::builder().from(self.from.clone()).to(Mailbox::new(None, to)).subject(letter.subject);
         if let Some(unsubscribe) = letter.unsubscribe {
             builder = builder.header(ListUnsubscribe(format!("<{unsubscribe}>"))).header(ListUnsubscribePost);
         }

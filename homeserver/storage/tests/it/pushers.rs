@@ -5,7 +5,7 @@ use rules::{
     Change,
     change::{Notice, Notified},
 };
-use ruma::{MilliSecondsSinceUnixEpoch, UInt, events::room::member::MembershipState};
+use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 use serde_json::{json, value::to_raw_value};
 
 use crate::stage::{
@@ -54,16 +54,9 @@ async fn say(stage: &Stage, id: &str, after: &str, except: Option<&str>) -> i64 
 }
 
 async fn people(stage: &Stage) {
-    for (id, after, name) in [("$a", None, ALICE), ("$b", Some("$a"), BOB), ("$c", Some("$b"), CAROL)] {
-        let event = member(id, after, name, "join");
-        stage
-            .commit(vec![
-                live(&event),
-                set_state("m.room.member", name, id, Some("join")),
-                membership(name, id, MembershipState::Join),
-                extremities(&[id]),
-            ])
-            .await;
+    for (id, after, name) in [("$a", vec![], ALICE), ("$b", vec!["$a"], BOB), ("$c", vec!["$b"], CAROL)] {
+        let pdu = member(id, name, "join", &after);
+        stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&[id]), membership(name, "join", id)]).await;
     }
 }
 

@@ -59,11 +59,7 @@ async fn an_invitation_an_encrypted_event_and_a_call() {
     set(&stage.server, &stage.bob, pusher("key", GATEWAY)).await.ok();
     let elsewhere = stage.server.private_room(&stage.alice).await;
     let invite = json!({ "user_id": stage.bob.user_id });
-    stage
-        .server
-        .post_as(&stage.alice, &format!("/_matrix/client/v3/rooms/{elsewhere}/invite"), invite)
-        .await
-        .ok();
+    stage.server.post_as(&stage.alice, &format!("/_matrix/client/v3/rooms/{elsewhere}/invite"), invite).await.ok();
     let told = stage.told().await;
     let shown = &told[0].notification;
     assert_eq!((&shown["type"], &shown["user_is_target"]), (&json!("m.room.member"), &json!(true)));

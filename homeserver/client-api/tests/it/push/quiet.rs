@@ -68,10 +68,8 @@ async fn quiet_hours_by_the_clock_of_the_user() {
 #[tokio::test]
 async fn a_room_is_muted_for_a_while() {
     let stage = stage().await;
-    let path = format!(
-        "/_matrix/client/v3/user/{}/rooms/{}/account_data/nudge.mute_until",
-        stage.bob.user_id, stage.room_id
-    );
+    let path =
+        format!("/_matrix/client/v3/user/{}/rooms/{}/account_data/nudge.mute_until", stage.bob.user_id, stage.room_id);
     let until = json!({ "until_ts": START_MS + 3_600_000 });
     stage.server.put_as(&stage.bob, &path, until).await.ok();
     stage.say("hush").await;

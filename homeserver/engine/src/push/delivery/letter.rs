@@ -100,7 +100,10 @@ impl Engine {
         let greeting = format!("{}, you have {what} on {server}.", pusher.key.user_id);
         Letter {
             subject: format!("{what} on {server}"),
-            text: format!("{greeting}\n\n{}To get no more of these letters, open this page:\n\n{unsubscribe}\n", digest.text()),
+            text: format!(
+                "{greeting}\n\n{}To get no more of these letters, open this page:\n\n{unsubscribe}\n",
+                digest.text()
+            ),
             html: Some(format!(
                 "<!DOCTYPE html><html><body><p>{}</p>{}<p><a href=\"{}\">Get no more of these letters</a></p></body></html>",
                 escaped(&greeting),

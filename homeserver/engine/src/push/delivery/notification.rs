@@ -20,7 +20,8 @@ const CONTENT_BYTES_MAX: usize = 16 * 1024;
 const EVENT_ID_ONLY: &str = "event_id_only";
 const MEMBER: &str = "m.room.member";
 /// Events that somebody waits for, or of which only the device can say whether somebody does.
-const URGENT: [&str; 4] = ["m.room.encrypted", "m.call.invite", "m.rtc.notification", "org.matrix.msc4075.rtc.notification"];
+const URGENT: [&str; 4] =
+    ["m.room.encrypted", "m.call.invite", "m.rtc.notification", "org.matrix.msc4075.rtc.notification"];
 
 /// How much a user has not acknowledged.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,9 @@ impl Engine {
         let Some(membership) = self.storage().membership(user_id, &record.room_id).await? else { return Ok(None) };
         match membership.membership {
             MembershipState::Join => self.scene_inside(user_id, record).await,
-            MembershipState::Invite if membership.event_id == record.event_id => self.scene_of_invite(&membership).await,
+            MembershipState::Invite if membership.event_id == record.event_id => {
+                self.scene_of_invite(&membership).await
+            }
             _ => Ok(None),
         }
     }

@@ -68,7 +68,8 @@ impl Engine {
             return Ok(false);
         }
         let Some(event) = self.stored_event(&record.event_id).await? else { return Ok(true) };
-        let may_disturb = wish.allow_senders.contains(&event.pdu.sender) || wish.allow_emergency && is_emergency(&event);
+        let may_disturb =
+            wish.allow_senders.contains(&event.pdu.sender) || wish.allow_emergency && is_emergency(&event);
         Ok(!may_disturb)
     }
 
