@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_storage::{CommitError, RoomGuard, StorageError, Submission};
+use homeserver_storage::{CommitError, Committed, RoomGuard, StorageError, Submission};
 use rules::{
     Change,
     change::{Placement, Standing},
@@ -57,6 +57,26 @@ async fn positions_have_no_gaps_with_many_submitters() {
         assert_eq!(positions, (1..=1000).collect(), "every position from 1 on, once");
         assert_eq!(stage.storage.head(), 1000);
         stage.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_commits_can_prepare_before_the_log_tells() {
+    on_each_database(async |stage| {
+        let changes = || vec![account_data("@alice:here", 1)];
+        let (told, heard) = std::sync::mpsc::channel();
+        let (storage, before_news) = (stage.storage.clone(), told.clone());
+        let note = move |committed: &Committed| before_news.send((committed.position, storage.head())).unwrap();
+        stage.storage.commit_and(Submission { room: None, changes: changes() }, note).await.unwrap();
+        assert_eq!(heard.try_recv(), Ok((1, 0)), "it is committed, and the log is still silent");
+        assert_eq!(stage.storage.head(), 1);
+
+        let guard = Some(RoomGuard { room_id: room(), revision: 7 });
+        let note = move |committed: &Committed| told.send((committed.position, 0)).unwrap();
+        let refused = stage.storage.commit_and(Submission { room: guard, changes: changes() }, note).await;
+        assert!(matches!(refused, Err(CommitError::Conflict)), "{refused:?}");
+        heard.try_recv().expect_err("nothing was committed");
     })
     .await;
 }
