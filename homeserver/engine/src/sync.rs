@@ -259,6 +259,9 @@ impl Engine {
     /// Whether a token was given out by a server that knew more than we do: the database was restored from a backup.
     /// The client must start anew, since other things have the numbers now.
     async fn is_future(&self, token: SyncToken) -> bool {
+        if self.storage().is_lost(token.position) {
+            return true;
+        }
         token.position > self.storage().head() && !self.inner.sync.caught_up(token.position, FOREIGN_TOKEN_MAX).await
     }
 }

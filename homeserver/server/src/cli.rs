@@ -43,6 +43,16 @@ enum Command {
     Room(RoomCommand),
     /// Check that what is stored is consistent, and list what is not
     Fsck,
+    /// Copy the database, the keys and the files into a folder; the server may be running
+    Backup {
+        /// A new or empty folder, or one with an earlier backup, which is brought up to date
+        folder: PathBuf,
+    },
+    /// Put a backup into an empty data folder and an empty database, which may be of the other kind
+    Restore {
+        /// The folder that `nudge backup` wrote
+        folder: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -156,6 +166,8 @@ pub fn run() -> ExitCode {
         }
         Command::Room(command) => commands::room::run(&sources, command),
         Command::Fsck => commands::fsck::run(&sources),
+        Command::Backup { folder } => commands::backup::make(&sources, &folder),
+        Command::Restore { folder } => commands::backup::restore(&sources, &folder),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("nudge: {error}");

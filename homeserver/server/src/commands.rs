@@ -1,5 +1,6 @@
 //! What can be asked of `nudge` on the command line.
 
+pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod fsck;
 pub(crate) mod registration_token;

@@ -164,6 +164,13 @@ impl DataDirectory {
     }
 }
 
+/// Makes the folder, and sees that no server runs from it as long as the file is held.
+pub(crate) fn make_and_lock(path: &Path) -> Result<File, DataDirectoryError> {
+    let io_error = |error| DataDirectoryError::Io { path: path.to_owned(), error };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error)?;
+    lock(path)
+}
+
 fn lock(directory: &Path) -> Result<File, DataDirectoryError> {
     let path = directory.join("lock");
     let io_error = |error| DataDirectoryError::Io { path: path.clone(), error };

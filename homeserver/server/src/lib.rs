@@ -2,6 +2,7 @@
 //!
 //! The binary `nudge` is [`cli::run`].
 
+mod backup;
 pub mod cli;
 mod commands;
 pub mod configuration;

@@ -1,6 +1,6 @@
 //! Where files lie, as the operator has set it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use engine::MediaSettings;
 use media::{BlobId, BlobStore, Files, S3, S3Options, Spool};
@@ -12,9 +12,18 @@ use crate::{configuration::Configuration, wiring::StartError};
 /// How many files are looked for in one go.
 const BATCH: usize = 500;
 
+/// Where blobs lie, if they lie in files.
+pub(crate) fn blobs_folder(configuration: &Configuration) -> Option<PathBuf> {
+    configuration.media_s3_bucket.is_none().then(|| folder(configuration).join("blobs"))
+}
+
+fn folder(configuration: &Configuration) -> PathBuf {
+    configuration.media_folder.clone().unwrap_or_else(|| configuration.data_dir.join("media"))
+}
+
 /// The settings of the content repository.
 pub(crate) fn settings(configuration: &Configuration, egress: &Egress) -> Result<MediaSettings, StartError> {
-    let folder = configuration.media_folder.clone().unwrap_or_else(|| configuration.data_dir.join("media"));
+    let folder = folder(configuration);
     let milliseconds = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let rules = |list: &[crate::configuration::PageRule]| list.iter().map(|rule| rule.0.clone()).collect();
     let store: Arc<dyn BlobStore> = match s3(configuration, egress)? {

@@ -1,4 +1,6 @@
-//! Opening and closing: the only file that names the database drivers.
+//! Opening, closing and copying: the only place that names the database drivers.
+
+mod copy;
 
 use std::{
     borrow::Cow,
@@ -22,6 +24,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::copy::CopyError;
 use crate::{
     OpenError, Result, StorageError,
     commit::{self, Request},
@@ -101,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) tokens: TokenCache,
     pub(crate) related_rooms: RelatedRooms,
     pub(crate) sticky_rooms: StickyRooms,
+    /// After which positions and before which nothing is known of those that were given out.
+    gaps: Vec<(Position, Position)>,
 }
 
 /// The storage. Cloning shares it. When the last clone is dropped, what waits is still committed.
@@ -131,8 +136,10 @@ impl Storage {
             tokens: TokenCache::default(),
             related_rooms: RelatedRooms::default(),
             sticky_rooms: StickyRooms::default(),
+            gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
+        shared.gaps = shared.stored_gaps().await?;
         shared.load_sticky_rooms().await?;
         let shared = Arc::new(shared);
         let (requests, waiting) = mpsc::channel(COMMIT_QUEUE);
@@ -163,6 +170,11 @@ impl Storage {
     pub async fn ping(&self) -> Result<()> {
         db!(self.read(), |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop))?;
         Ok(())
+    }
+
+    /// Whether a position was given out, if it was, after the backup that this database was restored from.
+    pub fn is_lost(&self, position: Position) -> bool {
+        self.shared.gaps.iter().any(|(since, until)| *since < position && position < *until)
     }
 
     /// How many times the database was read since it was opened. What is found in memory does not count.
@@ -227,6 +239,11 @@ impl Shared {
     /// Stops acknowledging: what the disk holds is uncertain.
     pub(crate) fn stop_writing(&self) {
         self.read_only.store(true, Ordering::Release);
+    }
+
+    async fn stored_gaps(&self) -> Result<Vec<(Position, Position)>> {
+        const SQL: &str = "SELECT since, until FROM log_gaps";
+        Ok(db!(self.read(), |pool| sqlx::query_as(SQL).fetch_all(pool).await)?)
     }
 
     async fn stored_head(&self) -> Result<Position> {
@@ -380,6 +397,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (15, "sticky_events", include_str!("../migrations/sqlite/0015_sticky_events.sql")),
     (16, "services", include_str!("../migrations/sqlite/0016_services.sql")),
     (17, "pushers", include_str!("../migrations/sqlite/0017_pushers.sql")),
+    (18, "log_gaps", include_str!("../migrations/sqlite/0018_log_gaps.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -399,6 +417,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (15, "sticky_events", include_str!("../migrations/postgres/0015_sticky_events.sql")),
     (16, "services", include_str!("../migrations/postgres/0016_services.sql")),
     (17, "pushers", include_str!("../migrations/postgres/0017_pushers.sql")),
+    (18, "log_gaps", include_str!("../migrations/postgres/0018_log_gaps.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -44,12 +44,14 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "the log has no gaps",
         "SELECT 'before position ' || CAST(l.position AS TEXT) FROM log l
-            WHERE l.position > 1 AND NOT EXISTS (SELECT 1 FROM log b WHERE b.position = l.position - 1)",
+            WHERE l.position > 1 AND NOT EXISTS (SELECT 1 FROM log b WHERE b.position = l.position - 1)
+            AND NOT EXISTS (SELECT 1 FROM log_gaps g WHERE g.until = l.position - 1)",
     ),
     (
         "the head is the last position of the log",
         "SELECT 'head ' || CAST(h.position AS TEXT) FROM log_head h
-            WHERE h.position <> (SELECT COALESCE(MAX(position), 0) FROM log)",
+            WHERE h.position <> (SELECT COALESCE(MAX(position), 0) FROM
+                (SELECT position FROM log UNION SELECT until FROM log_gaps) given)",
     ),
     (
         "numbers are given out by the head",

@@ -60,7 +60,7 @@ pub use self::{
     account_data::AccountDataRecord,
     accounts::{Account, AccountCreation, NewAccount, Profile},
     commit::{CommitError, Committed, RoomGuard, Submission},
-    database::{Durability, Options, Storage},
+    database::{CopyError, Durability, Options, Storage},
     dehydrated_devices::DehydratedDevice,
     delayed_events::DelayedEvent,
     destinations::{Destination, DeviceListUpdate, Outbound, OutboundEdu, OutboundItem},
