@@ -42,6 +42,12 @@ impl Client {
         client
     }
 
+    /// The same device, of a server that is somewhere else now.
+    #[must_use]
+    pub fn at(&self, base_url: &str) -> Self {
+        Self { base_url: base_url.to_owned(), ..self.clone() }
+    }
+
     /// Creates a public room.
     pub async fn create_room(&self) -> String {
         let answer = self.ok(Method::POST, "/_matrix/client/v3/createRoom", &json!({ "preset": "public_chat" })).await;

@@ -1,6 +1,7 @@
 //! The binary as a child process.
 
 use std::{
+    ffi::OsStr,
     net::TcpListener,
     path::PathBuf,
     process::Stdio,
@@ -73,8 +74,13 @@ impl Server {
 
     /// Runs `nudge fsck` on a stopped server's database and fails unless it finds nothing.
     pub async fn check(database: &Database) {
+        Self::run(database, &["fsck".as_ref()]).await;
+    }
+
+    /// Runs a command of the binary beside a server on a database, or in its stead, and fails unless it succeeds.
+    pub async fn run(database: &Database, arguments: &[&OsStr]) {
         let output = Command::new(binary())
-            .arg("fsck")
+            .args(arguments)
             .args(["--server-name", "localhost"])
             .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
             .args(["--database-url", &database.url()])
@@ -82,7 +88,7 @@ impl Server {
             .await
             .expect("the binary is there");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "fsck: {out}{err}");
+        assert!(output.status.success(), "{arguments:?}: {out}{err}");
     }
 
     async fn wait_until_it_answers(&mut self, database: &Database) {

@@ -62,7 +62,9 @@ impl Engine {
     pub async fn key_changes(&self, requester: &Requester, from: &str, to: &str) -> Result<DeviceListChanges> {
         let (from, to) = (SyncToken::parse(from)?, SyncToken::parse(to)?);
         let to = to.position.min(self.storage().head());
-        self.device_lists_since(&requester.user_id, from.position, to).await
+        // Nobody knows what a server told that was restored from a backup since: everything may have changed.
+        let from = if self.storage().is_lost(from.position) { 0 } else { from.position };
+        self.device_lists_since(&requester.user_id, from, to).await
     }
 
     /// Checks cross-signing keys of the asker, and says whether they have to confirm that it is them.

@@ -1,4 +1,5 @@
 //! Faults of the real binary.
 
+mod backup;
 mod devices;
 mod kill;
