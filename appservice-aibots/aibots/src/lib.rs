@@ -2,8 +2,8 @@
 //! language model, or by simple rules where there is none.
 //!
 //! What a bot says comes from a [`provider::Provider`]; everything else in this package is about when it may say it.
-//! [`providers::Completions`] asks them with patience, [`context`] decides what they are told, and [`budget`] what they
-//! may cost. The service itself is [`start`]ed with a [`Configuration`].
+//! [`providers::Completions`] asks them with patience, [`context`] decides what they are told, [`tools`] what they may do,
+//! and [`budget`] what they may cost. The service itself is [`start`]ed with a [`Configuration`].
 
 mod avatar;
 mod configuration;
@@ -24,6 +24,7 @@ pub mod provider;
 pub mod providers;
 pub mod registration;
 pub mod system;
+pub mod tools;
 
 pub use configuration::{
     BotSettings, Configuration, ConfigurationError, ConversationSettings, HomeserverSettings, ServiceSettings,

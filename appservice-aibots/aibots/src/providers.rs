@@ -23,6 +23,7 @@ pub use self::{
     offline::Offline,
     settings::{Key, Kind, ProviderSettings, ProviderSetupError},
 };
+pub(crate) use self::{json::JsonBody, offline::in_words, sse::Parser};
 use crate::{http::Http, provider::Provider};
 
 /// The name of the provider that is always there, without a key and without a network.

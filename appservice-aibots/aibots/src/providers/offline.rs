@@ -7,6 +7,7 @@ mod mirror;
 mod rules;
 mod voice;
 
+pub(crate) use self::clock::in_words;
 use std::time::Duration;
 
 use futures_util::{FutureExt, future::BoxFuture};

@@ -99,7 +99,7 @@ impl Key {
     }
 
     /// The secret itself, for a header and nothing else.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }

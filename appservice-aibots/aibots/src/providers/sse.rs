@@ -12,16 +12,16 @@ const STREAM_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(crate) struct Event {
     /// Its `event` field, empty if it has none.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its `data` fields, joined by line feeds.
-    pub(super) data: String,
+    pub(crate) data: String,
 }
 
 /// What has been read and not yet given away.
 #[derive(Default)]
-pub(super) struct Parser {
+pub(crate) struct Parser {
     line: Vec<u8>,
     ended_in_cr: bool,
     bytes_read: usize,
@@ -33,7 +33,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// Takes the next piece and gives the events that it completes.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Result<Vec<Event>, Error> {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Result<Vec<Event>, Error> {
         self.bytes_read += piece.len();
         if self.bytes_read > STREAM_BYTES_MAX {
             return Err(Error::Malformed("the stream does not end"));

@@ -5,3 +5,4 @@ mod faults;
 mod openai;
 mod patience;
 mod stage;
+mod tools;

@@ -17,7 +17,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// `14:05 UTC on Saturday, 21 November 2026`.
-pub(super) fn in_words(now_ms: u64) -> String {
+pub(crate) fn in_words(now_ms: u64) -> String {
     let minutes = now_ms / 60_000;
     let days = minutes / (24 * 60);
     let (year, month, day) = date(days);
