@@ -395,6 +395,77 @@ async fn s_087_pages_are_no_servers() {
     egress.get(&format!("https://server.test:{}/", server.port()), LIMITS).await.unwrap();
 }
 
+fn for_push(allow: Vec<Network>) -> Egress {
+    let options = EgressOptions { allow_private_push_gateways: allow, ..options(loopback()) };
+    Egress::new(options, Arc::new(names())).unwrap()
+}
+
+async fn notify(egress: &Egress, url: &str, limits: CallLimits) -> Result<StatusCode, TransportError> {
+    let request = http::Request::builder().method(Method::POST).uri(url).body(Bytes::from_static(b"{}")).unwrap();
+    egress.notify(request, limits).await.map(|answer| answer.status())
+}
+
+#[tokio::test]
+async fn s_087_push_gateways_are_neither_servers_nor_pages() {
+    let server = Server::saying(ok("{}")).await;
+    for scheme in ["https", "http"] {
+        for host in ["server.test", "127.0.0.1", "0x7f.1", "[::ffff:127.0.0.1]"] {
+            let url = format!("{scheme}://{host}:{}/_matrix/push/v1/notify", server.port());
+            let told = notify(&for_push(Vec::new()), &url, LIMITS).await;
+            let Err(TransportError::Denied(reason)) = told else { panic!("{url}: {told:?}") };
+            assert!(reason.contains("push.allow_private_addresses"), "{reason}");
+        }
+    }
+    assert_eq!(server.connections(), 0, "no SYN leaves");
+    let url = format!("https://server.test:{}/_matrix/push/v1/notify", server.port());
+    assert_eq!(notify(&for_push(loopback()), &url, LIMITS).await, Ok(StatusCode::OK));
+    assert!(server.requests()[0].starts_with("POST /_matrix/push/v1/notify HTTP/1.1\r\n"));
+    for url in ["ftp://server.test/", "https://user:password@server.test/"] {
+        assert!(notify(&for_push(loopback()), url, LIMITS).await.is_err(), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn s_095_a_push_gateway_cannot_keep_us_or_send_us_elsewhere() {
+    let told = async |server: &Server, limits: CallLimits| {
+        notify(&for_push(loopback()), &format!("https://server.test:{}/", server.port()), limits).await
+    };
+    let moved = Server::saying("HTTP/1.1 307 Moved\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(told(&moved, LIMITS).await, Ok(StatusCode::TEMPORARY_REDIRECT));
+    assert_eq!(moved.requests().len(), 1);
+    let announced = Server::saying("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n").await;
+    assert_eq!(told(&announced, LIMITS).await, Err(TransportError::TooLarge { limit_bytes: 1_000 }));
+    let endless = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", "x".repeat(5_000));
+    let endless = Server::saying(endless).await;
+    assert_eq!(told(&endless, LIMITS).await, Err(TransportError::TooLarge { limit_bytes: 1_000 }));
+    // One that says nothing, and one that does not come to an end.
+    let limits = CallLimits { deadline: Duration::from_millis(300), ..LIMITS };
+    for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"] {
+        let hanging = Server::start(move |_, mut stream| async move {
+            stream.write_all(beginning.as_bytes()).await.ok();
+            tokio::time::sleep(Duration::from_mins(1)).await;
+        })
+        .await;
+        assert_eq!(told(&hanging, limits).await, Err(TransportError::Deadline(limits.deadline)));
+    }
+}
+
+#[tokio::test]
+async fn s_095_without_tls_only_where_the_operator_allows_it() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://server.test:{}/_matrix/push/v1/notify", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1_000];
+            stream.read(&mut request).await.ok();
+            stream.write_all(ok("{}").as_bytes()).await.ok();
+        }
+    });
+    assert_eq!(notify(&for_push(loopback()), &url, LIMITS).await, Ok(StatusCode::OK));
+    let elsewhere = for_push(vec!["10.0.0.0/8".parse().unwrap()]);
+    assert!(matches!(notify(&elsewhere, &url, LIMITS).await, Err(TransportError::Denied(_))));
+}
+
 #[tokio::test]
 async fn s_089_what_is_fetched_is_not_followed_and_not_endless() {
     let server = Server::saying("HTTP/1.1 302 Found\r\nLocation: https://10.0.0.1/\r\nContent-Length: 0\r\n\r\n").await;

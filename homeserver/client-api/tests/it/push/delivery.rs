@@ -117,7 +117,7 @@ async fn the_badge_falls_when_another_device_reads() {
 }
 
 #[tokio::test]
-async fn what_is_read_redacted_or_left_is_not_told() {
+async fn s_032_what_is_read_redacted_or_left_is_not_told() {
     let stage = Stage::new().await;
     set(&stage.server, &stage.bob, pusher("key", GATEWAY)).await.ok();
     let event_id = stage.say("read at once").await;
