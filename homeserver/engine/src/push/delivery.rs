@@ -13,10 +13,13 @@ mod letter;
 mod notification;
 mod quiet;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use rules::change::Position;
-use storage::{ConcernedPusher, PusherQueue, PusherRecord};
+use storage::{ConcernedPusher, PusherKey, PusherQueue, PusherRecord};
 use tokio::sync::Notify;
 
 use self::gateways::Gateways;
@@ -38,7 +41,7 @@ const LOG_BATCH: Position = 10_000;
 pub(crate) struct Delivery {
     gateways: Gateways,
     /// Pushers that were set.
-    woken: Mutex<Vec<ConcernedPusher>>,
+    woken: Mutex<BTreeMap<PusherKey, ConcernedPusher>>,
     wake: Notify,
 }
 
@@ -47,11 +50,11 @@ impl Delivery {
         let (key, gateway) = (pusher.key.clone(), pusher.gateway.clone());
         // Its client is there, and may have been given another gateway: what failed before is to be tried again.
         self.gateways.succeeded(&gateway);
-        self.woken().push(ConcernedPusher { key, gateway, retry_at_ts: None });
+        self.woken().insert(key.clone(), ConcernedPusher { key, gateway, retry_at_ts: None });
         self.wake.notify_one();
     }
 
-    fn woken(&self) -> std::sync::MutexGuard<'_, Vec<ConcernedPusher>> {
+    fn woken(&self) -> std::sync::MutexGuard<'_, BTreeMap<PusherKey, ConcernedPusher>> {
         self.woken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

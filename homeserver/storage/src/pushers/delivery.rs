@@ -39,6 +39,9 @@ pub struct ConcernedPusher {
     pub retry_at_ts: Option<u64>,
 }
 
+/// Cursor, badge, failures, retry at, throttle.
+type QueueRow = (Position, Option<i64>, i64, Option<i64>, i64);
+
 /// User, app, pushkey, gateway, retry at.
 type ConcernedRow = (String, String, String, String, Option<i64>);
 
@@ -47,7 +50,7 @@ impl Storage {
     pub async fn pusher_queue(&self, key: &PusherKey) -> Result<Option<PusherQueue>> {
         const SQL: &str = "SELECT cursor, badge, failures, retry_at_ts, throttle_ms FROM pushers
             WHERE user_id = $1 AND app_id = $2 AND pushkey = $3";
-        let row: Option<(Position, Option<i64>, i64, Option<i64>, i64)> = db!(self.read(), |pool| {
+        let row: Option<QueueRow> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(key.user_id.as_str());
             query.bind(&key.app_id).bind(&key.pushkey).fetch_optional(pool).await
         })?;
@@ -105,8 +108,7 @@ impl Storage {
         if !there_are {
             return Ok(Vec::new());
         }
-        let [event, membership, receipt] =
-            [LogKind::Event, LogKind::Membership, LogKind::Receipt].map(|kind| kind.code());
+        let [event, membership, receipt] = [LogKind::Event, LogKind::Membership, LogKind::Receipt].map(LogKind::code);
         let rows: Vec<ConcernedRow> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(since).bind(until).bind(event).bind(membership).bind(receipt);
             query.fetch_all(pool).await

@@ -124,7 +124,9 @@ impl Driver {
             let until = storage.head().min(self.position + LOG_BATCH);
             match storage.concerned_pushers(self.position, until).await {
                 Ok(pushers) => {
-                    pushers.into_iter().for_each(|pusher| self.wake(pusher));
+                    for pusher in pushers {
+                        self.wake(pusher);
+                    }
                     self.position = until;
                 }
                 Err(error) => {
@@ -138,7 +140,7 @@ impl Driver {
     /// Takes over the pushers that were set: they are tried at once.
     fn hear(&mut self) {
         let woken = std::mem::take(&mut *self.engine.inner.push.delivery.woken());
-        for pusher in woken {
+        for pusher in woken.into_values() {
             if let Some((until_ms, _)) = self.waiting.remove(&pusher.key) {
                 self.due.remove(&(until_ms, pusher.key.clone()));
             }

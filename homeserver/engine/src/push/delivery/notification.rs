@@ -66,14 +66,14 @@ impl Engine {
         let Some(scene) = self.scene(&pusher.key.user_id, record).await? else { return Ok(None) };
         let tweaks = tweaks_of(&record.actions);
         let prio = if is_urgent(&scene, &tweaks) { "high" } else { "low" };
-        let mut data = data_of(pusher);
+        let data = data_of(pusher);
         let is_short = data.get("format").and_then(Value::as_str) == Some(EVENT_ID_ONLY);
         let mut notification = json!({
             "event_id": record.event_id,
             "room_id": record.room_id,
             "prio": prio,
             "counts": shown(counts),
-            "devices": [device(pusher, std::mem::take(&mut data), (!is_short).then_some(tweaks))],
+            "devices": [device(pusher, &data, (!is_short).then_some(tweaks))],
         });
         if !is_short && let Some(fields) = notification.as_object_mut() {
             fields.extend(scene.into_fields());
@@ -85,7 +85,7 @@ impl Engine {
     pub(super) fn badge_body(pusher: &PusherRecord, counts: Counts) -> Value {
         let mut shown = shown(counts);
         shown.insert("unread".to_owned(), counts.unread.into());
-        let devices = [device(pusher, data_of(pusher), None)];
+        let devices = [device(pusher, &data_of(pusher), None)];
         json!({ "notification": { "prio": "low", "counts": shown, "devices": devices } })
     }
 
@@ -204,7 +204,7 @@ fn data_of(pusher: &PusherRecord) -> Map<String, Value> {
     data
 }
 
-fn device(pusher: &PusherRecord, data: Map<String, Value>, tweaks: Option<Map<String, Value>>) -> Value {
+fn device(pusher: &PusherRecord, data: &Map<String, Value>, tweaks: Option<Map<String, Value>>) -> Value {
     let mut device = json!({
         "app_id": pusher.key.app_id,
         "pushkey": pusher.key.pushkey,
