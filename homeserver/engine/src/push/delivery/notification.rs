@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json, value::RawValue};
 use storage::{MembershipRecord, NotificationRecord, PusherRecord};
 
-use crate::{Engine, Result};
+use crate::{Engine, EngineError, Result};
 
 /// The largest content that goes along, in bytes: what it is passed on by takes far less.
 const CONTENT_BYTES_MAX: usize = 16 * 1024;
@@ -103,7 +103,13 @@ impl Engine {
 
     async fn scene_inside(&self, user_id: &UserId, record: &NotificationRecord) -> Result<Option<Scene>> {
         let Some(event) = self.stored_event(&record.event_id).await? else { return Ok(None) };
-        let Some(seen) = self.view(&record.room_id, user_id).await?.see(event) else { return Ok(None) };
+        let view = match self.view(&record.room_id, user_id).await {
+            Ok(view) => view,
+            // What cannot be seen is not told, and holds up nothing.
+            Err(EngineError::Forbidden(_) | EngineError::NotFound(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(seen) = view.see(event) else { return Ok(None) };
         let pdu = &seen.event.pdu;
         let is_small = pdu.content.get().len() <= CONTENT_BYTES_MAX;
         let content = is_small.then(|| serde_json::from_str(pdu.content.get()).ok()).flatten();
