@@ -275,7 +275,16 @@ async def encrypted(server: Homeserver, person: Person, store: Path) -> None:
     client.add_event_callback(lambda _, event: said.append((event.sender, event.body)), (RoomMessageText, RoomMessageNotice))
     client.add_event_callback(lambda _, event: unread.append(event), MegolmEvent)
     bot = person.bot("friendly-assistant")
-    await client.sync(timeout=0, full_state=True)
+
+    async def sync(timeout: int) -> None:
+        await client.sync(timeout=timeout)
+        if client.should_upload_keys:
+            await client.keys_upload()
+        if client.should_query_keys:
+            await client.keys_query()
+        await client.send_to_device_messages()
+
+    await sync(0)
     encryption = {"type": "m.room.encryption", "state_key": "", "content": {"algorithm": "m.megolm.v1.aes-sha2"}}
     room = (await client.room_create(is_direct=True, invite=[bot], initial_state=[encryption])).room_id
     deadline = time.monotonic() + 60
@@ -283,7 +292,7 @@ async def encrypted(server: Homeserver, person: Person, store: Path) -> None:
     async def until(what: str, condition) -> None:
         while not condition():
             assert time.monotonic() < deadline, f"never saw {what}; said: {said}, unread: {unread}"
-            await client.sync(timeout=1000)
+            await sync(1000)
 
     await until("the bot", lambda: room in client.rooms and bot in client.rooms[room].users)
     await until("the welcome", lambda: any(sender == bot and "encrypted" in body for sender, body in said))

@@ -5,7 +5,7 @@ use std::io::Cursor;
 use image::{ImageFormat, Rgb, RgbImage};
 
 /// Width and height in pixels: twice what clients show at most in lists.
-const SIZE: u32 = 192;
+const SIZE: u16 = 192;
 
 /// Reads `#rrggbb`.
 pub(crate) fn colour(text: &str) -> Option<[u8; 3]> {
@@ -16,9 +16,11 @@ pub(crate) fn colour(text: &str) -> Option<[u8; 3]> {
 
 /// A PNG file: head and shoulders before a ground of the colour, lighter towards the top.
 pub(crate) fn draw(colour: [u8; 3]) -> Vec<u8> {
-    let centre = SIZE as f32 / 2.0;
-    let picture = RgbImage::from_fn(SIZE, SIZE, |x, y| {
-        let (x, y) = (x as f32 + 0.5 - centre, y as f32 + 0.5);
+    let size = f32::from(SIZE);
+    // No coordinate is larger than the size.
+    let place = |pixel: u32| f32::from(pixel as u16) + 0.5;
+    let picture = RgbImage::from_fn(SIZE.into(), SIZE.into(), |x, y| {
+        let (x, y) = (place(x) - size / 2.0, place(y));
         let is_head = within(x, y - 72.0, 34.0, 34.0);
         let is_body = within(x, y - 178.0, 62.0, 58.0);
         let is_eye = within(x.abs() - 12.0, y - 66.0, 4.0, 6.0);
@@ -29,7 +31,7 @@ pub(crate) fn draw(colour: [u8; 3]) -> Vec<u8> {
         if is_head || is_body {
             return Rgb([255, 255, 255]);
         }
-        let light = 0.45 * (1.0 - y / SIZE as f32);
+        let light = 0.45 * (1.0 - y / size);
         Rgb(colour.map(|part| (f32::from(part) + (255.0 - f32::from(part)) * light) as u8))
     });
     let mut file = Cursor::new(Vec::new());
@@ -54,6 +56,6 @@ mod tests {
             (None, None, None, None)
         );
         let picture = image::load_from_memory(&draw([0, 0x66, 0xcc])).unwrap();
-        assert_eq!((picture.width(), picture.height()), (super::SIZE, super::SIZE));
+        assert_eq!((picture.width(), picture.height()), (super::SIZE.into(), super::SIZE.into()));
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use reqwest::Url;
 use serde::Deserialize;
 
+use crate::budget::DailyTokens;
 use crate::providers::{Kind, ProviderSettings};
 
 /// The whole configuration.
@@ -96,6 +97,8 @@ pub struct ConversationSettings {
     pub encryption: bool,
     /// Whether an answer is shown while it grows.
     pub show_growth: bool,
+    /// Tokens that may be used in a day.
+    pub daily_tokens: DailyTokens,
     /// Whether answers are notices, which clients show quietly.
     pub answer_with_notices: bool,
 }
@@ -111,6 +114,7 @@ impl Default for ConversationSettings {
             allowed_servers: BTreeSet::new(),
             encryption: true,
             show_growth: true,
+            daily_tokens: DailyTokens::default(),
             answer_with_notices: false,
         }
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::{self, Http, HttpFault};
 
 /// How long one attempt may take. Joining a room of other servers takes long.
-const ATTEMPT_DEADLINE: Duration = Duration::from_secs(60);
+const ATTEMPT_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The largest answer that is read: the state of a room of the size that bots go into.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -13,6 +13,7 @@ use moka::future::Cache;
 use rules::world::World;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
+use crate::budget::Budget;
 use crate::configuration::{BotSettings, Configuration};
 use crate::conversation::limits::Window;
 use crate::conversation::room::Room;
@@ -56,6 +57,7 @@ pub(crate) struct Service {
     pub(crate) homeserver: Homeserver,
     pub(crate) completions: Completions,
     pub(crate) answers_at_once: Semaphore,
+    pub(crate) budget: Budget,
     /// Something was received, or has become due.
     pub(crate) work: Notify,
     /// A bot's provider has failed, or works again.

@@ -6,6 +6,7 @@
 
 mod inbox;
 mod jobs;
+mod tokens;
 
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,20 @@ CREATE TABLE IF NOT EXISTS jobs (
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (is_done, room_id, position);
 CREATE INDEX IF NOT EXISTS jobs_sent ON jobs (sent);
 CREATE TABLE IF NOT EXISTS settings (room_id TEXT PRIMARY KEY, settings TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (
+    day INTEGER NOT NULL,
+    room_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    PRIMARY KEY (day, room_id, user_id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS summaries (
+    room_id TEXT NOT NULL,
+    bot TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    until TEXT NOT NULL,
+    PRIMARY KEY (room_id, bot)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
@@ -91,6 +106,8 @@ impl Store {
         ] {
             sqlx::query(statement).bind(before).execute(&self.pool).await?;
         }
+        let days = crate::budget::day_of(before.max(0) as u64) as i64;
+        sqlx::query("DELETE FROM tokens WHERE day < ?").bind(days).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -104,6 +121,13 @@ impl Store {
         let statement =
             "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
         sqlx::query(statement).bind(name).bind(value).execute(&self.pool).await.map(drop)
+    }
+
+    /// Notes something unless something is noted under this name already. Gives what is noted.
+    pub(crate) async fn note_first(&self, name: &str, value: &str) -> Result<String, sqlx::Error> {
+        let statement = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        sqlx::query(statement).bind(name).bind(value).execute(&self.pool).await?;
+        sqlx::query_scalar("SELECT value FROM facts WHERE name = ?").bind(name).fetch_one(&self.pool).await
     }
 
     /// How a room is set.

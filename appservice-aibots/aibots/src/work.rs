@@ -67,7 +67,7 @@ pub(crate) async fn run(service: Arc<Service>) {
                 tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
             }
         }
-        metrics::gauge!("aibots_workers").set(busy.len() as f64);
+        metrics::gauge!("aibots_workers").set(u32::try_from(busy.len()).unwrap_or(u32::MAX));
         tokio::select! {
             () = service.work.notified() => {}
             Some(done) = workers.join_next() => match done {

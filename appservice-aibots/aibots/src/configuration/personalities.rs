@@ -2,7 +2,7 @@
 
 use super::BotSettings;
 
-/// The models of OpenRouter's that suit them; elsewhere the operator chooses.
+/// The models of `OpenRouter`'s that suit them; elsewhere the operator chooses.
 const FRIENDLY_MODEL: &str = "anthropic/claude-3-haiku";
 const FRIENDLY_FALLBACK: &str = "openai/gpt-3.5-turbo";
 const CASUAL_MODEL: &str = "meta-llama/llama-3-8b-instruct";

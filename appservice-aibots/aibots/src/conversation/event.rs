@@ -9,6 +9,7 @@ pub(crate) type Object = Map<String, Value>;
 
 /// An event from the homeserver, decrypted where it was encrypted.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "the spec's name of the field")]
 pub(crate) struct Event {
     pub(crate) event_id: String,
     pub(crate) room_id: String,

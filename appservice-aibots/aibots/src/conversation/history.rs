@@ -17,13 +17,13 @@ pub(crate) struct Turn {
     pub(crate) image: Option<super::event::Object>,
 }
 
-/// The turns of events that are given newest first, oldest first. Nothing from `forgotten_until` on backwards.
-pub(crate) fn turns(events: &[Event], forgotten_until: Option<&str>, turns_max: usize) -> Vec<Turn> {
+/// The turns of events that are given newest first, oldest first. Nothing from any of `until` on backwards.
+pub(crate) fn turns(events: &[Event], until: &[&str], turns_max: usize) -> Vec<Turn> {
     let mut edits: BTreeMap<(&str, &str), &Event> = BTreeMap::new();
     let mut turns: Vec<Turn> = Vec::new();
     let mut seen = BTreeSet::new();
     for event in events {
-        if Some(event.event_id.as_str()) == forgotten_until || turns.len() == turns_max {
+        if until.contains(&event.event_id.as_str()) || turns.len() == turns_max {
             break;
         }
         if event.kind != "m.room.message" || !seen.insert(event.event_id.as_str()) {
@@ -44,7 +44,7 @@ pub(crate) fn turns(events: &[Event], forgotten_until: Option<&str>, turns_max: 
 fn turn(event: &Event, edit: Option<&Event>) -> Option<Turn> {
     let mut shown = event.clone();
     if let Some(new) = edit.and_then(|edit| edit.content.get("m.new_content")).and_then(serde_json::Value::as_object) {
-        shown.content = new.clone();
+        shown.content.clone_from(new);
     }
     let words = shown.words();
     if words.starts_with(crate::names::COMMAND) {
@@ -78,8 +78,8 @@ mod tests {
         event
     }
 
-    fn words(events: &[Event], forgotten: Option<&str>) -> Vec<String> {
-        turns(events, forgotten, 50).into_iter().map(|turn| turn.words).collect()
+    fn words(events: &[Event], until: &[&str]) -> Vec<String> {
+        turns(events, until, 50).into_iter().map(|turn| turn.words).collect()
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
             edit("$2", "@alice:test", "$1", "newer"),
             said("$1", "@alice:test", "old"),
         ];
-        assert_eq!(words(&events, None), ["newest"]);
+        assert_eq!(words(&events, &[]), ["newest"]);
     }
 
     #[test]
@@ -106,8 +106,8 @@ mod tests {
             said("$2", "@alice:test", "!ai reset"),
             said("$1", "@alice:test", "before"),
         ];
-        assert_eq!(words(&events, None), ["before", "now"]);
-        assert_eq!(words(&events, Some("$2")), ["now"]);
-        assert_eq!(turns(&events, None, 1)[0].words, "now", "the newest are kept");
+        assert_eq!(words(&events, &[]), ["before", "now"]);
+        assert_eq!(words(&events, &["$2"]), ["now"]);
+        assert_eq!(turns(&events, &[], 1)[0].words, "now", "the newest are kept");
     }
 }

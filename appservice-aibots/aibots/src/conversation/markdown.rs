@@ -38,7 +38,7 @@ fn safe<'a>(event: Event<'a>, links: &mut Vec<bool>) -> Option<Event<'a>> {
         Event::Html(html) | Event::InlineHtml(html) => Some(Event::Text(html)),
         Event::SoftBreak => Some(Event::HardBreak),
         // A picture would be loaded by whoever reads; its words are enough.
-        Event::Start(Tag::Image { .. }) | Event::End(TagEnd::Image) => None,
+        Event::Start(Tag::Image { .. } | Tag::HtmlBlock) | Event::End(TagEnd::Image | TagEnd::HtmlBlock) => None,
         Event::Start(Tag::Link { link_type, dest_url, id, .. }) => {
             let is_safe = leads_somewhere_safe(&dest_url);
             links.push(is_safe);
@@ -46,7 +46,6 @@ fn safe<'a>(event: Event<'a>, links: &mut Vec<bool>) -> Option<Event<'a>> {
             is_safe.then_some(Event::Start(Tag::Link { link_type, dest_url, title, id }))
         }
         Event::End(TagEnd::Link) => links.pop().unwrap_or(false).then_some(Event::End(TagEnd::Link)),
-        Event::Start(Tag::HtmlBlock) | Event::End(TagEnd::HtmlBlock) => None,
         event => Some(event),
     }
 }

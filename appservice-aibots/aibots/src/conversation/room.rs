@@ -125,7 +125,7 @@ impl Room {
             ("m.room.power_levels", "") => self.power = event.content,
             ("m.room.create", "") => self.take_creators(&event),
             ("m.room.history_visibility", "") => {
-                event.text("history_visibility").clone_into(&mut self.history_visibility)
+                event.text("history_visibility").clone_into(&mut self.history_visibility);
             }
             ("io.element.functional_members" | "m.member_hints", "") => {
                 let members = event.content.get("service_members").and_then(Value::as_array);

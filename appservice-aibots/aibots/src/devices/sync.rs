@@ -20,7 +20,7 @@ const FILTER: &str = r#"{"room":{"rooms":[]},"presence":{"not_types":["*"]},"acc
 const TIMEOUT_MS: &str = "30000";
 
 /// How long to wait for the answer of a sync.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How long to wait after something went wrong.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -106,16 +106,13 @@ async fn log_in(service: &Service, bot: &Bot, fact: &str, device_id: Option<Stri
 /// The key by which the records of devices are sealed. Who has our store has it too, but not who has a device's file.
 async fn store_key(service: &Service) -> Result<StoreKey, CallError> {
     const FACT: &str = "device key";
-    let failed = |error: sqlx::Error| CallError::Away(error.to_string());
-    if let Some(known) = service.store.fact(FACT).await.map_err(failed)? {
-        let bytes: Option<[u8; 32]> = serde_json::from_str(&known).ok();
-        return bytes.map(StoreKey::from_secret).ok_or(CallError::Strange("a key of 32 bytes"));
-    }
-    let mut secret = [0; 32];
-    service.world.chance.fill(&mut secret);
-    let noted = serde_json::to_string(&secret).expect("numbers can be written");
-    service.store.note(FACT, &noted).await.map_err(failed)?;
-    Ok(StoreKey::from_secret(secret))
+    let mut new = [0_u8; 32];
+    service.world.chance.fill(&mut new);
+    let new = serde_json::to_string(&new).expect("numbers can be written");
+    // All bots ask at the same time, and must get the same.
+    let known = service.store.note_first(FACT, &new).await.map_err(|error| CallError::Away(error.to_string()))?;
+    let secret: Option<[u8; 32]> = serde_json::from_str(&known).ok();
+    secret.map(StoreKey::from_secret).ok_or(CallError::Strange("a key of 32 bytes"))
 }
 
 async fn sync(service: &Service, device: &Device) -> Result<bool, DeviceFailure> {

@@ -94,9 +94,8 @@ impl Homeserver {
         query.extend(from.map(|from| ("from", from)));
         let path = v3(&["rooms", room_id, "messages"]);
         let mut answer = self.call(As::User(user_id), Method::GET, &path, &query, None).await?;
-        let events = match answer.get_mut("chunk").map(Value::take) {
-            Some(Value::Array(events)) => events,
-            _ => return Err(CallError::Strange("events")),
+        let Some(Value::Array(events)) = answer.get_mut("chunk").map(Value::take) else {
+            return Err(CallError::Strange("events"));
         };
         Ok((events, text(&answer, "end").ok()))
     }

@@ -14,6 +14,7 @@ use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::{Bot, ROOMS_MAX, Service, presence};
+use crate::budget::Budget;
 use crate::configuration::{BotSettings, Configuration};
 use crate::devices::Devices;
 use crate::http::{Http, HttpOptions, HttpSetupError};
@@ -27,7 +28,7 @@ use crate::{devices, door, listen, work};
 const START_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often what nobody asks for any more is forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(60 * 60);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 
 /// Why the service does not start.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,7 @@ async fn assemble(configuration: Configuration, world: World) -> Result<Service,
         answers_at_once: Semaphore::new(configuration.conversation.answers_at_once),
         devices: Devices::default(),
         keys: Notify::new(),
+        budget: Budget::new(configuration.conversation.daily_tokens),
         work: Notify::new(),
         mood: Notify::new(),
         started_ms: world.clock.now_ms(),

@@ -7,6 +7,7 @@ const TAKEN_MAX: i64 = 100;
 
 /// An event that came.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_field_names, reason = "the field says when")]
 pub(crate) struct Received {
     pub(crate) position: i64,
     /// The event, JSON as it came.

@@ -47,55 +47,92 @@ pub(super) async fn events(service: &Service, bot: &str, room_id: &str) -> Resul
     Ok(events)
 }
 
-/// The whole request. The model of it is the candidate's.
-pub(super) async fn request(
-    service: &Service,
-    bot: &Bot,
-    room: &Room,
-    settings: &RoomSettings,
-    events: &[Event],
-    making: (&Event, Option<Task>),
-    candidate: &Candidate,
-) -> Request {
-    let (trigger, task) = making;
-    let thread = trigger.thread();
-    let in_thread =
-        |event: &&Event| thread.is_none() || event.thread() == thread || Some(event.event_id.as_str()) == thread;
-    let events: Vec<Event> = events.iter().filter(in_thread).cloned().collect();
-    let conversation = &service.configuration.conversation;
-    let said = turns(&events, settings.forgotten_until.as_deref(), conversation.history_messages);
-    let is_group = !room.is_direct(|user_id| service.is_ours(user_id));
-    let mut told: Vec<context::Turn> = said.iter().map(|turn| told(turn, bot, room)).collect();
-    if bot.sees {
-        show_pictures(service, bot, &said, &mut told).await;
+/// What a bot knows of a conversation when it is asked.
+pub(super) struct Known {
+    said: Vec<Turn>,
+    told: Vec<context::Turn>,
+    summary: Option<String>,
+    system: String,
+    window: Window,
+    is_group: bool,
+}
+
+impl Known {
+    /// Gathers it.
+    pub(super) async fn gather(
+        service: &Service,
+        bot: &Bot,
+        room: (&str, &Room, &RoomSettings),
+        events: &[Event],
+        trigger: &Event,
+        candidate: &Candidate,
+    ) -> Result<Self, WorkError> {
+        let (room_id, room, settings) = room;
+        let thread = trigger.thread();
+        let in_thread =
+            |event: &&Event| thread.is_none() || event.thread() == thread || Some(event.event_id.as_str()) == thread;
+        let events: Vec<Event> = events.iter().filter(in_thread).cloned().collect();
+        let summary = service.store.summary(room_id, &bot.user_id).await?;
+        let until: Vec<&str> =
+            settings.forgotten_until.iter().chain(summary.iter().map(|(_, until)| until)).map(String::as_str).collect();
+        let said = turns(&events, &until, EVENTS_MAX);
+        let is_group = !room.is_direct(|user_id| service.is_ours(user_id));
+        let mut told: Vec<context::Turn> = said.iter().map(|turn| told(turn, bot, room)).collect();
+        if bot.sees {
+            show_pictures(service, bot, &said, &mut told).await;
+        }
+        let persona = Persona { name: &bot.settings.name, prompt: &bot.settings.prompt, is_group, has_tools: false };
+        let conversation = &service.configuration.conversation;
+        let window = Window {
+            context_tokens: service.completions.context_tokens(candidate),
+            output_tokens_max: conversation.answer_tokens,
+            messages_max: conversation.history_messages,
+            images_max: if bot.sees { PICTURES_MAX } else { 0 },
+        };
+        let summary = summary.map(|(summary, _)| summary);
+        Ok(Self { said, told, summary, system: system_prompt(persona), window, is_group })
     }
-    let last = task.map(|task| task.instruction().to_owned()).or_else(|| {
-        // What is to be answered may have been forgotten or redacted since; models want to answer something.
-        told.last().is_none_or(|last| last.speaker == Speaker::Bot).then(|| trigger.words())
-    });
-    told.extend(last.map(|text| context::Turn {
-        speaker: Speaker::Other(room.name_of(&trigger.sender).to_owned()),
-        text,
-        images: Vec::new(),
-    }));
-    let persona = Persona { name: &bot.settings.name, prompt: &bot.settings.prompt, is_group, has_tools: false };
-    let system = system_prompt(persona);
-    let window = Window {
-        context_tokens: service.completions.context_tokens(candidate),
-        output_tokens_max: conversation.answer_tokens,
-        messages_max: conversation.history_messages,
-        images_max: if bot.sees { PICTURES_MAX } else { 0 },
-    };
-    Request {
-        model: candidate.model.clone(),
-        bot_name: bot.settings.name.clone(),
-        messages: context::build(&told, None, is_group, estimate_text(&system), window).messages,
-        system,
-        temperature: Some(bot.settings.temperature),
-        output_tokens_max: conversation.answer_tokens,
-        tools: Vec::new(),
-        now_ms: service.now_ms(),
-        seed: service.world.random_below(u64::MAX),
+
+    /// The whole request. The model of it is the candidate's.
+    pub(super) fn request(
+        &self,
+        service: &Service,
+        bot: &Bot,
+        room: &Room,
+        making: (&Event, Option<Task>),
+        candidate: &Candidate,
+    ) -> Request {
+        let (trigger, task) = making;
+        let last = task.map(|task| task.instruction().to_owned()).or_else(|| {
+            // What is to be answered may have been forgotten or redacted since; models want to answer something.
+            self.told.last().is_none_or(|last| last.speaker == Speaker::Bot).then(|| trigger.words())
+        });
+        let last = last.map(|text| context::Turn {
+            speaker: Speaker::Other(room.name_of(&trigger.sender).to_owned()),
+            text,
+            images: Vec::new(),
+        });
+        let told: Vec<context::Turn> = self.told.iter().cloned().chain(last).collect();
+        let tokens = estimate_text(&self.system);
+        Request {
+            model: candidate.model.clone(),
+            bot_name: bot.settings.name.clone(),
+            messages: context::build(&told, self.summary.as_deref(), self.is_group, tokens, self.window).messages,
+            system: self.system.clone(),
+            temperature: Some(bot.settings.temperature),
+            output_tokens_max: self.window.output_tokens_max,
+            tools: Vec::new(),
+            now_ms: service.now_ms(),
+            seed: service.world.random_below(u64::MAX),
+        }
+    }
+
+    /// What is to be asked for remembering, if there is more than fits; and the last event that will be covered.
+    pub(super) fn fold(&self, bot: &Bot) -> Option<(Request, String)> {
+        let tokens = estimate_text(&self.system);
+        let fold = context::fold(&self.told, self.summary.as_deref(), &bot.settings.name, tokens, self.window)?;
+        let until = self.said.get(fold.turns.checked_sub(1)?)?.event_id.clone();
+        Some((fold.request, until))
     }
 }
 

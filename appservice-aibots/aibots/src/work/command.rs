@@ -1,5 +1,7 @@
 //! Doing what people ask of the bots themselves.
 
+use std::fmt::Write as _;
+
 use super::{WorkError, say};
 use crate::conversation::command::{Command, HELP, Task};
 use crate::conversation::event::Event;
@@ -49,6 +51,9 @@ pub(super) async fn obey(
     };
     if settings != before {
         service.set_room(&event.room_id, &settings).await?;
+        if settings.forgotten_until != before.forgotten_until {
+            service.store.forget(&event.room_id).await?;
+        }
     }
     say::notice(service, bot, event, &said).await?;
     Ok(None)
@@ -61,7 +66,7 @@ fn described(service: &Service, room: &Room, settings: &RoomSettings) -> String 
         let Some(bot) = service.bot(&user_id) else { continue };
         let model = settings.model.as_deref().unwrap_or(&bot.settings.model);
         let model = if model.is_empty() { &bot.settings.provider } else { model };
-        text.push_str(&format!("\n- {}: `{model}`", bot.settings.name));
+        let _ = write!(text, "\n- {}: `{model}`", bot.settings.name);
     }
     text
 }

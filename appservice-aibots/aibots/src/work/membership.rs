@@ -17,10 +17,10 @@ pub(super) async fn take(service: &Service, event: &Event) -> Result<(), WorkErr
     let settings = &service.configuration.conversation;
     let is_allowed = server == service.configuration.homeserver.server_name
         || settings.allowed_servers.iter().any(|allowed| allowed == "*" || allowed == server);
-    let outcome = if !is_allowed {
-        service.homeserver.leave(user_id, room_id, "I only talk with people of my own homeserver.").await
-    } else {
+    let outcome = if is_allowed {
         service.homeserver.join(user_id, room_id).await
+    } else {
+        service.homeserver.leave(user_id, room_id, "I only talk with people of my own homeserver.").await
     };
     match outcome {
         Ok(()) if is_allowed => after_joining(service, user_id, event).await,

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::show::Typing;
 use super::{WorkError, ask, decide, say};
+use crate::budget::{Held, day_of};
+use crate::context::estimate_usage;
 use crate::conversation::answer::{About, Growth, content, edit};
 use crate::conversation::command::Task;
 use crate::conversation::event::{Event, Object};
 use crate::conversation::limits::Permission;
 use crate::conversation::room::{Room, RoomSettings};
 use crate::devices::Opened;
-use crate::provider::{Answer, Error, Progress};
+use crate::provider::{Answer, Error, Progress, Request};
 use crate::providers::Candidate;
 use crate::service::{Bot, Service};
 use crate::store::Job;
@@ -30,6 +32,8 @@ struct Making<'a> {
     event: Event,
     /// Whether it may have been begun before the service started.
     is_resumed: bool,
+    /// What the bot knew when it was asked.
+    known: Option<ask::Known>,
 }
 
 /// Answers whatever is owed in a room, one after another.
@@ -62,7 +66,7 @@ async fn one(service: &Arc<Service>, room_id: &str, job: Job) -> Result<(), Work
         return Ok(service.store.finish(job.position, None).await?);
     }
     let is_resumed = job.created_ms < service.started_ms;
-    let mut making = Making { service, bot, job, event: *event, is_resumed };
+    let mut making = Making { service, bot, job, event: *event, is_resumed, known: None };
     if making.is_begun() || making.may_begin(room_id).await? {
         making.make(&room).await?;
     }
@@ -130,7 +134,54 @@ impl Making<'_> {
             }
         }
         drop(typing);
-        self.deliver().await
+        self.deliver().await?;
+        // In encrypted rooms nothing readable is kept.
+        if room.encryption.is_none() && self.job.task.is_none() {
+            self.remember().await?;
+        }
+        Ok(())
+    }
+
+    /// Puts what has no room any more in fewer words, for the next answer.
+    async fn remember(&self) -> Result<(), WorkError> {
+        let candidates = &self.bot.candidates;
+        let Some((request, until)) = self.known.as_ref().and_then(|known| known.fold(self.bot)) else {
+            return Ok(());
+        };
+        if self.service.completions.is_offline(&candidates[0]) {
+            return Ok(());
+        }
+        let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(()) };
+        match self.service.completions.answer(request, candidates, &Progress::silent()).await {
+            Ok(answer) => {
+                if let Some(held) = &held {
+                    let charge = held.settle(answer.usage.unwrap_or_default(), self.service.now_ms());
+                    self.service.store.charge(&charge).await?;
+                }
+                let (room_id, bot) = (&self.event.room_id, &self.bot.user_id);
+                self.service.store.remember(room_id, bot, &answer.text, &until).await?;
+            }
+            // The next answer will try again; until then the oldest is left out.
+            Err(error) => tracing::debug!(%error, "no summary"),
+        }
+        Ok(())
+    }
+
+    /// Holds what a request may cost: `None` when the tokens of today are used, nothing inside when it costs nothing.
+    async fn hold(&self, request: &Request, candidate: &Candidate) -> Result<Option<Option<Held>>, WorkError> {
+        if self.service.completions.is_offline(candidate) {
+            return Ok(Some(None));
+        }
+        let (room_id, user_id) = (self.event.room_id.as_str(), self.event.sender.as_str());
+        let tokens = estimate_usage(request, "").total().saturating_add(request.output_tokens_max.into());
+        let spent = self.service.store.spent(day_of(self.service.now_ms()), room_id, user_id).await?;
+        match self.service.budget.hold(room_id, user_id, tokens, spent) {
+            Ok(held) => Ok(Some(Some(held))),
+            Err(exhausted) => {
+                tracing::info!(%exhausted, room.id = room_id, user.id = user_id, "no answer");
+                Ok(None)
+            }
+        }
     }
 
     /// The message that shows this answer or some of it, from before a restart.
@@ -152,8 +203,10 @@ impl Making<'_> {
         let place = service.answers_at_once.acquire().await.expect("it is never closed");
         let task = self.job.task.as_deref().and_then(Task::named);
         let candidates = self.candidates(settings);
-        let making = (&self.event, task);
-        let request = ask::request(service, self.bot, room, settings, events, making, &candidates[0]).await;
+        let place_of_room = (self.event.room_id.as_str(), room, settings);
+        let known = ask::Known::gather(service, self.bot, place_of_room, events, &self.event, &candidates[0]).await?;
+        let request = known.request(service, self.bot, room, (&self.event, task), &candidates[0]);
+        let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(Err(Error::OverQuota)) };
         let (progress, watcher) = Progress::watched();
         let answering = service.completions.answer(request, &candidates, &progress);
         tokio::pin!(answering);
@@ -172,6 +225,11 @@ impl Making<'_> {
             }
         };
         drop(place);
+        if let (Some(held), Ok(answer)) = (&held, &outcome) {
+            let charge = held.settle(answer.usage.unwrap_or_default(), service.now_ms());
+            service.store.charge(&charge).await?;
+        }
+        self.known = Some(known);
         let has_failed = outcome.is_err();
         if self.bot.has_failed(has_failed) {
             service.mood.notify_one();

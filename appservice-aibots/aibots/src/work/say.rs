@@ -1,5 +1,7 @@
 //! Saying something in a room, once.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
 use super::WorkError;
@@ -11,8 +13,7 @@ use crate::service::Service;
 /// The id of the transaction that sends one thing that a bot says about an event, so that it is sent once.
 pub(super) fn transaction_id(purpose: &str, bot: &str, event_id: &str) -> String {
     let digest = Sha256::digest(format!("{bot}\n{event_id}").as_bytes());
-    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{purpose}-{digest}")
+    format!("{purpose}-{}", URL_SAFE_NO_PAD.encode(&digest[..16]))
 }
 
 /// Sends the content of a message, encrypted where the room is.
