@@ -161,6 +161,11 @@ extra_certificate_authorities = ["{authority.ca}"]
 allow_private_addresses = ["127.0.0.0/8", "::1/128"]
 """)
 
+    def add_service(self, registration: Path) -> None:
+        """Before the start: an application service, by the file of its registration."""
+        with (self.folder / "nudge.toml").open("a") as configuration:
+            configuration.write(f'\n[application_services]\nregistrations = ["{registration}"]\n')
+
     def command(self) -> list[str]:
         return [os.environ["NUDGE_BINARY"], "serve", "--config", str(self.folder / "nudge.toml")]
 

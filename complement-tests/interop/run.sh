@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
-# as a peer, moto as object storage; and the bots beside Synapse. Everything on loopback.
+# as a peer, moto as object storage; and the bots beside both homeservers. Everything on loopback.
 #
-#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots-synapse|s3|load]...      (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|s3|load]...      (default: all)
 #
 # Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
@@ -63,7 +63,7 @@ bots() {
     AIBOTS_BINARY="$target/debug/nudge-aibots" "$venv/bin/python" "$here/bots.py" "$1"
 }
 
-(($#)) || set -- nio js rust synapse encryption encryption-synapse bots-synapse s3 load
+(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse s3 load
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
@@ -71,6 +71,7 @@ for part; do
         rust) rust_sdk ;;
         encryption) encryption ;;
         encryption-synapse) encryption --federated ;;
+        bots) bots nudge ;;
         bots-synapse) bots synapse ;;
         synapse)
             "$venv/bin/python" "$here/federation_synapse.py"

@@ -36,6 +36,20 @@ pub struct Configuration {
     pub default_provider: Option<String>,
 }
 
+/// What is left to configure inside a homeserver.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inside {
+    #[serde(default)]
+    conversation: ConversationSettings,
+    #[serde(default)]
+    providers: BTreeMap<String, ProviderSettings>,
+    #[serde(default)]
+    bots: Vec<BotSettings>,
+    #[serde(default)]
+    default_provider: Option<String>,
+}
+
 /// Which homeserver this is the service of.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +113,8 @@ pub struct ConversationSettings {
     pub show_growth: bool,
     /// Tokens that may be used in a day.
     pub daily_tokens: DailyTokens,
+    /// Whether there is a public room in which bots can be found, `#ai-buddies`.
+    pub lobby: bool,
     /// Whether answers are notices, which clients show quietly.
     pub answer_with_notices: bool,
 }
@@ -115,6 +131,7 @@ impl Default for ConversationSettings {
             encryption: true,
             show_growth: true,
             daily_tokens: DailyTokens::default(),
+            lobby: true,
             answer_with_notices: false,
         }
     }
@@ -191,6 +208,20 @@ impl Configuration {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigurationError::Read(path.to_owned(), error))?;
         let configuration = toml::from_str(&text).map_err(|error| ConfigurationError::Form(path.to_owned(), error))?;
         Self::completed(configuration)
+    }
+
+    /// Reads a file for a homeserver that runs the bots inside itself, and knows itself who it is and where.
+    pub fn read_inside(
+        path: &Path,
+        url: Url,
+        server_name: String,
+        service: ServiceSettings,
+    ) -> Result<Self, ConfigurationError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigurationError::Read(path.to_owned(), error))?;
+        let inside: Inside = toml::from_str(&text).map_err(|error| ConfigurationError::Form(path.to_owned(), error))?;
+        let Inside { conversation, providers, bots, default_provider } = inside;
+        let homeserver = HomeserverSettings { url, server_name };
+        Self::completed(Self { homeserver, service, conversation, providers, bots, default_provider })
     }
 
     /// Three buddies that need neither a key nor a network, for a homeserver that runs them inside itself.

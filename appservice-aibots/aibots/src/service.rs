@@ -1,6 +1,7 @@
 //! The service: its parts, and what they share.
 
 mod life;
+mod lobby;
 mod presence;
 mod rooms;
 mod start;

@@ -86,6 +86,9 @@ fn add_development_defaults(layers: &mut Layers, notices: &mut Vec<String>) {
             );
         }
     }
+    if private && !layers.is_set("bots.enabled") {
+        layers.add_default("bots.enabled", "true");
+    }
     for (key, value) in [("server_name", "localhost"), ("federation.allow_private_addresses", "127.0.0.0/8,::1")] {
         if !layers.is_set(key) {
             layers.add_default(key, value);

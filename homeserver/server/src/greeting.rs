@@ -15,7 +15,7 @@ pub(crate) struct Addresses {
 }
 
 /// What it is, where its data is, and what to try next.
-pub(crate) fn greeting(loaded: &Loaded, backend: &str, addresses: &Addresses) -> String {
+pub(crate) fn greeting(loaded: &Loaded, backend: &str, addresses: &Addresses, bots: &[String]) -> String {
     let configuration = &loaded.configuration;
     let clients = format!("http://{}", reachable(addresses.client));
     let data = std::path::absolute(&configuration.data_dir).unwrap_or_else(|_| configuration.data_dir.clone());
@@ -39,6 +39,9 @@ pub(crate) fn greeting(loaded: &Loaded, backend: &str, addresses: &Addresses) ->
         lines.push(("metrics", format!("http://{}/metrics", reachable(address))));
     }
     lines.push(("registration", registration.to_owned()));
+    if let Some(first) = bots.first() {
+        lines.push(("buddies", format!("{} bots to chat with, such as {first}", bots.len())));
+    }
 
     let mut text = format!("Nudge {}, a Matrix homeserver, is up.\n\n", env!("CARGO_PKG_VERSION"));
     for (name, value) in lines {

@@ -3,6 +3,7 @@
 //! The binary `nudge` is [`cli::run`].
 
 mod backup;
+mod bots;
 pub mod cli;
 mod commands;
 pub mod configuration;

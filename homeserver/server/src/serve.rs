@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    bots,
     configuration::{Configuration, Loaded, Network, WebAddress},
     data_directory::Use,
     doors::{ADMINISTRATION_PATHS, Doors, FEDERATION_PATHS},
@@ -41,7 +42,11 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     tokio::spawn(metrics::tidy_up(metrics_handle.clone()));
     let sockets = Sockets::bind(configuration)?;
     let certificate = wiring::certificate(configuration)?;
-    let house = House::open(configuration, &world::system(), Use::Serving).await?;
+    let addresses = sockets.addresses()?;
+    let bots = bots::prepare(configuration, addresses.client, &world::system()).await?;
+    let mut with_bots = configuration.clone();
+    with_bots.application_services_registrations.0.extend(bots.as_ref().map(|bots| bots.registration.clone()));
+    let house = House::open(&with_bots, &world::system(), Use::Serving).await?;
     house.engine.prepare_services().await.map_err(|error| StartError::Services(Box::new(error)))?;
     registration_token::settle(configuration, &house).await?;
     if let Err(error) = house.engine.discard_unfinished_uploads() {
@@ -49,8 +54,9 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     }
 
     let (stop, stopping) = stopping::channel();
+    let names = bots.as_ref().map(bots::Prepared::user_ids).unwrap_or_default();
     // Nobody has to read it.
-    let _ = std::io::stdout().write_all(greeting(loaded, house.storage.backend(), &sockets.addresses()?).as_bytes());
+    let _ = std::io::stdout().write_all(greeting(loaded, house.storage.backend(), &addresses, &names).as_bytes());
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
@@ -61,10 +67,17 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let mut judge = tokio::spawn(housekeeping::judge_set_aside(house.engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
     let mut listeners = sockets.serve(configuration, doors, certificate.clone(), &stopping);
+    let bots = match bots {
+        Some(bots) => Some(bots.start(world::system()).await?),
+        None => None,
+    };
     tracing::info!(server.name = %configuration.server_name, database = house.storage.backend(), "started");
 
     signals.stop_asked(certificate.as_ref()).await;
     tracing::info!("stopping");
+    if let Some(bots) = bots {
+        bots.stop().await;
+    }
     stop.now();
     house.engine.stop();
     tokio::select! {

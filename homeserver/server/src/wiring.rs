@@ -9,6 +9,7 @@ use rules::world::World;
 use storage::{OpenError, Options, Storage, StorageError};
 
 use crate::{
+    bots::BotsError,
     configuration::{
         Configuration, Durability, JwtAlgorithm, MailSecurity, Network, PasswordHashing, RegistrationMode, Secret,
     },
@@ -57,6 +58,8 @@ pub(crate) enum StartError {
     RegistrationToken(#[source] std::io::Error),
     #[error("the users of application services cannot be made: {0}")]
     Services(#[source] Box<engine::EngineError>),
+    #[error("the bots cannot start: {0}")]
+    Bots(#[from] BotsError),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
 }

@@ -47,6 +47,34 @@ impl Homeserver {
         self.call(As::User(user_id), Method::PUT, &path, &[], Some(&body)).await.map(drop)
     }
 
+    /// Makes a room that everybody may join, or finds the one that has the alias.
+    pub(crate) async fn make_public_room(
+        &self,
+        user_id: &str,
+        alias: &str,
+        name: &str,
+        topic: &str,
+    ) -> Result<String, CallError> {
+        let body = json!({ "preset": "public_chat", "room_alias_name": alias, "name": name, "topic": topic });
+        let path = v3(&["createRoom"]);
+        let room_id = match self.call(As::User(user_id), Method::POST, &path, &[], Some(&body)).await {
+            Ok(answer) => text(&answer, "room_id")?,
+            Err(CallError::Refused { code, .. }) if code == "M_ROOM_IN_USE" => {
+                let server = user_id.split_once(':').map_or("", |(_, server)| server);
+                let alias = format!("#{alias}:{server}");
+                let path = v3(&["directory", "room", &alias]);
+                return text(&self.call(As::User(user_id), Method::GET, &path, &[], None).await?, "room_id");
+            }
+            Err(error) => return Err(error),
+        };
+        let path = v3(&["directory", "list", "room", &room_id]);
+        let body = json!({ "visibility": "public" });
+        if let Err(error) = self.call(As::User(user_id), Method::PUT, &path, &[], Some(&body)).await {
+            tracing::debug!(%error, "the room is not listed");
+        }
+        Ok(room_id)
+    }
+
     pub(crate) async fn join(&self, user_id: &str, room_id: &str) -> Result<(), CallError> {
         let via = room_id.split_once(':').map(|(_, server)| ("server_name", server));
         let path = v3(&["join", room_id]);

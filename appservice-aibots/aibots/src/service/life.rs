@@ -145,6 +145,11 @@ async fn live(service: Arc<Service>) {
         tracing::warn!(%error, "the homeserver does not let us make our bots; trying again");
         tokio::time::sleep(START_PAUSE).await;
     }
+    if service.configuration.conversation.lobby
+        && let Err(error) = service.open_lobby().await
+    {
+        tracing::warn!(%error, "there is no room where people can find the bots; they can be invited all the same");
+    }
     tracing::info!(bots = service.bots().len(), "the bots are there");
     let keep_devices = async {
         if service.configuration.conversation.encryption {

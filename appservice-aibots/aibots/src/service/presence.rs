@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::{Bot, Service};
 
 /// How often presence is renewed: homeservers forget it after 30 seconds.
@@ -27,9 +29,8 @@ impl Service {
     /// Shows all bots as offline, at the end.
     pub(super) async fn say_goodbye(&self) {
         const PATIENCE: Duration = Duration::from_secs(2);
-        for bot in self.bots() {
-            tokio::time::timeout(PATIENCE, self.show(bot, true)).await.unwrap_or_default();
-        }
+        let all = join_all(self.bots().iter().map(|bot| self.show(bot, true)));
+        tokio::time::timeout(PATIENCE, all).await.map(drop).unwrap_or_default();
     }
 }
 

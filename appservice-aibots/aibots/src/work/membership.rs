@@ -82,7 +82,7 @@ async fn flag(service: &Service, user_id: &str, room_id: &str) -> Result<(), Wor
 /// Leaves a room in which there are only bots.
 pub(super) async fn leave_if_alone(service: &Service, room_id: &str) -> Result<(), WorkError> {
     let room = service.room(room_id).await?;
-    if room.humans(|user_id| service.is_ours(user_id)) > 0 {
+    if room.humans(|user_id| service.is_ours(user_id)) > 0 || service.is_lobby(room_id).await? {
         return Ok(());
     }
     for bot in room.bots(|user_id| service.bot(user_id).is_some()) {

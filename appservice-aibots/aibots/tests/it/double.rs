@@ -65,6 +65,7 @@ impl Stage {
         let service = ServiceSettings { data_dir: folder.path().to_owned(), ..ServiceSettings::default() };
         let mut configuration = Configuration::offline(url, "test".to_owned(), service).unwrap();
         configuration.conversation.encryption = false;
+        configuration.conversation.lobby = false;
         change(&mut configuration);
         let path = registration::write(&configuration, &system::world()).unwrap();
         let text = std::fs::read_to_string(path).unwrap();

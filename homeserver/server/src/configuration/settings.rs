@@ -252,6 +252,13 @@ settings! {
     /// query, where it ends up in logs, and at the older paths if they do not know the newer ones.
     application_services_legacy: bool = "false", "application_services.legacy", example "true";
 
+    /// Whether this server has AI bots of its own, without any program beside it. Without a configuration file it has them
+    /// as long as only this machine can connect. See `docs/ai-bots.md`.
+    bots_enabled: bool = "false", "bots.enabled", example "true";
+    /// A file with the bots and the language models that speak for them. Without it there are three buddies who need
+    /// neither a key nor a network, and only know a few rules.
+    bots_file: Option<PathBuf> = "", "bots.file", example "\"/etc/nudge/aibots.toml\"";
+
     /// The localpart of the user who speaks for this server when an administrator sends its users a notice, such as
     /// `notices`. The account is made when it is needed. Without it no notices can be sent.
     server_notices_user: Option<Localpart> = "", "server_notices.user", example "\"notices\"";
@@ -333,6 +340,7 @@ pub(super) static SECTIONS: &[(&str, &str)] = &[
     ("jwt", "Log-in by another service"),
     ("turn", "Calls"),
     ("application_services", "Bridges, bots and other application services"),
+    ("bots", "AI bots"),
     ("server_notices", "Notices of the server to its users"),
     ("media", "Files"),
     ("push", "Push notifications"),
