@@ -50,7 +50,12 @@ impl Devices {
     pub(crate) async fn open(&self, users: &[String], object: &Object, event: Event) -> Opened {
         let Ok(room_id) = <&RoomId>::try_from(event.room_id.as_str()) else { return Opened::Never };
         let mut outcome = Opened::Never;
-        for device in users.iter().filter_map(|user_id| self.of(user_id)) {
+        for user_id in users {
+            // At the start devices take a moment.
+            let Some(device) = self.of(user_id) else {
+                outcome = Opened::NotYet;
+                continue;
+            };
             match device.decrypt(room_id, object).await {
                 Ok(Some(decrypted)) => {
                     return Opened::Yes(Box::new(event.decrypted(decrypted.event_type, decrypted.content)));

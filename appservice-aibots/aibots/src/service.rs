@@ -95,6 +95,14 @@ impl Service {
             || user_id == self.configuration.user_id(&self.configuration.service.sender_localpart)
     }
 
+    /// Whether the operator has set up a model: what others cost is nobody's choice but theirs.
+    pub(crate) fn has_model(&self, model: &str) -> bool {
+        let of_bots = self.bots.iter().flat_map(|bot| &bot.candidates);
+        let mut of_providers = self.configuration.providers.values().flat_map(|provider| provider.models.keys());
+        of_bots.map(|candidate| candidate.model.as_str()).any(|known| known == model)
+            || of_providers.any(|known| known == model)
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
         self.world.clock.now_ms()
     }

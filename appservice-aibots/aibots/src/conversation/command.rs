@@ -62,7 +62,7 @@ pub(crate) const HELP: &str = "I am a bot. What you write here may be passed to 
     - `!ai settings`: which bots are here and how they are set\n\
     - `!ai mode all`, `mention` or `off`: when bots answer in this room\n\
     - `!ai reset`: forget what was said so far\n\
-    - `!ai model NAME`: another model for this room; without a name, back to each bot's own\n\
+    - `!ai model NAME`: another of my models for this room; without a name, back to each bot's own\n\
     - `!ai tools on` or `off`: whether bots may use the tools of their operator here\n\
     - `!ai summary`, `!ai topics`, `!ai actions`: about the conversation so far";
 

@@ -37,6 +37,9 @@ pub(super) async fn obey(
             settings.forgotten_until = Some(event.event_id.clone());
             "I have forgotten what was said so far.".to_owned()
         }
+        Command::Model(Some(model)) if !service.has_model(&model) => {
+            "I may only use the models that my operator has set up.".to_owned()
+        }
         Command::Model(model) => {
             settings.model = model;
             match &settings.model {

@@ -11,7 +11,7 @@ use crate::service::{Bot, Service};
 use crate::store::{Owed, Received};
 
 /// For how long an event that cannot be decrypted waits for its key.
-const WAITING_FOR_KEY_MS: u64 = 5 * 60 * 1000;
+pub(super) const WAITING_FOR_KEY_MS: u64 = 5 * 60 * 1000;
 
 /// Works off the events of a room. Gives whether all of them could be read.
 pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, WorkError> {
@@ -50,7 +50,10 @@ async fn take_message(service: &Service, received: &Received, object: Object, ev
     let room = service.room(&event.room_id).await?;
     let bots = room.bots(|user_id| service.bot(user_id).is_some());
     let owed = match opened(service, &bots, &object, event).await {
-        Opened::NotYet if service.now_ms() < received.received_ms.saturating_add(WAITING_FOR_KEY_MS) => {
+        Opened::NotYet
+            if service.configuration.conversation.encryption
+                && service.now_ms() < received.received_ms.saturating_add(WAITING_FOR_KEY_MS) =>
+        {
             return Ok(false);
         }
         Opened::NotYet | Opened::Never => {

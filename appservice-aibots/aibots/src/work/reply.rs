@@ -12,7 +12,7 @@ use crate::conversation::command::Task;
 use crate::conversation::event::{Event, Object};
 use crate::conversation::limits::Permission;
 use crate::conversation::room::{Room, RoomSettings};
-use crate::devices::Opened;
+use crate::devices::{DeviceFailure, Opened};
 use crate::provider::{Answer, Error, Progress, Request};
 use crate::providers::Candidate;
 use crate::service::{Bot, Service};
@@ -58,6 +58,10 @@ async fn one(service: &Arc<Service>, room_id: &str, job: Job) -> Result<(), Work
         Some(event) => decide::opened(service, std::slice::from_ref(&job.bot), &object, event).await,
         None => Opened::Never,
     };
+    let waits_for_key = service.now_ms() < job.created_ms.saturating_add(decide::WAITING_FOR_KEY_MS);
+    if matches!(event, Opened::NotYet) && waits_for_key && service.configuration.conversation.encryption {
+        return Err(DeviceFailure::NotReady.into());
+    }
     let room = service.room(room_id).await?;
     let (Opened::Yes(event), Some(bot)) = (event, service.bot(&job.bot)) else {
         return Ok(service.store.finish(job.position, None).await?);
