@@ -48,6 +48,7 @@ impl Server {
             .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
             .args(["--database-url", &database.url()])
             .env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap")
+            .env("NUDGE_BOTS__ENABLED", "false")
             .stdout(Stdio::null())
             .stderr(Stdio::from(database.log_file()))
             .kill_on_drop(true);

@@ -52,6 +52,42 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 }
 
 #[test]
+fn whoever_starts_it_without_a_file_finds_buddies_and_can_chat_at_once() {
+    const CLIENT: &str = "/_matrix/client/v3";
+    let directory = TempDir::new().unwrap();
+    let server = Nudge::start(&directory, &[], &[("NUDGE_BOTS__ENABLED", "true")]);
+    let token = register(&server, "alice", "curiouser and curiouser");
+    let post = |path: &str, body| server.post(&format!("{CLIENT}{path}"), Some(&token), &body).1;
+    let until = |what: &str, holds: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < Duration::from_mins(1), "never came true: {what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    until("three buddies in the directory", &|| {
+        let found = |term: &str| {
+            let results = post("/user_directory/search", json!({ "search_term": term }))["results"].take();
+            results.as_array().is_some_and(|results| results.len() == 1)
+        };
+        ["casual", "friendly", "creative"].into_iter().all(found)
+    });
+    let invitation =
+        json!({ "is_direct": true, "preset": "trusted_private_chat", "invite": ["@casual-friend:localhost"] });
+    let room = post("/createRoom", invitation)["room_id"].as_str().unwrap().to_owned();
+    let message = json!({ "msgtype": "m.text", "body": "hello" }).to_string();
+    let path = format!("{CLIENT}/rooms/{room}/send/m.room.message/1");
+    let (status, sent) = process::finish(server.begin("PUT", &path, Some(&token), &message));
+    assert_eq!(status, 200, "{sent}");
+    until("an answer", &|| {
+        let (_, page) = server.get(&format!("{CLIENT}/rooms/{room}/messages?dir=b"), Some(&token));
+        let mut events = page["chunk"].as_array().into_iter().flatten();
+        events.any(|event| event["sender"] == "@casual-friend:localhost" && event["content"]["msgtype"] == "m.text")
+    });
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn s_143_metrics_are_not_public_and_name_nobody() {
     let directory = TempDir::new().unwrap();
     let server = Nudge::start(&directory, &[], &[]);

@@ -42,6 +42,10 @@ impl Nudge {
     }
 
     fn spawn(mut command: Command) -> Self {
+        // Nobody asks for bots but the test of them.
+        if command.get_envs().all(|(name, _)| name != "NUDGE_BOTS__ENABLED") {
+            command.env("NUDGE_BOTS__ENABLED", "false");
+        }
         command.env("NUDGE_LISTEN", "127.0.0.1:0").env("NUDGE_METRICS__LISTEN", "127.0.0.1:0");
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
