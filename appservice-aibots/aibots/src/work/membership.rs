@@ -6,6 +6,9 @@ use super::{WorkError, say};
 use crate::conversation::event::Event;
 use crate::service::Service;
 
+/// At most so many messages are taken in that were sent before a bot came.
+const CAUGHT_UP_MAX: usize = 20;
+
 /// Takes in a change of membership, if it is one of ours.
 pub(super) async fn take(service: &Service, event: &Event) -> Result<(), WorkError> {
     let Some(bot) = event.state_key.as_deref().and_then(|user_id| service.bot(user_id)) else { return Ok(()) };
@@ -49,7 +52,22 @@ async fn after_joining(service: &Service, user_id: &str, invitation: &Event) -> 
     if room.encryption.is_some() && is_first {
         welcome_encrypted(service, user_id, invitation).await?;
     }
+    if room.is_direct(|user_id| service.is_ours(user_id)) {
+        catch_up(service, user_id, invitation).await?;
+    }
     Ok(())
+}
+
+/// Takes in what was said between the invitation and our coming: whoever invites somebody begins to talk at once.
+async fn catch_up(service: &Service, user_id: &str, invitation: &Event) -> Result<(), WorkError> {
+    let (newest, _) = service.homeserver.messages(user_id, &invitation.room_id, None, CAUGHT_UP_MAX).await?;
+    let said = newest.iter().rev().filter_map(|event| {
+        let event_id = event.get("event_id")?.as_str()?;
+        Some((event_id.to_owned(), invitation.room_id.clone(), event.to_string()))
+    });
+    let said: Vec<_> = said.collect();
+    // Those that came in a transaction as well count once.
+    Ok(service.receive(&format!("joined after {}", invitation.event_id), &said).await?)
 }
 
 /// In an encrypted room people are told who else reads it.

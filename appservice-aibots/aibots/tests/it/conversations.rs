@@ -38,6 +38,23 @@ async fn a_message_is_answered_once_however_often_it_is_told() {
 }
 
 #[tokio::test]
+async fn what_is_said_before_a_bot_has_come_is_answered_too() {
+    let stage = Stage::new(|_| ()).await;
+    stage.join(ALICE);
+    let hello = message("$hello", "hello");
+    stage.known.lock().unwrap().timeline.push(hello.clone());
+    stage.tell("1", &[invitation("$invite", CASUAL)]).await;
+    stage.until("the answer", |known| known.answers("$hello") == [CASUAL]).await;
+    stage.tell_again("2", &[hello]).await;
+    stage.tell("3", &[message("$model", "!ai model huge")]).await;
+    stage.until("the refusal", |known| known.answers("$model") == [CASUAL]).await;
+    let known = stage.known.lock().unwrap();
+    assert_eq!(known.answers("$hello"), [CASUAL]);
+    let refusal = known.timeline.last().unwrap();
+    assert!(refusal["content"]["body"].as_str().unwrap().contains("operator"), "{refusal}");
+}
+
+#[tokio::test]
 async fn two_bots_answer_a_human_and_not_each_other() {
     let stage = Stage::new(|_| ()).await;
     with_bots(&stage, &[FRIENDLY, CASUAL]).await;
