@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::budget::DailyTokens;
 use crate::providers::{Kind, ProviderSettings};
+use crate::tools::{ToolLimits, ToolServerSettings};
 
 /// The whole configuration.
 #[derive(Clone, Debug, Deserialize)]
@@ -28,6 +29,12 @@ pub struct Configuration {
     /// Who completes conversations, by names of the operator's choice. `offline` is always there.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderSettings>,
+    /// Functions that models may call, in rooms that permit it.
+    #[serde(default)]
+    pub tools: BTreeMap<String, ToolServerSettings>,
+    /// How much one answer may use of them.
+    #[serde(default)]
+    pub tool_limits: ToolLimits,
     /// The bots. Three personalities where none is given.
     #[serde(default)]
     pub bots: Vec<BotSettings>,
@@ -44,6 +51,10 @@ struct Inside {
     conversation: ConversationSettings,
     #[serde(default)]
     providers: BTreeMap<String, ProviderSettings>,
+    #[serde(default)]
+    tools: BTreeMap<String, ToolServerSettings>,
+    #[serde(default)]
+    tool_limits: ToolLimits,
     #[serde(default)]
     bots: Vec<BotSettings>,
     #[serde(default)]
@@ -219,9 +230,18 @@ impl Configuration {
     ) -> Result<Self, ConfigurationError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigurationError::Read(path.to_owned(), error))?;
         let inside: Inside = toml::from_str(&text).map_err(|error| ConfigurationError::Form(path.to_owned(), error))?;
-        let Inside { conversation, providers, bots, default_provider } = inside;
+        let Inside { conversation, providers, tools, tool_limits, bots, default_provider } = inside;
         let homeserver = HomeserverSettings { url, server_name };
-        Self::completed(Self { homeserver, service, conversation, providers, bots, default_provider })
+        Self::completed(Self {
+            homeserver,
+            service,
+            conversation,
+            providers,
+            tools,
+            tool_limits,
+            bots,
+            default_provider,
+        })
     }
 
     /// Three buddies that need neither a key nor a network, for a homeserver that runs them inside itself.
@@ -231,6 +251,8 @@ impl Configuration {
             service,
             conversation: ConversationSettings::default(),
             providers: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            tool_limits: ToolLimits::default(),
             bots: Vec::new(),
             default_provider: None,
         })

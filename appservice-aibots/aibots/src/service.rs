@@ -23,6 +23,7 @@ use crate::matrix::Homeserver;
 use crate::providers::{Candidate, Completions};
 use crate::registration::Tokens;
 use crate::store::Store;
+use crate::tools::Tools;
 
 pub use life::{CheckError, Running, StartError, check, start, start_at};
 
@@ -57,6 +58,7 @@ pub(crate) struct Service {
     pub(crate) store: Store,
     pub(crate) homeserver: Homeserver,
     pub(crate) completions: Completions,
+    pub(crate) tools: Tools,
     pub(crate) answers_at_once: Semaphore,
     pub(crate) budget: Budget,
     /// Something was received, or has become due.

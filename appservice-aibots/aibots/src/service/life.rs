@@ -22,6 +22,7 @@ use crate::matrix::{CallError, Homeserver};
 use crate::providers::{Candidate, Completions, ProviderSetupError};
 use crate::registration::{RegistrationError, Tokens};
 use crate::store::Store;
+use crate::tools::{ToolSetupError, Tools};
 use crate::{devices, door, listen, work};
 
 /// How long to wait before a homeserver that is not there, or not ready for us, is asked again.
@@ -39,6 +40,9 @@ pub enum StartError {
     /// A provider cannot be set up.
     #[error(transparent)]
     Provider(#[from] ProviderSetupError),
+    /// A tool cannot be set up.
+    #[error(transparent)]
+    Tools(#[from] ToolSetupError),
     /// HTTP cannot be set up.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
@@ -103,11 +107,13 @@ async fn assemble(configuration: Configuration, world: World) -> Result<Service,
     let store = Store::open(&path).await.map_err(|error| StartError::Store(path, error))?;
     let environment = |name: &str| std::env::var(name).ok();
     let completions = Completions::new(&configuration.providers, &environment, &http, world.clone())?;
+    let tools = Tools::new(&configuration.tools, configuration.tool_limits, &environment, &http, &world)?;
     let bots = configuration.bots.iter().map(|settings| bot(&configuration, &completions, settings));
     let base = configuration.homeserver.url.clone();
     Ok(Service {
         bots: bots.collect(),
         completions,
+        tools,
         homeserver: Homeserver::new(http.clone(), base, tokens.as_token.clone(), world.clone()),
         store,
         answers_at_once: Semaphore::new(configuration.conversation.answers_at_once),

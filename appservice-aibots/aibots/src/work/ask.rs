@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::WorkError;
 use super::decide::opened;
+use super::reply::has_tools;
 use crate::context::{self, Persona, Speaker, Window, estimate_text, system_prompt};
 use crate::conversation::command::Task;
 use crate::conversation::event::Event;
@@ -81,7 +82,12 @@ impl Known {
         if bot.sees {
             show_pictures(service, bot, &said, &mut told).await;
         }
-        let persona = Persona { name: &bot.settings.name, prompt: &bot.settings.prompt, is_group, has_tools: false };
+        let persona = Persona {
+            name: &bot.settings.name,
+            prompt: &bot.settings.prompt,
+            is_group,
+            has_tools: has_tools(service, settings),
+        };
         let conversation = &service.configuration.conversation;
         let window = Window {
             context_tokens: service.completions.context_tokens(candidate),

@@ -17,6 +17,7 @@ use crate::provider::{Answer, Error, Progress, Request};
 use crate::providers::Candidate;
 use crate::service::{Bot, Service};
 use crate::store::Job;
+use crate::tools::Caller;
 
 /// How often it is looked whether an answer has grown.
 const LOOK: Duration = Duration::from_millis(250);
@@ -212,7 +213,16 @@ impl Making<'_> {
         let request = known.request(service, self.bot, room, (&self.event, task), &candidates[0]);
         let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(Err(Error::OverQuota)) };
         let (progress, watcher) = Progress::watched();
-        let answering = service.completions.answer(request, &candidates, &progress);
+        let (user_id, room_id) = (self.event.sender.clone(), self.event.room_id.clone());
+        let caller = Caller { bot_user_id: &self.bot.user_id, user_id: &user_id, room_id: &room_id };
+        let may_call = has_tools(service, settings) && !service.completions.is_offline(&candidates[0]);
+        let answering = async {
+            if may_call {
+                service.tools.answer(&service.completions, request, &candidates, &progress, caller).await
+            } else {
+                service.completions.answer(request, &candidates, &progress).await
+            }
+        };
         tokio::pin!(answering);
         let mut growth = Growth::new(service.now_ms(), self.job.shown.is_some());
         let mut count = 0;
@@ -308,6 +318,11 @@ impl Making<'_> {
         }
         Ok(self.service.store.finish(self.job.position, None).await?)
     }
+}
+
+/// Whether models may call functions in a room.
+pub(super) fn has_tools(service: &Service, settings: &RoomSettings) -> bool {
+    settings.tools && !service.tools.is_empty()
 }
 
 /// What people are told. Whose fault it is and what it says is for operators.
