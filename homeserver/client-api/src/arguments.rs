@@ -10,7 +10,10 @@ use axum::{
     http::{self, request::Parts},
 };
 use engine::{AskingService, Authenticated, EngineError, Requester};
-use ruma::api::{IncomingRequest, IncomingRequestExt};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, UInt,
+    api::{IncomingRequest, IncomingRequestExt},
+};
 
 use crate::{
     ClientAddress, Door, Result, access_token, body, error::ApiError, interactive::Attempt, query, rate_limits::Class,
@@ -201,6 +204,17 @@ impl<T, Asker> Arguments<T, Asker> {
             (None, true) => Err(EngineError::UnknownToken { soft_logout: false }.into()),
             (None, false) => Err(ApiError::MissingToken("Missing access token")),
         }
+    }
+
+    /// What time an event is to bear, for application services alone.
+    /// <https://spec.matrix.org/v1.19/application-service-api/#timestamp-massaging>
+    pub(crate) fn origin_server_ts(&self) -> Result<Option<MilliSecondsSinceUnixEpoch>> {
+        if self.service.is_none() {
+            return Ok(None);
+        }
+        let Some(text) = query::parameter(&self.query, "ts")? else { return Ok(None) };
+        let ts = text.parse().ok().and_then(UInt::new).map(MilliSecondsSinceUnixEpoch);
+        ts.map(Some).ok_or_else(|| ApiError::invalid_param("ts: write milliseconds since the epoch"))
     }
 }
 

@@ -1,41 +1,65 @@
-//! `/_matrix/client/v3/thirdparty/...`: networks that application services bridge to. There are none here.
+//! `/_matrix/client/v3/thirdparty/...`: networks that application services bridge to.
 
 use std::collections::BTreeMap;
 
-use engine::EngineError;
+use engine::{EngineError, ThirdPartyQuestion};
 use ruma::api::client::thirdparty::{
     get_location_for_protocol::v3 as locations_of, get_location_for_room_alias::v3 as locations_by_alias,
     get_protocol::v3 as get_protocol, get_protocols::v3 as get_protocols, get_user_for_protocol::v3 as users_of,
     get_user_for_user_id::v3 as users_by_id,
 };
+use serde_json::Value;
 
-use crate::{Arguments, Door, Result, error::ApiError};
+use crate::{Arguments, Door, Result, error::ApiError, json::Json};
 
-pub(crate) async fn protocols(_: Door, _: Arguments<get_protocols::Request>) -> Result<get_protocols::Response> {
-    Ok(get_protocols::Response::new(BTreeMap::new()))
+/// What is ours in a query, and no field of a network's.
+const NO_FIELDS: &[&str] = &["access_token", "user_id", "device_id", "org.matrix.msc3202.device_id"];
+
+pub(crate) async fn protocols(
+    door: Door,
+    _: Arguments<get_protocols::Request>,
+) -> Result<Json<BTreeMap<String, Value>>> {
+    Ok(Json(door.engine.third_party_protocols(None).await))
 }
 
-pub(crate) async fn protocol(_: Door, _: Arguments<get_protocol::Request>) -> Result<get_protocol::Response> {
-    Err(no_such_protocol())
+pub(crate) async fn protocol(door: Door, asked: Arguments<get_protocol::Request>) -> Result<Json<Value>> {
+    let name = &asked.request.protocol;
+    let known = door.engine.third_party_protocols(Some(name)).await.remove(name);
+    known.map(Json).ok_or_else(no_such_protocol)
 }
 
-pub(crate) async fn locations(_: Door, _: Arguments<locations_of::Request>) -> Result<locations_of::Response> {
-    Err(no_such_protocol())
+pub(crate) async fn locations(door: Door, asked: Arguments<locations_of::Request>) -> Result<Json<Vec<Value>>> {
+    look_up(&door, ThirdPartyQuestion::Locations(&asked.request.protocol), &fields(&asked.request.fields)).await
 }
 
-pub(crate) async fn users(_: Door, _: Arguments<users_of::Request>) -> Result<users_of::Response> {
-    Err(no_such_protocol())
+pub(crate) async fn users(door: Door, asked: Arguments<users_of::Request>) -> Result<Json<Vec<Value>>> {
+    look_up(&door, ThirdPartyQuestion::Users(&asked.request.protocol), &fields(&asked.request.fields)).await
 }
 
 pub(crate) async fn locations_by_alias(
-    _: Door,
-    _: Arguments<locations_by_alias::Request>,
-) -> Result<locations_by_alias::Response> {
-    Ok(locations_by_alias::Response::new(Vec::new()))
+    door: Door,
+    asked: Arguments<locations_by_alias::Request>,
+) -> Result<Json<Vec<Value>>> {
+    let field = ("alias".to_owned(), asked.request.alias.to_string());
+    look_up(&door, ThirdPartyQuestion::LocationsByAlias, &[field]).await
 }
 
-pub(crate) async fn users_by_id(_: Door, _: Arguments<users_by_id::Request>) -> Result<users_by_id::Response> {
-    Ok(users_by_id::Response::new(Vec::new()))
+pub(crate) async fn users_by_id(door: Door, asked: Arguments<users_by_id::Request>) -> Result<Json<Vec<Value>>> {
+    let field = ("userid".to_owned(), asked.request.userid.to_string());
+    look_up(&door, ThirdPartyQuestion::UsersById, &[field]).await
+}
+
+async fn look_up(
+    door: &Door,
+    question: ThirdPartyQuestion<'_>,
+    fields: &[(String, String)],
+) -> Result<Json<Vec<Value>>> {
+    door.engine.third_party_lookup(question, fields).await.map(Json).ok_or_else(no_such_protocol)
+}
+
+fn fields(given: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let given = given.iter().filter(|(name, _)| !NO_FIELDS.contains(&name.as_str()));
+    given.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn no_such_protocol() -> ApiError {

@@ -33,7 +33,7 @@ use rules::world::World;
 use ruma::ServerName;
 use storage::Storage;
 
-pub use appservices::Services;
+pub use appservices::{Protocol as ThirdPartyQuestion, Services};
 
 pub use self::{
     accounts::{
@@ -55,8 +55,8 @@ pub use self::{
     rooms::{
         AddressInvite, Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage,
         HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage,
-        PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, ThreadSubscription,
-        ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
+        PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, SendOptions,
+        ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },
     search::SearchCommand,
     services::ServiceRegistration,

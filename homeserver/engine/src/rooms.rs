@@ -77,7 +77,7 @@ pub use self::{
     relations::{RelationsPage, RelationsQuery},
     remote::ROOM_VERSIONS,
     report::Reported,
-    send::SendCommand,
+    send::{SendCommand, SendOptions},
     thread_subscription::{ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription},
     threads::ThreadsPage,
     timestamp::EventAtTime,

@@ -5,6 +5,7 @@
 mod accounts;
 mod ephemeral;
 mod interest;
+mod queries;
 mod queue;
 mod transaction;
 

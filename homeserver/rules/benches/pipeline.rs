@@ -100,6 +100,7 @@ fn intent(sender: &OwnedUserId, event_type: &str, state_key: Option<&str>, conte
         content: serde_json::from_value(content.clone()).expect("it is canonical JSON"),
         redacts: None,
         sticky_duration_ms: None,
+        origin_server_ts: None,
     }
 }
 

@@ -26,7 +26,7 @@ pub struct ServiceTransaction {
     pub transaction_id: String,
     /// Up to which position it reaches.
     pub until: Position,
-    /// What is sent: a JSON object.
+    /// What is sent: a JSON object, which as such holds no NUL character.
     pub body: String,
     /// The devices that messages in it are for, and up to which position.
     pub to_devices: Vec<(OwnedUserId, OwnedDeviceId, Position)>,

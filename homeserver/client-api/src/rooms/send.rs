@@ -1,6 +1,6 @@
 //! `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
 
-use engine::{DelayCommand, SendCommand};
+use engine::{DelayCommand, SendCommand, SendOptions};
 use ruma::api::client::message::send_message_event::v3::Request;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
 };
 
 pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<Json<Sent>> {
+    let origin_server_ts = asked.origin_server_ts()?;
     let Arguments { request, requester, query, .. } = asked;
     let (room_id, event_type) = (request.room_id, request.event_type.into());
     let (content, transaction_id) = (request.body.into_json(), Some(request.txn_id.to_string()));
@@ -22,5 +23,6 @@ pub(crate) async fn send(door: Door, asked: Arguments<Request>) -> Result<Json<S
         return delayed_events::delay_event(&door, &requester, command).await;
     }
     let command = SendCommand { room_id, event_type, content, transaction_id };
-    Ok(Json(Sent::EventId(door.engine.send_sticky(&requester, command, sticky_duration_ms).await?)))
+    let options = SendOptions { sticky_duration_ms, origin_server_ts };
+    Ok(Json(Sent::EventId(door.engine.send_sticky(&requester, command, options).await?)))
 }

@@ -1,6 +1,6 @@
 //! `/_matrix/client/v3/rooms/{roomId}/state` and `/state/{eventType}/{stateKey}`
 
-use engine::DelayCommand;
+use engine::{DelayCommand, SendOptions};
 use ruma::{
     api::client::state::{
         get_state_event_for_key::v3::{self as get_state_event, StateEventFormat},
@@ -45,6 +45,7 @@ pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) 
 }
 
 pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>) -> Result<Json<Sent>> {
+    let origin_server_ts = asked.origin_server_ts()?;
     let Arguments { request, requester, query, .. } = asked;
     let sticky_duration_ms = sticky_events::duration_ms(&query)?;
     if let Some(delay_ms) = delayed_events::delay_ms(&query)? {
@@ -61,7 +62,8 @@ pub(crate) async fn put(door: Door, asked: Arguments<send_state_event::Request>)
     }
     let (room_id, event_type, state_key) = (&request.room_id, request.event_type, &request.state_key);
     let content = request.body.json();
-    let set = door.engine.set_sticky_state(&requester, room_id, event_type, state_key, content, sticky_duration_ms);
+    let options = SendOptions { sticky_duration_ms, origin_server_ts };
+    let set = door.engine.set_sticky_state(&requester, room_id, event_type, state_key, content, options);
     Ok(Json(Sent::EventId(set.await?)))
 }
 

@@ -36,6 +36,10 @@ pub(super) fn rows(table: Table) -> Table {
             at("put_matrixclientv3directorylistappservicenetworkidroomid"),
             directories::list::put_of_network,
         )
+        .asked_for::<directories::list::UnlistOfNetwork, _, _>(
+            at("put_matrixclientv3directorylistappservicenetworkidroomid"),
+            directories::list::delete_of_network,
+        )
         .either_for::<directory::get_public_rooms::v3::Request, _, _>(
             at("get_matrixclientv3publicrooms").rated(Class::Costly),
             public_rooms::get,

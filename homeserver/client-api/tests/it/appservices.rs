@@ -247,3 +247,186 @@ async fn ephemeral_events() {
     service.wait_until("presence", |service| of_type(service, "m.presence").iter().any(is_here)).await;
     assert_eq!(service.violations(), [] as [&str; 0]);
 }
+
+#[tokio::test]
+async fn what_a_bridge_tells_of_bears_the_time_when_it_happened() {
+    let (server, service) = with_bridge("").await;
+    let created = ask(&server, Method::POST, "/_matrix/client/v3/createRoom", None, json!({})).await.ok();
+    let room = created["room_id"].as_str().unwrap();
+    let path = |rest: &str| format!("/_matrix/client/v3/rooms/{room}/{rest}");
+    let body = json!({ "msgtype": "m.text", "body": "long ago" });
+    let sent = ask(&server, Method::PUT, &path("send/m.room.message/1?ts=1000"), None, body.clone()).await.ok();
+    // The same again is the same, though it seems to be old.
+    let again = ask(&server, Method::PUT, &path("send/m.room.message/1?ts=1000"), None, body.clone()).await.ok();
+    assert_eq!(sent, again);
+    ask(&server, Method::PUT, &path("state/m.room.topic/?ts=2000"), None, json!({ "topic": "past" })).await.ok();
+    for ts in ["-1", "9007199254740992", "now", ""] {
+        let wrong =
+            ask(&server, Method::PUT, &path(&format!("send/m.room.message/2?ts={ts}")), None, body.clone()).await;
+        wrong.assert_error(400, "M_INVALID_PARAM");
+    }
+    service
+        .wait_until("the topic", |service| service.events().iter().any(|event| event["type"] == "m.room.topic"))
+        .await;
+    let times = service.events().into_iter().filter(|event| event["origin_server_ts"].as_u64() < Some(10_000));
+    let times: Vec<Value> = times.map(|event| event["origin_server_ts"].clone()).collect();
+    assert_eq!(times, [1000, 2000]);
+    // Nobody else may do that.
+    let alice = server.register("alice").await;
+    let own = server.private_room(&alice).await;
+    let path = format!("/_matrix/client/v3/rooms/{own}/send/m.room.message/1?ts=1000");
+    let event = server.put_as(&alice, &path, body).await.ok();
+    let path = format!("/_matrix/client/v3/rooms/{own}/event/{}", encode(event["event_id"].as_str().unwrap()));
+    assert!(server.get_as(&alice, &path).await.ok()["origin_server_ts"].as_u64() > Some(10_000));
+}
+
+#[tokio::test]
+async fn users_and_aliases_are_asked_for_before_they_are_missing() {
+    let (server, service) = with_bridge("").await;
+    let router = std::sync::Arc::new(server.router.clone());
+    let make = move |name: String| {
+        let router = std::sync::Arc::clone(&router);
+        Box::pin(async move {
+            let (path, body) = match name.strip_prefix("@_irc_bob") {
+                Some(_) => (
+                    "register",
+                    json!({ "type": "m.login.application_service", "username": "_irc_bob", "inhibit_login": true }),
+                ),
+                None if name.starts_with("#_irc_tea") => {
+                    ("createRoom", json!({ "room_alias_name": "_irc_tea", "preset": "public_chat" }))
+                }
+                None => return false,
+            };
+            let request = axum::http::Request::post(format!("/_matrix/client/v3/{path}"))
+                .header("Authorization", format!("Bearer {AS_TOKEN}-irc"));
+            let request = request.body(axum::body::Body::from(body.to_string())).unwrap();
+            tower::ServiceExt::oneshot((*router).clone(), request).await.unwrap().status() == 200
+        }) as futures_util::future::BoxFuture<'static, bool>
+    };
+    service.on_query(std::sync::Arc::new(make));
+    let alice = server.register("alice").await;
+    let join = |alias: &str| format!("/_matrix/client/v3/join/{}", encode(alias));
+    server.post_as(&alice, &join("#_irc_tea:example.org"), json!({})).await.ok();
+    server.post_as(&alice, &join("#_irc_none:example.org"), json!({})).await.assert_error(404, "M_NOT_FOUND");
+    server.post_as(&alice, &join("#other:example.org"), json!({})).await.assert_error(404, "M_NOT_FOUND");
+    let profile = |user: &str| format!("/_matrix/client/v3/profile/{}", encode(user));
+    server.get_as(&alice, &profile("@_irc_nobody:example.org")).await.assert_error(404, "M_NOT_FOUND");
+    server.get_as(&alice, &profile("@_irc_bob:example.org")).await.ok();
+    let asked = [
+        "GET /_matrix/app/v1/rooms/%23_irc_tea:example.org",
+        "GET /_matrix/app/v1/rooms/%23_irc_none:example.org",
+        "GET /_matrix/app/v1/users/@_irc_nobody:example.org",
+        "GET /_matrix/app/v1/users/@_irc_bob:example.org",
+    ];
+    assert_eq!(service.others(), asked);
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn pings_and_why_they_fail() {
+    let (server, service) = with_bridge("").await;
+    let ping = async |id: &str| {
+        let path = format!("/_matrix/client/v1/appservice/{id}/ping");
+        ask(&server, Method::POST, &path, None, json!({ "transaction_id": "meow" })).await
+    };
+    service.answer("POST /_matrix/app/v1/ping", 200, json!({}));
+    assert!(ping("irc").await.ok()["duration_ms"].is_u64());
+    ping("other").await.assert_error(403, "M_FORBIDDEN");
+    service.answer("POST /_matrix/app/v1/ping", 401, json!({ "errcode": "M_UNKNOWN_TOKEN" }));
+    let refused = ping("irc").await;
+    refused.assert_error(502, "M_BAD_STATUS");
+    assert_eq!(
+        (&refused.body["status"], &refused.body["body"]),
+        (&json!(401), &json!(r#"{"errcode":"M_UNKNOWN_TOKEN"}"#))
+    );
+    drop(service);
+    ping("irc").await.assert_error(502, "M_CONNECTION_FAILED");
+    let alice = server.register("alice").await;
+    let by_user = server.post_as(&alice, "/_matrix/client/v1/appservice/irc/ping", json!({})).await;
+    by_user.assert_error(403, "M_FORBIDDEN");
+    let silent =
+        TestServer::start_as(Setup { services: vec![registration("irc", "null", "")], ..Setup::default() }).await;
+    let none = ask(&silent, Method::POST, "/_matrix/client/v1/appservice/irc/ping", None, json!({})).await;
+    none.assert_error(400, "M_URL_NOT_SET");
+}
+
+#[tokio::test]
+async fn networks_and_their_rooms() {
+    let (irc, xmpp) = (FakeService::start(HS_TOKEN).await, FakeService::start(HS_TOKEN).await);
+    let services = vec![
+        registration("irc", &irc.url(), "protocols: [chat]"),
+        registration("xmpp", &xmpp.url(), "protocols: [chat, xmpp]"),
+    ];
+    let server = TestServer::start_as(Setup { services, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let protocol = |network: &str| {
+        json!({ "user_fields": [], "location_fields": [], "icon": "mxc://a/b", "field_types": {},
+                "instances": [{ "network_id": network, "desc": network, "fields": {} }] })
+    };
+    let at = |rest: &str| format!("GET /_matrix/app/v1/thirdparty/{rest}");
+    irc.answer(&at("protocol/chat"), 200, protocol("oftc"));
+    xmpp.answer(&at("protocol/chat"), 200, protocol("jabber"));
+    irc.answer(&at("location/chat?channel=%23tea"), 200, json!([{ "alias": "#_irc_tea:example.org" }]));
+    xmpp.answer(&at("location/chat?channel=%23tea"), 500, json!({}));
+    irc.answer(&at("user?userid=%40_irc_bob%3Aexample.org"), 200, json!([{ "userid": "@_irc_bob:example.org" }]));
+    let get = async |rest: &str| server.get_as(&alice, &format!("/_matrix/client/v3/thirdparty/{rest}")).await;
+    let protocols = get("protocols").await.ok();
+    assert_eq!(
+        protocols.as_object().unwrap().keys().collect::<Vec<_>>(),
+        ["chat"],
+        "xmpp does not answer for its other one"
+    );
+    let instances: Vec<_> =
+        protocols["chat"]["instances"].as_array().unwrap().iter().map(|one| &one["instance_id"]).collect();
+    assert_eq!(instances, ["irc|oftc", "xmpp|jabber"]);
+    assert_eq!(get("location/chat?channel=%23tea").await.ok(), json!([{ "alias": "#_irc_tea:example.org" }]));
+    assert_eq!(
+        get(&format!("user?userid={}", encode("@_irc_bob:example.org"))).await.ok().as_array().unwrap().len(),
+        1
+    );
+    get("user/unknown").await.assert_error(404, "M_NOT_FOUND");
+
+    let body = json!({ "preset": "public_chat", "name": "Tea" });
+    let room = ask(&server, Method::POST, "/_matrix/client/v3/createRoom", None, body).await.ok()["room_id"].clone();
+    let list = format!("/_matrix/client/v3/directory/list/appservice/oftc/{}", encode(room.as_str().unwrap()));
+    server.put_as(&alice, &list, json!({ "visibility": "public" })).await.assert_error(403, "M_FORBIDDEN");
+    ask(&server, Method::PUT, &list, None, json!({ "visibility": "public" })).await.ok();
+    let found = async |body: Value| {
+        let page = server.post_as(&alice, "/_matrix/client/v3/publicRooms", body).await.ok();
+        page["chunk"].as_array().unwrap().len()
+    };
+    assert_eq!(found(json!({})).await, 0);
+    assert_eq!(found(json!({ "include_all_networks": true })).await, 1);
+    for (id, count) in [("irc|oftc", 1), ("oftc", 1), ("xmpp|oftc", 0), ("irc|libera", 0)] {
+        assert_eq!(found(json!({ "third_party_instance_id": id })).await, count, "{id}");
+    }
+    ask(&server, Method::DELETE, &list, None, json!({})).await.ok();
+    assert_eq!(found(json!({ "include_all_networks": true })).await, 0);
+}
+
+#[tokio::test]
+async fn a_service_that_was_away_for_long_gets_everything_in_order() {
+    const MISSED: usize = 1_000;
+    let (server, service) = with_bridge("").await;
+    let created = ask(&server, Method::POST, "/_matrix/client/v3/createRoom", None, json!({})).await.ok();
+    let room = created["room_id"].as_str().unwrap();
+    let is_made = |service: &FakeService| service.events().iter().any(|event| event["type"] == "m.room.guest_access");
+    service.wait_until("the room", is_made).await;
+    let before = service.events().len();
+    service.behave(Behaviour::Refuse(503));
+    for number in 0..MISSED {
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{number}");
+        ask(&server, Method::PUT, &path, None, json!({ "msgtype": "m.text", "body": number.to_string() })).await.ok();
+    }
+    let pings = async || ask(&server, Method::POST, "/_matrix/client/v1/appservice/irc/ping", None, json!({})).await;
+    service.behave(Behaviour::Accept);
+    // Hearing from the service ends the waiting.
+    pings().await;
+    let events = service.wait_for_events(before + MISSED).await;
+    let texts: Vec<usize> =
+        events[before..].iter().map(|event| event["content"]["body"].as_str().unwrap().parse().unwrap()).collect();
+    assert_eq!(texts, (0..MISSED).collect::<Vec<_>>());
+    let largest = service.transactions().iter().map(|taken| taken.body["events"].as_array().unwrap().len()).max();
+    assert!(largest <= Some(100), "{largest:?}");
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}

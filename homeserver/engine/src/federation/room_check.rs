@@ -134,6 +134,7 @@ impl Engine {
             content: CanonicalJsonObject::new(),
             redacts: None,
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         let pdu = self.make_event(&room, intent).await?;
         let pdu = self.with_recommendation(&room, pdu).await?;

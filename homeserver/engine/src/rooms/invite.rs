@@ -48,6 +48,9 @@ impl Engine {
                 return Err(EngineError::InviteBlocked);
             }
         }
+        if self.is_local(target) && self.storage().account(target).await?.is_none() {
+            self.ask_services_for_user(target).await;
+        }
         let mut content = if self.is_local(target) {
             self.member_content(target, reason.as_deref()).await?
         } else {

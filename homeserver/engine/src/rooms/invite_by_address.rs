@@ -193,7 +193,15 @@ fn waiting(requester: &Requester, stored: &StoredInvite) -> Result<Intent> {
     let sender = UserId::to_owned(&requester.user_id);
     let event_type = TimelineEventType::RoomThirdPartyInvite;
     let state_key = Some(token.clone());
-    Ok(Intent { sender, event_type, state_key, content, redacts: None, sticky_duration_ms: None })
+    Ok(Intent {
+        sender,
+        event_type,
+        state_key,
+        content,
+        redacts: None,
+        sticky_duration_ms: None,
+        origin_server_ts: None,
+    })
 }
 
 fn not_answered(server: &ServerName, error: &CallError) -> EngineError {

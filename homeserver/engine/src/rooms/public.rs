@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#listing-rooms>
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use outbound::PublicRoomsAsked;
 use ruma::{
@@ -74,14 +74,10 @@ impl Engine {
             Some(token) => token.parse().map_err(|_| EngineError::invalid_param("`since` is not one of our tokens"))?,
             None => 0_usize,
         };
-        // Only application services list rooms of other networks.
-        if matches!(query.network, RoomNetwork::ThirdParty(_)) {
-            return Ok(PublicRoomsPage { total: Some(0), ..PublicRoomsPage::default() });
-        }
         let limit = query.limit.map_or(PAGE_ROOMS, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let limit = limit.clamp(1, PAGE_ROOMS_MAX);
         let wanted = Wanted::new(query);
-        let mut rooms = self.listed_rooms().await?;
+        let mut rooms = self.listed_rooms(&query.network).await?;
         rooms.retain(|room| wanted.fits(room));
         let chunk = rooms.iter().skip(start).take(limit).map(|room| PublicRoomsChunk::from(RoomSummary::clone(room)));
         let end = start.saturating_add(limit);
@@ -93,11 +89,25 @@ impl Engine {
         })
     }
 
-    /// All rooms in our directory that we are in, those with the most members first.
-    async fn listed_rooms(&self) -> Result<Vec<Arc<RoomSummary>>> {
+    /// All rooms in our directory for a network that we are in, those with the most members first. Application services
+    /// list rooms of other networks.
+    async fn listed_rooms(&self, network: &RoomNetwork) -> Result<Vec<Arc<RoomSummary>>> {
+        let mut listed = BTreeMap::new();
+        if !matches!(network, RoomNetwork::ThirdParty(_)) {
+            let published = self.storage().published_rooms(LISTED_ROOMS_MAX).await?;
+            listed.extend(published.into_iter().map(|(room_id, revision)| (room_id, Some(revision))));
+        }
+        let of_network = match network {
+            RoomNetwork::ThirdParty(id) => Some(self.rooms_of_network(Some(id)).await?),
+            RoomNetwork::All => Some(self.rooms_of_network(None).await?),
+            _ => None,
+        };
+        for room_id in of_network.into_iter().flatten() {
+            listed.entry(room_id).or_default();
+        }
         let mut rooms = Vec::new();
-        for (room_id, revision) in self.storage().published_rooms(LISTED_ROOMS_MAX).await? {
-            if let Some(summary) = self.inner.rooms.summary(&room_id, revision) {
+        for (room_id, revision) in listed {
+            if let Some(summary) = revision.and_then(|revision| self.inner.rooms.summary(&room_id, revision)) {
                 rooms.push(summary);
             } else if let Some(room) = self.resident_room(&room_id).await? {
                 rooms.push(self.summary_of(&room).await?);

@@ -51,6 +51,7 @@ impl Engine {
             content,
             redacts: Some(event_id.to_owned()),
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         let request = request(requester, format!("redact/{room_id}/{event_id}"), transaction_id)?;
         self.send_intent(room_id, intent, request).await

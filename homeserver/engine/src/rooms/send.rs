@@ -10,7 +10,7 @@ use rules::{
     room::send::{self, Circumstances, Intent, SendError},
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedRoomId, RoomId,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::EventsReferenceFormatVersion,
 };
@@ -37,6 +37,23 @@ pub struct SendCommand {
     pub transaction_id: Option<String>,
 }
 
+/// What else can be wished of an event.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SendOptions {
+    /// For how long it is to be sticky, in milliseconds, if it is.
+    pub sticky_duration_ms: Option<u32>,
+    /// What time it is to bear, if not that of its making. For application services only; not for redactions, nor for
+    /// memberships.
+    pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+}
+
+impl From<Option<u32>> for SendOptions {
+    /// For how long it is to be sticky.
+    fn from(sticky_duration_ms: Option<u32>) -> Self {
+        Self { sticky_duration_ms, origin_server_ts: None }
+    }
+}
+
 /// The request that an event comes from, for it to be done once.
 #[derive(Clone)]
 pub(crate) struct Request {
@@ -51,13 +68,14 @@ impl Engine {
         self.send_sticky(requester, command, None).await
     }
 
-    /// The same, for an event that may be sticky, and for how long it is, in milliseconds.
+    /// The same, for an event that may be sticky, for so many milliseconds, or of which more is wished.
     pub async fn send_sticky(
         &self,
         requester: &Requester,
         command: SendCommand,
-        sticky_duration_ms: Option<u32>,
+        options: impl Into<SendOptions> + Send,
     ) -> Result<OwnedEventId> {
+        let SendOptions { sticky_duration_ms, origin_server_ts } = options.into();
         let content = object(&command.content)?;
         if command.event_type == TimelineEventType::RoomRedaction
             && let Some(target) = redaction_target(&content)
@@ -74,6 +92,7 @@ impl Engine {
             content,
             redacts: None,
             sticky_duration_ms,
+            origin_server_ts,
         };
         let event_id = self.send_intent(&command.room_id, intent, request).await?;
         // Whoever waits is to be woken by the event, not by the presence of its sender.
@@ -102,8 +121,9 @@ impl Engine {
         event_type: StateEventType,
         state_key: &str,
         content: &RawValue,
-        sticky_duration_ms: Option<u32>,
+        options: impl Into<SendOptions> + Send,
     ) -> Result<OwnedEventId> {
+        let SendOptions { sticky_duration_ms, origin_server_ts } = options.into();
         let content = object(content)?;
         if event_type == StateEventType::RoomMember {
             return self.set_member_state(requester, room_id, state_key, content).await;
@@ -133,6 +153,7 @@ impl Engine {
             content,
             redacts: None,
             sticky_duration_ms,
+            origin_server_ts,
         };
         let event_id = self.send_intent(room_id, intent, None).await?;
         if event_type == StateEventType::RoomGuestAccess {
@@ -174,7 +195,7 @@ impl Engine {
             let room = room.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
             self.check_relation(room_id, &intent).await?;
             let (pdu, mut decision) = self.decide_send(&room, intent.clone()).await?;
-            decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu)));
+            decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu, self.world().clock.now_ms())));
             match self.commit_decision(&room, decision).await {
                 Ok(_) => {
                     self.remember_request(request, &pdu);
@@ -229,14 +250,14 @@ impl Engine {
 }
 
 impl Request {
-    fn done_by(&self, pdu: &Pdu) -> Change {
+    fn done_by(&self, pdu: &Pdu, now_ms: u64) -> Change {
         Change::TransactionId {
             user_id: self.requester.user_id.clone(),
             device_id: self.requester.device_id.clone(),
             scope: self.scope.clone(),
             transaction_id: self.transaction_id.clone(),
             event_id: pdu.event_id.clone(),
-            ts: u64::from(pdu.origin_server_ts.0),
+            ts: now_ms,
         }
     }
 }

@@ -260,6 +260,7 @@ impl Engine {
             content,
             redacts: None,
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         let sent = self.send_intent(room_id, intent, None).await;
         sent.inspect_err(|error| tracing::info!(room.id = %room_id, %error, "state was not set upon an upgrade"))
@@ -283,6 +284,7 @@ impl Engine {
             content,
             redacts: None,
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         self.send_intent(room_id, intent, None).await.map(drop)
     }
@@ -308,6 +310,7 @@ fn state(
         content,
         redacts: None,
         sticky_duration_ms: None,
+        origin_server_ts: None,
     }
 }
 

@@ -119,6 +119,7 @@ fn state(room: &NewRoom, event_type: TimelineEventType, state_key: &str, content
         content,
         redacts: None,
         sticky_duration_ms: None,
+        origin_server_ts: None,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn change(
         content,
         redacts: None,
         sticky_duration_ms: None,
+        origin_server_ts: None,
     }
 }
 

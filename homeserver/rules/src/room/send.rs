@@ -48,6 +48,8 @@ pub struct Intent {
     pub redacts: Option<OwnedEventId>,
     /// For how long it is to be sticky, in milliseconds, if it is.
     pub sticky_duration_ms: Option<u32>,
+    /// What time it is to bear, if not that of its making: application services tell of what happened elsewhere.
+    pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
 }
 
 /// What else decides.
@@ -148,7 +150,7 @@ pub(crate) fn draft(room: &RoomSnapshot, intent: Intent, now: MilliSecondsSinceU
         prev_events: latest.into_iter().map(|(event_id, _)| event_id).collect(),
         auth_events: select_auth_events(room, &keys),
         depth,
-        origin_server_ts: now,
+        origin_server_ts: intent.origin_server_ts.unwrap_or(now),
         legacy: None,
     })
 }

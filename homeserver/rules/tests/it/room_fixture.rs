@@ -193,6 +193,7 @@ impl RoomFixture {
             content: object(content),
             redacts: None,
             sticky_duration_ms: None,
+            origin_server_ts: None,
         })
     }
 
@@ -240,6 +241,7 @@ impl RoomFixture {
             content: object(content),
             redacts: None,
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         let keys = keys_for(&self.room, &intent).unwrap_or_else(|_| {
             let plain = serde_json::value::to_raw_value(&json!({})).unwrap();

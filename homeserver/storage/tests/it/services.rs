@@ -14,7 +14,7 @@ async fn what_is_on_its_way_is_kept_word_for_word() {
         queue.in_flight = Some(ServiceTransaction {
             transaction_id: "a1".to_owned(),
             until: 7,
-            body: r#"{"events":[{"body":"\u0000 \u00e9"}]}"#.to_owned(),
+            body: format!(r#"{{"events":[{{"body":"\u0000 {}"}}]}}"#, "\u{e9}".repeat(2_000_000)),
             to_devices: vec![(user("@bot:here"), "BOT".into(), 5)],
         });
         storage.save_service_queue(&queue).await.unwrap();

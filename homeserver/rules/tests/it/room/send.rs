@@ -137,6 +137,7 @@ fn a_redaction_names_its_target_where_the_version_says() {
             content: object(content),
             redacts: Some(target.event_id.clone()),
             sticky_duration_ms: None,
+            origin_server_ts: None,
         };
         let pdu = room.make(intent).unwrap();
         assert_eq!(pdu.redaction_target(in_content), Some(target.event_id.clone()));
