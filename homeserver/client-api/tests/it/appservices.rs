@@ -339,8 +339,11 @@ async fn pings_and_why_they_fail() {
         (&refused.body["status"], &refused.body["body"]),
         (&json!(401), &json!(r#"{"errcode":"M_UNKNOWN_TOKEN"}"#))
     );
-    drop(service);
-    ping("irc").await.assert_error(502, "M_CONNECTION_FAILED");
+    // Nothing listens at this port.
+    let gone = vec![registration("irc", "http://127.0.0.1:1", "")];
+    let gone = TestServer::start_as(Setup { services: gone, ..Setup::default() }).await;
+    let unreached = ask(&gone, Method::POST, "/_matrix/client/v1/appservice/irc/ping", None, json!({})).await;
+    unreached.assert_error(502, "M_CONNECTION_FAILED");
     let alice = server.register("alice").await;
     let by_user = server.post_as(&alice, "/_matrix/client/v1/appservice/irc/ping", json!({})).await;
     by_user.assert_error(403, "M_FORBIDDEN");
