@@ -35,6 +35,9 @@ pub struct Request {
     pub output_tokens_max: u32,
     /// Functions that the model may call.
     pub tools: Vec<ToolOffer>,
+    /// Whether it must answer now without calling any more of them. They are still told, since calls of them stand in the
+    /// conversation.
+    pub is_done_with_tools: bool,
     /// What time it is, in milliseconds since the Unix epoch. For providers without a model.
     pub now_ms: u64,
     /// What chance there is in a provider without a model comes from here: the same request has the same answer.

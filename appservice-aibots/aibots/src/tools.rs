@@ -210,11 +210,12 @@ impl Tools {
         let mut session = Session { tools: self, caller, offers: self.offers().await, calls: 0 };
         request.tools = session.offers.iter().map(|offered| offered.offer.clone()).collect();
         let mut usage = Usage::default();
-        // Each round calls at least one function, until the cap; then the model is told so, and has one more to answer.
-        for _ in 0..=self.limits.calls_per_answer.saturating_add(1) {
+        // Each round but the last calls at least one function, and their number has a cap.
+        for _ in 0..=self.limits.calls_per_answer {
+            request.is_done_with_tools = session.calls >= self.limits.calls_per_answer;
             let mut answer = completions.answer(request.clone(), candidates, progress).await?;
             usage = usage.plus(answer.usage.unwrap_or_default());
-            if answer.tool_calls.is_empty() || request.tools.is_empty() {
+            if answer.tool_calls.is_empty() || request.tools.is_empty() || request.is_done_with_tools {
                 answer.usage = Some(usage);
                 answer.tool_calls.clear();
                 return if answer.text.trim().is_empty() {

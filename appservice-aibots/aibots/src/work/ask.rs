@@ -128,6 +128,7 @@ impl Known {
             temperature: Some(bot.settings.temperature),
             output_tokens_max: self.window.output_tokens_max,
             tools: Vec::new(),
+            is_done_with_tools: false,
             now_ms: service.now_ms(),
             seed: service.world.random_below(u64::MAX),
         }

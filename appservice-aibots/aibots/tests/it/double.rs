@@ -115,6 +115,13 @@ impl Stage {
         known.members.insert(user_id.to_owned(), member(user_id, "join"));
     }
 
+    /// Gives a user the power to set the room's state.
+    pub(crate) fn empower(&self, user_id: &str) {
+        let event = json!({ "type": "m.room.power_levels", "state_key": "", "sender": user_id, "room_id": ROOM,
+            "event_id": "$power", "origin_server_ts": 1, "content": { "users": { user_id: 100 } } });
+        self.known.lock().unwrap().members.insert("m.room.power_levels".to_owned(), event);
+    }
+
     /// Has a user leave, as the room's state says.
     pub(crate) fn leave(&self, user_id: &str) {
         self.known.lock().unwrap().members.remove(user_id);

@@ -2,3 +2,4 @@
 
 mod conversations;
 mod double;
+mod models;

@@ -31,6 +31,9 @@ pub(super) fn body(request: &Request, streaming: bool) -> Value {
             .iter()
             .map(|tool| json!({ "name": tool.name, "description": tool.description, "input_schema": tool.parameters }));
         body.insert("tools".to_owned(), tools.collect());
+        if request.is_done_with_tools {
+            body.insert("tool_choice".to_owned(), json!({ "type": "none" }));
+        }
     }
     if streaming {
         body.insert("stream".to_owned(), json!(true));

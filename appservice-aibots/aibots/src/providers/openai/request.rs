@@ -29,6 +29,9 @@ pub(super) fn body(request: &Request, streaming: bool, quirks: Quirks) -> Value 
             })
         });
         body.insert("tools".to_owned(), tools.collect());
+        if request.is_done_with_tools {
+            body.insert("tool_choice".to_owned(), json!("none"));
+        }
     }
     if streaming && !quirks.without_stream {
         body.insert("stream".to_owned(), json!(true));
