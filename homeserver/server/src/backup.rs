@@ -4,7 +4,7 @@
 use std::{
     fs::{self, DirBuilder, File},
     io::{self, Read as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -123,20 +123,21 @@ pub(crate) async fn make(from: &Originals<'_>, folder: &Path, world: &World) -> 
     copy_media(from, folder).await?;
     let (database, unfinished) = (folder.join(DATABASE), folder.join("nudge.db.new"));
     remove(&unfinished)?;
+    File::options().write(true).create_new(true).mode(0o600).open(&unfinished).map_err(at(&unfinished))?;
     from.storage.copy_to_file(&unfinished).await?;
     finish_file(&unfinished)?;
     let sha256 = hash(&unfinished)?;
     let bytes = fs::metadata(&unfinished).map_err(at(&unfinished))?.len();
     let media = copy_media(from, folder).await?;
-    // From here on, the folder holds no backup until the new manifest is written.
-    remove(&folder.join(MANIFEST))?;
-    fs::rename(&unfinished, &database).map_err(at(&database))?;
     for name in [SIGNING_KEY, SERVER_NAME] {
         copy(&from.data_dir.join(name), &folder.join(name))?;
     }
     if let Some(file) = from.configuration_file {
         copy(file, &folder.join(CONFIGURATION))?;
     }
+    // From here on, the folder holds no backup until the new manifest is written.
+    remove(&folder.join(MANIFEST))?;
+    fs::rename(&unfinished, &database).map_err(at(&database))?;
     let manifest = Manifest {
         format: FORMAT,
         nudge: env!("CARGO_PKG_VERSION").to_owned(),
@@ -212,7 +213,10 @@ fn prepare_folder(folder: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
     let is_empty = fs::read_dir(folder).map_err(at(folder))?.next().is_none();
     let is_ours = [MANIFEST, MEDIA, "nudge.db.new"].iter().any(|name| folder.join(name).exists());
-    if is_empty || is_ours { Ok(()) } else { Err(BackupError::Foreign(folder.to_owned())) }
+    if !is_empty && !is_ours {
+        return Err(BackupError::Foreign(folder.to_owned()));
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(at(folder))
 }
 
 /// Copies the files that are not there yet. `None` where they do not lie in files.

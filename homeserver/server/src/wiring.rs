@@ -105,9 +105,19 @@ impl House {
 
 /// Opens the database alone.
 pub(crate) async fn open_storage(configuration: &Configuration) -> Result<Storage, StartError> {
-    let url = configuration.database();
-    let options = Options {
-        url: url.reveal().to_owned(),
+    let opened = Storage::open(&options(configuration)).await;
+    opened.map_err(|error| StartError::Database { url: configuration.database().to_string(), error })
+}
+
+/// Opens the database beside a server that may be running.
+pub(crate) async fn open_storage_beside(configuration: &Configuration) -> Result<Storage, StartError> {
+    let opened = Storage::open_beside(&options(configuration)).await;
+    opened.map_err(|error| StartError::Database { url: configuration.database().to_string(), error })
+}
+
+fn options(configuration: &Configuration) -> Options {
+    Options {
+        url: configuration.database().reveal().to_owned(),
         durability: match configuration.database_durability {
             Durability::Full => storage::Durability::Full,
             Durability::Relaxed => storage::Durability::Relaxed,
@@ -115,8 +125,7 @@ pub(crate) async fn open_storage(configuration: &Configuration) -> Result<Storag
         // Readers wait for the disk as often as for a core.
         read_connections: available_parallelism().map_or(2, |cores| cores.get() as u32).clamp(2, 16) * 2,
         server_name: configuration.server_name.clone(),
-    };
-    Storage::open(&options).await.map_err(|error| StartError::Database { url: url.to_string(), error })
+    }
 }
 
 /// Where files lie, for a command that needs nothing else.

@@ -73,6 +73,13 @@ pub struct Options {
     pub server_name: OwnedServerName,
 }
 
+/// What is done with tables of an older version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tables {
+    BroughtUpToDate,
+    LeftAlone,
+}
+
 /// What a power loss may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -119,9 +126,18 @@ impl Storage {
     /// Connects, brings the tables up to date, checks that the database is as durable as `options` ask, and starts the
     /// committer.
     pub async fn open(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, Tables::BroughtUpToDate).await
+    }
+
+    /// Like [`Storage::open`], beside a server that is running: tables of another version are refused, not changed.
+    pub async fn open_beside(options: &Options) -> Result<Self, OpenError> {
+        Self::open_with(options, Tables::LeftAlone).await
+    }
+
+    async fn open_with(options: &Options, tables: Tables) -> Result<Self, OpenError> {
         let pools = match options.url.split(':').next() {
-            Some("sqlite") => Backend::Sqlite(open_sqlite(options).await?),
-            Some("postgres" | "postgresql") => Backend::Postgres(open_postgres(options).await?),
+            Some("sqlite") => Backend::Sqlite(open_sqlite(options, tables).await?),
+            Some("postgres" | "postgresql") => Backend::Postgres(open_postgres(options, tables).await?),
             _ => return Err(url_error(options, &"it begins with neither sqlite: nor postgres:")),
         };
         let mut shared = Shared {
@@ -175,6 +191,13 @@ impl Storage {
     /// Whether a position was given out, if it was, after the backup that this database was restored from.
     pub fn is_lost(&self, position: Position) -> bool {
         self.shared.gaps.iter().any(|(since, until)| *since < position && position < *until)
+    }
+
+    /// The next position that was given out, or this one: the positions that a restored backup skipped are not worth
+    /// looking through.
+    pub fn past_gap(&self, position: Position) -> Position {
+        let gap = self.shared.gaps.iter().find(|(since, until)| *since <= position && position < *until);
+        gap.map_or(position, |(_, until)| *until)
     }
 
     /// How many times the database was read since it was opened. What is found in memory does not count.
@@ -276,7 +299,7 @@ impl Transaction {
     }
 }
 
-async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
+async fn open_sqlite(options: &Options, tables: Tables) -> Result<SqlitePools, OpenError> {
     let in_memory = options.url.contains(":memory:");
     let parsed = SqliteConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let (synchronous, expected) = match options.durability {
@@ -301,7 +324,12 @@ async fn open_sqlite(options: &Options) -> Result<SqlitePools, OpenError> {
     let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
     let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
-    migrator(SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?;
+    match tables {
+        Tables::BroughtUpToDate => migrator(SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?,
+        Tables::LeftAlone => {
+            check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&write).await, SQLITE_MIGRATIONS)?;
+        }
+    }
     check_sqlite(&write, expected).await?;
     if in_memory {
         return Ok(SqlitePools { read: Readers::Memory(write.clone()), write });
@@ -337,7 +365,7 @@ async fn check_sqlite(pool: &SqlitePool, expected: i64) -> Result<(), OpenError>
     Err(OpenError::Durability { setting: "PRAGMA synchronous", value: value.to_string(), expected })
 }
 
-async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
+async fn open_postgres(options: &Options, tables: Tables) -> Result<PgPool, OpenError> {
     let parsed = PgConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let connect =
         parsed.disable_statement_logging().application_name("nudge").statement_cache_capacity(WRITER_STATEMENTS);
@@ -358,7 +386,12 @@ async fn open_postgres(options: &Options) -> Result<PgPool, OpenError> {
         .connect_with(connect)
         .await
         .map_err(OpenError::Connect)?;
-    migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?;
+    match tables {
+        Tables::BroughtUpToDate => migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?,
+        Tables::LeftAlone => {
+            check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&pool).await, POSTGRES_MIGRATIONS)?;
+        }
+    }
     if options.durability == Durability::Full {
         check_postgres(&pool).await?;
     }
@@ -373,6 +406,14 @@ async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
         }
     }
     Ok(())
+}
+
+/// The version of the tables.
+const NEWEST_MIGRATION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
+
+fn check_version(newest: Result<i64, sqlx::Error>, migrations: &[MigrationText]) -> Result<(), OpenError> {
+    let (found, expected) = (newest.map_err(OpenError::Connect)?, migrations.last().map_or(0, |newest| newest.0));
+    if found == expected { Ok(()) } else { Err(OpenError::OtherTables { found, expected }) }
 }
 
 /// Number, name, and text.

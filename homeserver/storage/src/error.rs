@@ -19,6 +19,17 @@ pub enum OpenError {
     /// The tables could not be brought up to date.
     #[error("cannot migrate the database: {0}")]
     Migrate(#[source] sqlx::migrate::MigrateError),
+    /// The tables are those of another version, and it is not the time to change them.
+    #[error(
+        "the tables are those of another version of nudge ({found}, this one has {expected}): use the binary that the \
+         server runs, or start the server with this one first"
+    )]
+    OtherTables {
+        /// The newest migration that was made.
+        found: i64,
+        /// The newest migration of ours.
+        expected: i64,
+    },
     /// Remnants of a database lie where the file should be: somebody moved or deleted the file itself.
     #[error("{path} is missing, but {remnant} exists; restore the database file, or remove the remnant to start anew")]
     MissingDatabase {

@@ -17,7 +17,7 @@ pub(crate) fn make(sources: &Sources, folder: &Path) -> Outcome {
         if let Some(missing) = database.sqlite_file().filter(|file| !file.exists()) {
             return Err(format!("there is no database at {}", missing.display()).into());
         }
-        let storage = wiring::open_storage(configuration).await?;
+        let storage = wiring::open_storage_beside(configuration).await?;
         let store = wiring::open_store(configuration)?;
         let originals = Originals {
             server_name: &configuration.server_name,

@@ -121,6 +121,7 @@ impl Driver {
     async fn follow(&mut self) {
         let storage = self.engine.storage().clone();
         while self.position < storage.head() {
+            self.position = storage.past_gap(self.position);
             let until = storage.head().min(self.position + LOG_BATCH);
             match storage.concerned_pushers(self.position, until).await {
                 Ok(pushers) => {
