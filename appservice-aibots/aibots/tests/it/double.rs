@@ -142,7 +142,9 @@ impl Stage {
 impl Known {
     /// Who has answered an event, in order.
     pub(crate) fn answers(&self, event_id: &str) -> Vec<&str> {
-        let answers = self.timeline.iter().filter(|event| event["content"]["chat.nudge.ai"]["in_reply_to"] == event_id);
+        let is_new = |event: &&Value| event["content"]["m.relates_to"]["rel_type"] != "m.replace";
+        let answers = self.timeline.iter().filter(is_new);
+        let answers = answers.filter(|event| event["content"]["chat.nudge.ai"]["in_reply_to"] == event_id);
         answers.map(|event| event["sender"].as_str().unwrap()).collect()
     }
 
