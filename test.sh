@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test of the project. Needs Rust, Python, Node with npm and Go; PostgreSQL it installs by apt, if it is root.
+# Runs every test of the project. Needs Rust, Python, Node with npm and Go; PostgreSQL and ngircd it installs by apt, if it
+# is root.
 #
 #   ./test.sh           everything
 #   ./test.sh quick     what needs neither a release build nor other people's software
@@ -10,6 +11,12 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 
 step() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
+# A package of the distribution.
+install() {
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >/dev/null
+}
+
 step 'formatting'
 cargo fmt --all --check
 
@@ -19,8 +26,7 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 step 'PostgreSQL'
 if [[ -z ${NUDGE_TEST_POSTGRES_URL:-} ]]; then
     if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+        install postgresql
     fi
     cluster=$(mktemp -d)
     trap 'complement-tests/postgres.sh stop "$cluster"; rm -rf "$cluster"' EXIT
@@ -37,7 +43,8 @@ cargo test --workspace --locked
 if [[ $what == all ]]; then
     step 'release build'
     cargo build --release --locked
-    step 'matrix-nio, matrix-js-sdk and matrix-sdk as clients, Synapse as a peer'
+    step 'matrix-nio, matrix-js-sdk and matrix-sdk as clients, Synapse as a peer, heisenbridge as a bridge'
+    PATH=$PATH:/usr/sbin command -v ngircd >/dev/null || install ngircd
     complement-tests/interop/run.sh
     step 'Complement: all packages, compared with the baseline'
     command -v go >/dev/null || { echo "Complement needs Go" >&2; exit 2; }
