@@ -3,7 +3,9 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#invite-permission>, and the finer rules of
 //! <https://github.com/matrix-org/matrix-spec-proposals/pull/4155>.
 
-use ruma::UserId;
+use std::collections::BTreeMap;
+
+use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 
 use crate::{Engine, Result};
@@ -43,6 +45,20 @@ impl Engine {
         }
         rules.finer = self.global_content(user_id, FINER_RULES).await?;
         Ok(rules)
+    }
+
+    /// How many of the invitations by these the user does not want to see. They may have come before the user said so.
+    pub(crate) async fn hidden_invitations(&self, user_id: &UserId, inviters: &[OwnedUserId]) -> Result<usize> {
+        if inviters.is_empty() {
+            return Ok(0);
+        }
+        let (ignored, rules) = (self.ignored_users(user_id).await?, self.invitation_rules(user_id).await?);
+        let is_hidden = |inviter: &UserId| {
+            ignored.contains(inviter) || !self.is_notices_user(inviter) && rules.verdict(inviter) != Verdict::Allow
+        };
+        let mut known: BTreeMap<&UserId, bool> = BTreeMap::new();
+        let is_hidden = inviters.iter().map(|inviter| *known.entry(inviter).or_insert_with(|| is_hidden(inviter)));
+        Ok(is_hidden.filter(|is_hidden| *is_hidden).count())
     }
 
     async fn global_content(&self, user_id: &UserId, event_type: &str) -> Result<Value> {

@@ -86,7 +86,7 @@ impl Engine {
     ) -> Result<Option<Change>> {
         let mut event = PushEvent::new(pdu, room.joined_count());
         let mut user_ids = self.asked(room, pdu, &event, audience).await?;
-        user_ids.extend(self.invited_by(pdu));
+        user_ids.extend(self.invited_by(pdu).await?);
         let user_ids: Vec<OwnedUserId> = user_ids.into_iter().collect();
         let has_readers = room.residents().any(|user_id| *user_id != pdu.sender);
         if user_ids.is_empty() && !has_readers {
@@ -113,15 +113,19 @@ impl Engine {
         Ok(Some(outcomes.into_change(pdu, self.thread_of(pdu).await?, self.world().clock.now())))
     }
 
-    /// The user of ours whom a member event invites.
-    fn invited_by(&self, pdu: &Pdu) -> Option<OwnedUserId> {
-        let (user_id, membership) = pdu.membership()?;
-        (membership == MembershipState::Invite && self.is_local(&user_id)).then_some(user_id)
+    /// The user of ours whom a member event invites, if they want to see that.
+    async fn invited_by(&self, pdu: &Pdu) -> Result<Option<OwnedUserId>> {
+        let Some((user_id, MembershipState::Invite)) = pdu.membership() else { return Ok(None) };
+        if !self.is_local(&user_id) {
+            return Ok(None);
+        }
+        let hidden = self.hidden_invitations(&user_id, std::slice::from_ref(&pdu.sender)).await?;
+        Ok((hidden == 0).then_some(user_id))
     }
 
     /// The invitation to a room that this server is not in, as far as it notifies the invited user.
     pub(crate) async fn invitation(&self, pdu: &Pdu) -> Result<Option<Change>> {
-        let Some(user_id) = self.invited_by(pdu) else { return Ok(None) };
+        let Some(user_id) = self.invited_by(pdu).await? else { return Ok(None) };
         let preferences = self.preferences(std::slice::from_ref(&user_id)).await?;
         let mut outcomes = Outcomes::default();
         for preferences in &preferences {

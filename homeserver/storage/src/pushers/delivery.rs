@@ -1,14 +1,14 @@
 //! How far pushers have got, and what is due to them.
 
 use rules::change::Position;
-use ruma::{MilliSecondsSinceUnixEpoch, UserId};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, UserId};
 
 use super::PusherKey;
 use crate::{
     NotificationRecord, Result, Storage,
     dialect::{db, parsed},
     log::LogKind,
-    names::encode,
+    names::{decode, encode},
 };
 
 /// How far a pusher has got.
@@ -163,6 +163,25 @@ impl Storage {
         let mut due = self.notifications_at(user_id, positions).await?;
         due.reverse();
         Ok(due)
+    }
+
+    /// Who invited a user, once for each invitation that notified them and that is neither read nor answered: up to
+    /// `limit` of them, the latest first.
+    pub async fn unread_invitations(&self, user_id: &UserId, limit: usize) -> Result<Vec<OwnedUserId>> {
+        const SQL: &str = "SELECT s.name FROM memberships m CROSS JOIN notified_events e CROSS JOIN notified n
+                CROSS JOIN names s
+            WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'invite'
+            AND e.room_nid = m.room_nid AND n.position = e.position AND n.user_nid = m.user_nid AND n.actions >= 0
+            AND s.name_nid = e.sender_nid
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = ''), 0)
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)
+            ORDER BY e.position DESC LIMIT $2";
+        let (user, limit) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
+        let names: Vec<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).bind(limit).fetch_all(pool).await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "notified_events", "sender_nid")).collect()
     }
 
     /// How many calls a user was notified of before a time, and has not read since.

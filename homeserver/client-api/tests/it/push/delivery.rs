@@ -6,6 +6,7 @@ use push_gateway::PushGateways;
 use serde_json::{Value, json};
 
 use super::{GATEWAY, Stage, pusher, server, set, shared_room};
+use crate::server::Session;
 
 #[tokio::test]
 async fn a_message_and_a_mention() {
@@ -186,4 +187,71 @@ async fn the_log_is_followed_by_itself() {
     running.await.unwrap();
     told.sort_by_key(ToString::to_string);
     assert!(told.len() == 4 && told[0] == told[1] && told[2] == told[3], "{told:?}");
+}
+
+#[tokio::test]
+async fn invitations_that_a_user_does_not_want_to_see_do_not_disturb() {
+    let stage = Stage::new().await;
+    let carol = stage.server.register("carol").await;
+    set(&stage.server, &stage.bob, pusher("key", GATEWAY)).await.ok();
+    let invite = async |by: &Session| {
+        let room_id = stage.server.private_room(by).await;
+        let body = json!({ "user_id": stage.bob.user_id });
+        stage.server.post_as(by, &format!("/_matrix/client/v3/rooms/{room_id}/invite"), body).await.ok();
+    };
+    invite(&carol).await;
+    assert_eq!(stage.told().await[0].unread(), Some(1));
+    let path = format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", stage.bob.user_id);
+    let ignored = json!({ "ignored_users": { &carol.user_id: {} } });
+    stage.server.put_as(&stage.bob, &path, ignored).await.ok();
+    stage.told().await;
+    invite(&carol).await;
+    let told = stage.told().await;
+    assert_eq!((told.len(), told[0].event_id(), told[0].unread()), (1, None, Some(0)), "the count alone, which fell");
+    stage.say("hello").await;
+    assert_eq!(stage.told().await[0].unread(), Some(1), "neither of the two invitations counts");
+    stage.server.put_as(&stage.bob, &path, json!({ "ignored_users": {} })).await.ok();
+    stage.say("hello again").await;
+    assert_eq!(stage.told().await[0].unread(), Some(3), "that which notified when it came");
+    invite(&stage.alice).await;
+    assert_eq!(stage.told().await[0].unread(), Some(4));
+}
+
+/// The running server, while nothing can be written about pushers.
+#[tokio::test]
+async fn what_was_told_is_written_down_before_more_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::with(PushGateways::new(), Some(directory.path())).await;
+    set(&stage.server, &stage.bob, pusher("key", GATEWAY)).await.ok();
+    let database =
+        sqlx::SqlitePool::connect(&format!("sqlite:{}", directory.path().join("nudge.db").display())).await.unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON pushers BEGIN SELECT RAISE(FAIL, 'full'); END";
+    sqlx::query(refuse).execute(&database).await.unwrap();
+    let engine = stage.server.engine.clone();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = tokio::spawn(async move { engine.run_pushers(async { drop(stopped.await) }).await });
+    let mut expected = vec![stage.say("hello").await];
+    let mut told = Vec::new();
+    arrived(&stage, &mut told, 1).await;
+    for number in 0..3 {
+        stage.server.clock.advance(Duration::from_secs(30));
+        expected.push(stage.say(&format!("message {number}")).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    sqlx::query("DROP TRIGGER refuse").execute(&database).await.unwrap();
+    expected.push(stage.say("at last").await);
+    arrived(&stage, &mut told, expected.len()).await;
+    stop.send(()).unwrap();
+    running.await.unwrap();
+    assert_eq!(told, expected, "everything once");
+}
+
+async fn arrived(stage: &Stage, told: &mut Vec<String>, count: usize) {
+    for _ in 0..2_000 {
+        told.extend(stage.gateways.take().iter().filter_map(|told| told.event_id().map(str::to_owned)));
+        if told.len() >= count {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -110,3 +110,28 @@ async fn letters_are_ended_by_whoever_reads_them_and_with_the_address() {
     flush(&server).await;
     assert_eq!((mailbox.count(), list(&server, &bob).await), (1, json!([])));
 }
+
+#[tokio::test]
+async fn many_messages_make_one_letter() {
+    let (server, mailbox) = with_mail(Options::default(), false).await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = shared_room(&server, &alice, &bob).await;
+    letters_to(&server, &bob).await;
+    for number in 0..120 {
+        server.say(&alice, &room_id, &format!("m{number}"), "again").await;
+    }
+    flush(&server).await;
+    server.clock.advance(Duration::from_mins(10));
+    flush(&server).await;
+    assert_eq!(mailbox.count(), 1);
+    assert!(mailbox.last().contains("120 unread messages"));
+    server.clock.advance(Duration::from_hours(48));
+    flush(&server).await;
+    assert_eq!(mailbox.count(), 1, "nothing came since");
+    // The pause counts from the letter on, not from each message.
+    server.say(&alice, &room_id, "later", "later").await;
+    flush(&server).await;
+    server.clock.advance(Duration::from_mins(10));
+    flush(&server).await;
+    assert_eq!(mailbox.count(), 2);
+}

@@ -13,6 +13,8 @@ use crate::{
 
 /// For how long a call rings. Only then it is missed.
 const CALL_RINGS_MS: u64 = 60_000;
+/// Of how many invitations it is looked at whether the user wants to see them. Those beyond count.
+const INVITATIONS_MAX: usize = 1_000;
 
 impl Attempt {
     fn idle() -> Self {
@@ -87,11 +89,17 @@ impl Engine {
     }
 
     pub(super) async fn counts_of(&self, user_id: &UserId, now_ms: u64) -> Result<Counts> {
+        let unread = self.unread_of(user_id).await?;
         let rung_until = MilliSecondsSinceUnixEpoch(UInt::new_saturating(now_ms.saturating_sub(CALL_RINGS_MS)));
-        Ok(Counts {
-            unread: self.storage().unread_total(user_id).await?.notifications,
-            missed_calls: self.storage().unread_calls(user_id, rung_until).await?,
-        })
+        Ok(Counts { unread, missed_calls: self.storage().unread_calls(user_id, rung_until).await? })
+    }
+
+    /// How much a user has not read of what they want to see.
+    pub(super) async fn unread_of(&self, user_id: &UserId) -> Result<u64> {
+        let unread = self.storage().unread_total(user_id).await?.notifications;
+        let inviters = self.storage().unread_invitations(user_id, INVITATIONS_MAX).await?;
+        let hidden = self.hidden_invitations(user_id, &inviters).await?;
+        Ok(unread.saturating_sub(u64::try_from(hidden).unwrap_or(u64::MAX)))
     }
 
     /// Calls the gateway, and notes what came of it.

@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::FutureExt;
 use rules::change::Position;
+use ruma::OwnedUserId;
 use storage::{ConcernedPusher, PusherKey, PusherQueue};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -18,9 +19,11 @@ use super::{Attempt, LOG_BATCH, Next};
 use crate::{Engine, Result};
 
 /// How many pushers are told something at the same time.
-const WORKERS_MAX: usize = 64;
-/// How many of these may lead to one gateway, so that one that is slow leaves room for the others.
-const WORKERS_PER_GATEWAY_MAX: usize = 32;
+const WORKERS_MAX: usize = 256;
+/// How many of these may lead to one host, so that one that is slow leaves room for the others.
+const WORKERS_PER_HOST_MAX: usize = 32;
+/// How many of these may be one user's, who names the gateways: many that are slow leave room for other users.
+const WORKERS_PER_USER_MAX: usize = 4;
 /// How long to wait after storage has failed, or a worker has panicked, which are none of the gateway's doing.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that was set back does not make us sleep for hours.
@@ -46,6 +49,7 @@ async fn drive(engine: &Engine) {
     // What came between the last stop and now.
     driver.follow().await;
     loop {
+        driver.save().await;
         driver.hear();
         driver.due();
         driver.spawn();
@@ -67,6 +71,28 @@ async fn drive(engine: &Engine) {
 /// A worker's pusher, and how it went; nothing if that was none of the gateway's doing.
 type Ended = (ConcernedPusher, Option<Attempt>);
 
+/// What has a bound of its own for how many workers there may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Host(String),
+    User(OwnedUserId),
+}
+
+impl Lane {
+    /// The lanes that a worker of a pusher takes up. A host is one however many ports are named.
+    fn of(pusher: &ConcernedPusher) -> [Self; 2] {
+        let host = pusher.gateway.rsplit_once(':').map_or(&*pusher.gateway, |(host, _)| host);
+        [Self::Host(host.to_owned()), Self::User(pusher.key.user_id.clone())]
+    }
+
+    fn workers_max(&self) -> usize {
+        match self {
+            Self::Host(_) => WORKERS_PER_HOST_MAX,
+            Self::User(_) => WORKERS_PER_USER_MAX,
+        }
+    }
+}
+
 struct Driver {
     engine: Engine,
     /// Up to where the log has been read, and up to where that has been noted.
@@ -75,10 +101,13 @@ struct Driver {
     workers: JoinSet<Ended>,
     /// The pushers that have a worker, and whether there is news for them since it began.
     active: BTreeMap<PusherKey, bool>,
-    active_of_gateway: BTreeMap<String, usize>,
-    /// The pushers whose turn comes next, and those whose gateway has as many workers as it may have.
+    active_in: BTreeMap<Lane, usize>,
+    /// What came of attempts and could not be written down yet. Their pushers count as active still.
+    unsaved: Vec<Ended>,
+    /// The pushers whose turn comes next, and those that wait for room in a lane: there are some only while it is full,
+    /// or while one of them is among those whose turn comes next.
     ready: VecDeque<ConcernedPusher>,
-    parked: BTreeMap<String, VecDeque<ConcernedPusher>>,
+    parked: BTreeMap<Lane, VecDeque<ConcernedPusher>>,
     queued: BTreeSet<PusherKey>,
     /// The pushers that wait, by when to try again.
     waiting: BTreeMap<PusherKey, (u64, String)>,
@@ -95,7 +124,8 @@ impl Driver {
             noted: 0,
             workers: JoinSet::new(),
             active: BTreeMap::new(),
-            active_of_gateway: BTreeMap::new(),
+            active_in: BTreeMap::new(),
+            unsaved: Vec::new(),
             ready: VecDeque::new(),
             parked: BTreeMap::new(),
             queued: BTreeSet::new(),
@@ -173,16 +203,21 @@ impl Driver {
         }
     }
 
-    /// Starts workers as far as there is room.
+    /// Starts workers as far as there is room. While something could not be written down none: what they tell could not
+    /// be either, and would be told again without end.
     fn spawn(&mut self) {
-        while self.active.len() < WORKERS_MAX {
+        while self.unsaved.is_empty() && self.active.len() < WORKERS_MAX {
             let Some(pusher) = self.ready.pop_front() else { break };
-            let of_gateway = self.active_of_gateway.entry(pusher.gateway.clone()).or_default();
-            if *of_gateway >= WORKERS_PER_GATEWAY_MAX {
-                self.parked.entry(pusher.gateway.clone()).or_default().push_back(pusher);
+            let lanes = Lane::of(&pusher);
+            if let Some(full) = lanes.iter().find(|lane| !self.has_room(lane)) {
+                self.parked.entry(full.clone()).or_default().push_back(pusher);
+                // It leaves its turn in the other lane to the next there.
+                lanes.iter().for_each(|lane| self.unpark(lane));
                 continue;
             }
-            *of_gateway += 1;
+            for lane in lanes {
+                *self.active_in.entry(lane).or_default() += 1;
+            }
             self.queued.remove(&pusher.key);
             self.active.insert(pusher.key.clone(), false);
             self.workers.spawn(work(self.engine.clone(), pusher));
@@ -195,32 +230,35 @@ impl Driver {
 
     /// Writes down what came of this worker and of all others that have ended meanwhile, then lets their pushers go on.
     async fn collect(&mut self, first: std::result::Result<Ended, tokio::task::JoinError>) {
-        let mut ended = Vec::new();
         let mut next = Some(first);
         while let Some(outcome) = next {
             match outcome {
-                Ok(outcome) => ended.push(outcome),
+                Ok(outcome) => self.unsaved.push(outcome),
                 Err(error) => tracing::error!(%error, "a worker that tells pushers was lost"),
             }
             next = self.workers.try_join_next();
         }
+        self.save().await;
+    }
+
+    /// Writes down what came of attempts. What cannot be written is kept, and tried again before anybody is told more.
+    async fn save(&mut self) {
         let queues: Vec<PusherQueue> =
-            ended.iter().filter_map(|(_, attempt)| attempt.as_ref()?.queue.clone()).collect();
-        let mut is_saved = true;
+            self.unsaved.iter().filter_map(|(_, attempt)| attempt.as_ref()?.queue.clone()).collect();
         if !queues.is_empty()
             && let Err(error) = self.engine.storage().save_pusher_queues(&queues).await
         {
-            tracing::error!(%error, "cannot note how far pushers have got; telling them again");
-            is_saved = false;
+            tracing::error!(%error, "cannot note how far pushers have got; telling nobody until that works");
+            return;
         }
-        for (pusher, attempt) in ended {
-            self.ended(pusher, attempt.filter(|_| is_saved).map(|attempt| attempt.next));
+        for (pusher, attempt) in std::mem::take(&mut self.unsaved) {
+            self.ended(pusher, attempt.map(|attempt| attempt.next));
         }
     }
 
     fn ended(&mut self, pusher: ConcernedPusher, next: Option<Next>) {
         let news = self.active.remove(&pusher.key).unwrap_or(false);
-        self.make_room(&pusher.gateway);
+        self.make_room(&Lane::of(&pusher));
         self.troubled.remove(&pusher.key);
         match next {
             Some(Next::Idle) if !news => {}
@@ -235,18 +273,32 @@ impl Driver {
         }
     }
 
-    /// One worker of a gateway less: the next of those who wait for that comes first.
-    fn make_room(&mut self, gateway: &str) {
-        if let Some(count) = self.active_of_gateway.get_mut(gateway) {
-            *count -= 1;
-            if *count == 0 {
-                self.active_of_gateway.remove(gateway);
+    fn has_room(&self, lane: &Lane) -> bool {
+        self.active_in.get(lane).is_none_or(|count| *count < lane.workers_max())
+    }
+
+    /// One worker less in these lanes.
+    fn make_room(&mut self, lanes: &[Lane]) {
+        for lane in lanes {
+            if let Some(count) = self.active_in.get_mut(lane) {
+                *count -= 1;
+                if *count == 0 {
+                    self.active_in.remove(lane);
+                }
             }
+            self.unpark(lane);
         }
-        let Some(parked) = self.parked.get_mut(gateway) else { return };
+    }
+
+    /// The next of those who wait for a lane comes first, if there is room.
+    fn unpark(&mut self, lane: &Lane) {
+        if !self.has_room(lane) {
+            return;
+        }
+        let Some(parked) = self.parked.get_mut(lane) else { return };
         let next = parked.pop_front();
         if parked.is_empty() {
-            self.parked.remove(gateway);
+            self.parked.remove(lane);
         }
         if let Some(pusher) = next {
             self.ready.push_front(pusher);
@@ -269,7 +321,8 @@ impl Driver {
     fn pause(&self) -> Duration {
         let now_ms = self.engine.world().clock.now_ms();
         let until = |(at_ms, _): &(u64, PusherKey)| Duration::from_millis(at_ms.saturating_sub(now_ms));
-        self.due.first().map_or(SLEEP_MAX, until).min(SLEEP_MAX)
+        let longest = if self.unsaved.is_empty() { SLEEP_MAX } else { TROUBLE_PAUSE };
+        self.due.first().map_or(longest, until).min(longest)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
+use rules::change::Position;
 use serde_json::Value;
 use storage::{NotificationRecord, PusherQueue, PusherRecord};
 
@@ -14,7 +15,7 @@ use crate::{
 
 /// How long something is unread before there is a letter about it: who is there reads it meanwhile.
 const DELAY_MS: u64 = 10 * 60 * 1_000;
-/// How long at most, after many letters that nobody followed.
+/// How long after one letter the next one comes at most, after many that nobody followed.
 const DELAY_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How many events a letter tells of; of more it says how many.
 const EVENTS_MAX: usize = 50;
@@ -45,17 +46,17 @@ impl Engine {
         let due = self.storage().due_notifications(user_id, queue.cursor, head, EVENTS_MAX).await?;
         queue.retry_at_ts = None;
         let Some(first) = due.first() else {
-            if self.storage().unread_total(user_id).await?.notifications == 0 {
+            if self.unread_of(user_id).await? == 0 {
                 queue.throttle_ms = 0;
             }
             return Ok(Attempt { queue: (queue != before).then_some(queue), next: Next::Idle });
         };
-        let ready_at_ms = u64::from(first.ts.0) + queue.throttle_ms.max(DELAY_MS);
+        let ready_at_ms = u64::from(first.ts.0) + DELAY_MS;
         if now_ms < ready_at_ms {
             queue.retry_at_ts = Some(ready_at_ms);
             return Ok(Attempt { queue: Some(queue), next: Next::Wait(ready_at_ms) });
         }
-        self.send_digest(pusher, queue, &due).await
+        self.send_digest(pusher, queue, &due, head).await
     }
 
     async fn send_digest(
@@ -63,6 +64,7 @@ impl Engine {
         pusher: &PusherRecord,
         mut queue: PusherQueue,
         due: &[NotificationRecord],
+        head: Position,
     ) -> Result<Attempt> {
         let (user_id, now_ms) = (&pusher.key.user_id, self.world().clock.now_ms());
         let mut digest = Digest::default();
@@ -77,7 +79,7 @@ impl Engine {
         if digest.order.is_empty() {
             return Ok(Attempt { queue: Some(queue), next: Next::More });
         }
-        let unread = self.storage().unread_total(user_id).await?.notifications;
+        let unread = self.unread_of(user_id).await?;
         let letter = self.digest_letter(pusher, &digest, unread);
         if let Err(error) = self.send_letter(&pusher.key.pushkey, letter).await {
             tracing::warn!(user.id = %user_id, %error, "a letter about unread messages was not sent");
@@ -87,9 +89,13 @@ impl Engine {
             queue.retry_at_ts = Some(until_ms);
             return Ok(Attempt { queue: Some(queue), next: Next::Wait(until_ms) });
         }
+        // The letter says how many there are in all: those that it does not show get none of their own.
+        queue.cursor = head;
         queue.failures = 0;
         queue.throttle_ms = queue.throttle_ms.max(DELAY_MS).saturating_mul(2).min(DELAY_MAX_MS);
-        Ok(Attempt { queue: Some(queue), next: Next::More })
+        let until_ms = now_ms + queue.throttle_ms;
+        queue.retry_at_ts = Some(until_ms);
+        Ok(Attempt { queue: Some(queue), next: Next::Wait(until_ms) })
     }
 
     fn digest_letter(&self, pusher: &PusherRecord, digest: &Digest, unread: u64) -> Letter {

@@ -130,7 +130,7 @@ impl Engine {
 
     /// All that is known of a room to which somebody is invited is what the invitation tells of it.
     async fn scene_of_invite(&self, record: &MembershipRecord) -> Result<Option<Scene>> {
-        if self.hides_invitation(record).await? {
+        if self.hidden_invitations(&record.user_id, std::slice::from_ref(&record.sender)).await? > 0 {
             return Ok(None);
         }
         let stored = self.stored_event(&record.event_id).await?;
