@@ -15,6 +15,7 @@ use crate::stage::{
 const ALICE: &str = "@alice:here";
 const BOB: &str = "@bob:here";
 const CAROL: &str = "@carol:here";
+const DAVE: &str = "@dave:here";
 
 fn pusher(name: &str, pushkey: &str) -> PusherRecord {
     PusherRecord {
@@ -142,6 +143,35 @@ async fn those_are_concerned_who_are_notified_and_due_is_what_is_not_read() {
         assert_eq!(due(ALICE, before).await, [second]);
         let now = MilliSecondsSinceUnixEpoch(UInt::from(2_000_u32));
         assert_eq!(storage.unread_calls(&user(ALICE), now).await.unwrap(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn invitations_that_are_neither_read_nor_answered() {
+    on_each_database(async |stage| {
+        people(&stage).await;
+        let storage = &stage.storage;
+        let inviters = async || storage.unread_invitations(&user(DAVE), 10).await.unwrap();
+        let notification = Change::Notification {
+            room_id: room(),
+            event_id: event_id("$d"),
+            sender: user(CAROL),
+            thread_root: None,
+            ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+            actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
+            everyone: None,
+            notified: vec![Notified { user_id: user(DAVE), notice: Some(Notice { highlight: false, actions: 0 }) }],
+        };
+        let pdu = member("$d", DAVE, "invite", &["$c"]);
+        let membership_change = membership(DAVE, "invite", "$d");
+        stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&["$d"]), membership_change, notification]).await;
+        say(&stage, "$1", "$d", None).await;
+        assert_eq!(inviters().await, [user(CAROL)]);
+        assert!(storage.unread_invitations(&user(ALICE), 10).await.unwrap().is_empty());
+        let pdu = member("$j", DAVE, "join", &["$1"]);
+        stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&["$j"]), membership(DAVE, "join", "$j")]).await;
+        assert!(inviters().await.is_empty(), "what is answered");
     })
     .await;
 }
