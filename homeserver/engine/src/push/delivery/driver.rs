@@ -212,7 +212,9 @@ impl Driver {
             if let Some(full) = lanes.iter().find(|lane| !self.has_room(lane)) {
                 self.parked.entry(full.clone()).or_default().push_back(pusher);
                 // It leaves its turn in the other lane to the next there.
-                lanes.iter().for_each(|lane| self.unpark(lane));
+                for lane in &lanes {
+                    self.unpark(lane);
+                }
                 continue;
             }
             for lane in lanes {
