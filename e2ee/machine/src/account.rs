@@ -13,7 +13,7 @@ use vodozemac::olm::{Account, AccountPickle};
 use crate::machine::{Machine, raw};
 use crate::request::{Purpose, RequestBody};
 use crate::signed_json::{self, Object};
-use crate::store::Table;
+use crate::store::{Held, Table};
 
 /// How we encrypt for devices.
 pub(crate) const OLM: &str = "m.olm.v1.curve25519-aes-sha2";
@@ -108,6 +108,17 @@ impl Machine {
         object
     }
 
+    /// Lets everything be published again: the server has forgotten this device, as it does at a logout, and whoever logs
+    /// in again by the same id wants to go on. The keys stay the same, and other devices' sessions with us work; the
+    /// signature of our identity follows when the keys are there.
+    pub fn publish_anew(&mut self) -> Held<()> {
+        self.account.is_published = false;
+        self.account.one_time_key_count = None;
+        self.account.has_unused_fallback_key = false;
+        self.touch(Table::Account, "");
+        self.hold(())
+    }
+
     /// Takes in what the server says it has.
     pub(crate) fn receive_counts(
         &mut self,
@@ -184,6 +195,7 @@ impl Machine {
     /// Our upload arrived.
     pub(crate) fn receive_upload(&mut self, response: &upload_keys::v3::Response) {
         let now = self.world.clock.now_ms();
+        let is_first = !self.account.is_published;
         let state = &mut self.account;
         if !state.account.fallback_key().is_empty() {
             state.has_unused_fallback_key = true;
@@ -193,6 +205,11 @@ impl Machine {
         state.is_published = true;
         self.touch(Table::Account, "");
         self.receive_counts(Some(&response.one_time_key_counts), None);
+        if is_first && !self.is_pending(|purpose| matches!(purpose, Purpose::SignaturesUpload)) {
+            // Signatures are of published keys. Without an identity of ours there is none to make.
+            let device_id = self.device_id.clone();
+            self.sign_own_device(&device_id);
+        }
     }
 
     fn forget_fallback_key(&mut self) {

@@ -85,3 +85,28 @@ fn a_count_without_our_algorithm_means_that_no_keys_are_left() {
     party.restart(0);
     assert_eq!(party.clients[0].machine.sync_token(), Some("s2"));
 }
+
+#[test]
+fn a_device_that_was_logged_out_publishes_everything_again_with_its_signature() {
+    let mut party = Party::new(&["alice", "bob"]);
+    party.bootstrap(0);
+    party.meet(1);
+    let place = party.clients[0].place.clone();
+    let before = party.server.device_keys.remove(&place).unwrap();
+    party.server.one_time_keys.remove(&place);
+    party.server.fallback_keys.remove(&place);
+    party.pump();
+    assert!(!party.server.device_keys.contains_key(&place), "nobody has told it");
+    let client = &mut party.clients[0];
+    let held = client.machine.publish_anew();
+    client.keep(held);
+    party.restart(0);
+    party.pump();
+    assert_eq!(party.server.device_keys[&place]["keys"], before["keys"]);
+    let signatures = party.server.device_keys[&place]["signatures"]["@alice:example.org"].as_object().unwrap();
+    assert_eq!(signatures.len(), 2, "by the device and by the identity");
+    assert_eq!(party.server.one_time_keys[&place].len(), 50);
+    assert!(party.server.fallback_keys.contains_key(&place));
+    let event = party.send(1, "still there?");
+    assert_eq!(party.read(0, &event).as_deref(), Some("still there?"));
+}
