@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use machine::{
     Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine, Notice,
-    Readiness, RequestBody, Store, StoreKey, SyncParts, Verdict,
+    Readiness, Request, RequestBody, Store, StoreKey, SyncParts, Verdict,
 };
 use rules::world::World;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::wire;
 use crate::conversation::event::Object;
@@ -18,6 +19,12 @@ use crate::matrix::{CallError, Homeserver};
 
 /// More steps than it takes to get a room's key to everybody.
 const STEPS_MAX: usize = 20;
+
+/// More looks than it takes until everything is there that a room waits for, also while others send at the same time.
+const LOOKS_MAX: usize = 100;
+
+/// How long to wait for what is being asked for on behalf of another room.
+const OTHERS_MAX: Duration = Duration::from_mins(1);
 
 /// Why a device cannot do something.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +54,10 @@ pub(crate) enum DeviceFailure {
 
 /// One device of one bot.
 pub(crate) struct Device {
+    /// Never held while somebody else is asked: all that a bot reads and says goes through it.
     inner: Mutex<Inner>,
+    /// How many requests are with the homeserver.
+    under_way: watch::Sender<usize>,
     homeserver: Homeserver,
     token: String,
 }
@@ -81,7 +91,8 @@ impl Device {
         } else {
             Machine::load(world.clone(), &records, key)?
         };
-        Ok(Self { inner: Mutex::new(Inner { machine, store }), homeserver, token })
+        let inner = Mutex::new(Inner { machine, store });
+        Ok(Self { inner, under_way: watch::Sender::new(0), homeserver, token })
     }
 
     /// Publishes the keys, and the identity that signs them.
@@ -91,7 +102,15 @@ impl Device {
             let held = inner.machine.bootstrap_cross_signing();
             inner.keep(held)?;
         }
-        self.send_requests(&mut inner).await
+        drop(inner);
+        self.send_requests().await.map(drop)
+    }
+
+    /// The homeserver has forgotten this device: its keys are published again when it is opened next.
+    pub(super) async fn forget_published(&self) -> Result<(), DeviceFailure> {
+        let mut inner = self.inner.lock().await;
+        let held = inner.machine.publish_anew();
+        inner.keep(held)
     }
 
     pub(super) fn token(&self) -> &str {
@@ -107,7 +126,9 @@ impl Device {
         let mut inner = self.inner.lock().await;
         let held = inner.machine.receive_sync(parts);
         let mut notices = inner.keep(held)?;
-        self.send_requests(&mut inner).await?;
+        drop(inner);
+        self.send_requests().await?;
+        let mut inner = self.inner.lock().await;
         let held = inner.machine.notices();
         notices.extend(inner.keep(held)?);
         for notice in &notices {
@@ -153,45 +174,106 @@ impl Device {
             history_visibility: room.history_visibility.clone(),
             only_verified: false,
         };
-        for _ in 0..STEPS_MAX {
-            let held = inner.machine.prepare(&audience)?;
-            if inner.keep(held)? == Readiness::Ready {
+        drop(inner);
+        let mut under_way = self.under_way.subscribe();
+        for _ in 0..LOOKS_MAX {
+            under_way.mark_unchanged();
+            if let Some(encrypted) = self.encrypt_if_ready(&audience, kind, content).await? {
+                return Ok(encrypted);
+            }
+            if self.send_requests().await? {
+                continue;
+            }
+            if *under_way.borrow() == 0 && !under_way.has_changed().unwrap_or(false) {
                 break;
             }
-            self.send_requests(&mut inner).await?;
+            if tokio::time::timeout(OTHERS_MAX, under_way.changed()).await.is_err() {
+                break;
+            }
         }
-        let held = inner.machine.encrypt(&audience, kind, content)?;
-        inner.keep(held)
+        Err(EncryptError::NotReady.into())
     }
 
-    /// Sends what the machine wants to send, until it wants no more.
-    async fn send_requests(&self, inner: &mut Inner) -> Result<(), DeviceFailure> {
-        for _ in 0..STEPS_MAX {
-            let held = inner.machine.requests();
-            let requests = inner.keep(held)?;
-            if requests.is_empty() {
-                return Ok(());
-            }
-            for request in requests {
-                let answer = match &request.body {
-                    // Bots begin no verification.
-                    RequestBody::RoomEvent(_) => Err(CallError::Strange("a use for events")),
-                    body => wire::send(&self.homeserver, &self.token, body).await,
-                };
-                let held = match answer {
-                    Ok(answer) => inner.machine.answer(&request.id, &answer),
-                    Err(error) => {
-                        tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
-                        inner.machine.give_up(&request.id)
-                    }
-                };
-                match held {
-                    Ok(held) => inner.keep(held)?,
-                    Err(error) => tracing::warn!(%error, "an answer fits no request"),
+    /// Encrypts an event when everybody has the key. Else the machine wants something for that.
+    async fn encrypt_if_ready(
+        &self,
+        audience: &Audience,
+        kind: &str,
+        content: &Object,
+    ) -> Result<Option<Object>, DeviceFailure> {
+        let mut inner = self.inner.lock().await;
+        let held = inner.machine.prepare(audience)?;
+        if inner.keep(held)? == Readiness::Waiting {
+            return Ok(None);
+        }
+        let held = inner.machine.encrypt(audience, kind, content)?;
+        inner.keep(held).map(Some)
+    }
+
+    /// Sends what the machine wants to send, until it wants no more. Gives whether that was anything.
+    async fn send_requests(&self) -> Result<bool, DeviceFailure> {
+        for step in 0..STEPS_MAX {
+            let requests = {
+                let mut inner = self.inner.lock().await;
+                let held = inner.machine.requests();
+                let requests = inner.keep(held)?;
+                if !requests.is_empty() {
+                    self.under_way.send_modify(|count| *count += requests.len());
                 }
+                requests
+            };
+            if requests.is_empty() {
+                return Ok(step > 0);
+            }
+            let mut left = Left { under_way: &self.under_way, count: requests.len() };
+            for request in &requests {
+                self.send_request(request).await?;
+                left.one_less();
             }
         }
+        Ok(true)
+    }
+
+    async fn send_request(&self, request: &Request) -> Result<(), DeviceFailure> {
+        let answer = match &request.body {
+            // Bots begin no verification.
+            RequestBody::RoomEvent(_) => Err(CallError::Strange("a use for events")),
+            body => wire::send(&self.homeserver, &self.token, body).await,
+        };
+        let mut inner = self.inner.lock().await;
+        let held = match answer {
+            Ok(answer) => inner.machine.answer(&request.id, &answer),
+            Err(error) => {
+                tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
+                inner.machine.give_up(&request.id)
+            }
+        };
+        match held {
+            Ok(held) => inner.keep(held)?,
+            Err(error) => tracing::warn!(%error, "an answer fits no request"),
+        }
         Ok(())
+    }
+}
+
+/// Requests that were taken and are not answered. Whoever breaks off in the middle leaves nobody waiting for them.
+struct Left<'a> {
+    under_way: &'a watch::Sender<usize>,
+    count: usize,
+}
+
+impl Left<'_> {
+    fn one_less(&mut self) {
+        self.count -= 1;
+        self.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.under_way.send_modify(|count| *count -= self.count);
+        }
     }
 }
 

@@ -73,6 +73,8 @@ async fn live(service: &Arc<Service>, bot: &Bot) -> Result<(), DeviceFailure> {
                 }
             }
             Err(DeviceFailure::Call(CallError::Refused { status: 401, .. })) => {
+                // Before the login is noted: whatever happens in between, the keys are not taken for published.
+                device.forget_published().await?;
                 log_in(service, bot, &fact, Some(login.device_id)).await?;
                 // The file belongs to one machine at a time.
                 service.devices.remove(&bot.user_id);
