@@ -11,7 +11,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::budget::DailyTokens;
-use crate::providers::{Kind, ProviderSettings};
+use crate::providers::{ANSWERS_AT_ONCE, Kind, ProviderSettings};
 use crate::tools::{ToolLimits, ToolServerSettings};
 
 /// The whole configuration.
@@ -108,7 +108,7 @@ impl Default for ServiceSettings {
 pub struct ConversationSettings {
     /// At most so many replies a minute in one room, of all bots together.
     pub replies_per_minute: usize,
-    /// At most so many answers that are being made at the same time.
+    /// At most so many requests to one provider at the same time.
     pub answers_at_once: usize,
     /// At most so many messages of a room are told to a model.
     pub history_messages: usize,
@@ -134,7 +134,7 @@ impl Default for ConversationSettings {
     fn default() -> Self {
         Self {
             replies_per_minute: 10,
-            answers_at_once: 16,
+            answers_at_once: ANSWERS_AT_ONCE,
             history_messages: 50,
             answer_tokens: 200,
             members_max: 200,

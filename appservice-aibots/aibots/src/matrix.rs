@@ -151,25 +151,12 @@ impl Homeserver {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, CallError> {
-        let bytes = self.bytes(who, method, path, query, body).await?;
-        serde_json::from_slice(&bytes).map_err(|_| CallError::Strange("JSON"))
-    }
-
-    /// The same, with an answer that need not be JSON.
-    pub(crate) async fn bytes(
-        &self,
-        who: As<'_>,
-        method: Method,
-        path: &[&str],
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<Bytes, CallError> {
         let url = self.url(path, query);
         let start_ms = self.world.clock.now_ms();
         let mut pause_ms = PAUSE_MIN_MS;
         loop {
             let (trouble, asked_ms) = match self.attempt(who, &method, &url, body, ATTEMPT_DEADLINE).await {
-                Ok((status, _, bytes)) if status.is_success() => return Ok(bytes),
+                Ok((status, _, bytes)) if status.is_success() => return read(status, &bytes),
                 Ok((status, asked_ms, bytes))
                     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS =>
                 {

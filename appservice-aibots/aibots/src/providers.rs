@@ -17,13 +17,13 @@ mod sse;
 use std::{sync::Arc, time::Duration};
 
 use self::{anthropic::Anthropic, exchange::Patience, openai::OpenAi};
+pub(crate) use self::{completions::ANSWERS_AT_ONCE, json::JsonBody, offline::in_words, sse::Parser};
 pub use self::{
     completions::{Candidate, Completions, RetryPolicy},
     models::ModelFacts,
     offline::Offline,
     settings::{Key, Kind, ProviderSettings, ProviderSetupError},
 };
-pub(crate) use self::{json::JsonBody, offline::in_words, sse::Parser};
 use crate::{http::Http, provider::Provider};
 
 /// The name of the provider that is always there, without a key and without a network.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use moka::future::Cache;
 use rules::world::World;
-use tokio::sync::{Mutex, Notify, Semaphore};
+use tokio::sync::{Mutex, Notify};
 
 use crate::budget::Budget;
 use crate::configuration::{BotSettings, Configuration};
@@ -59,7 +59,6 @@ pub(crate) struct Service {
     pub(crate) homeserver: Homeserver,
     pub(crate) completions: Completions,
     pub(crate) tools: Tools,
-    pub(crate) answers_at_once: Semaphore,
     pub(crate) budget: Budget,
     /// Something was received, or has become due.
     pub(crate) work: Notify,

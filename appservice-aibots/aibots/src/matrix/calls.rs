@@ -1,11 +1,14 @@
 //! The calls that bots need, each with what it is good for.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{As, CallError, Homeserver};
 use crate::conversation::event::Object;
+use crate::http::HttpFault;
 
 const CLIENT: [&str; 2] = ["client", "v3"];
 
@@ -157,14 +160,29 @@ impl Homeserver {
         self.call(As::User(user_id), Method::POST, &path, &[], Some(&json!({}))).await.map(drop)
     }
 
-    /// The bytes of a file, of at most the size of any answer.
-    pub(crate) async fn download(&self, user_id: &str, uri: &str) -> Result<Bytes, CallError> {
+    /// The bytes of a file, if they come within `deadline` and are not more than `bytes_max`. It is asked for once: who
+    /// waits for a file can do without it.
+    pub(crate) async fn download(
+        &self,
+        user_id: &str,
+        uri: &str,
+        bytes_max: usize,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
         let (server, media_id) = uri
             .strip_prefix("mxc://")
             .and_then(|rest| rest.split_once('/'))
             .ok_or(CallError::Strange("a content URI"))?;
-        let path = ["client", "v1", "media", "download", server, media_id];
-        self.bytes(As::User(user_id), Method::GET, &path, &[], None).await
+        let url = self.url(&["client", "v1", "media", "download", server, media_id], &[("user_id", user_id)]);
+        let request = self.http.request(Method::GET, url).bearer_auth(&self.token);
+        let get = async {
+            let response = crate::http::send(request, deadline).await?;
+            let status = response.status();
+            Ok::<_, HttpFault>((status, crate::http::body(response, bytes_max, deadline).await?))
+        };
+        let outcome = tokio::time::timeout(deadline, get).await.unwrap_or(Err(HttpFault::Timeout));
+        let (status, bytes) = outcome.map_err(|fault| CallError::Away(fault.to_string()))?;
+        if status.is_success() { Ok(bytes) } else { Err(super::refusal(status, &bytes)) }
     }
 
     /// Uploads a file.

@@ -9,7 +9,10 @@ use std::{
 use metrics::{counter, histogram};
 use rules::world::World;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     OFFLINE,
@@ -29,6 +32,10 @@ use crate::{
 const SHORTENED_MAX: u32 = 3;
 /// Tries of one model for one answer, however quickly they fail.
 const TRIES_MAX: u32 = 6;
+
+/// Requests to one provider at the same time, unless the settings say otherwise. Those of a provider that is slow wait for
+/// each other, and nobody else does.
+pub(crate) const ANSWERS_AT_ONCE: usize = 16;
 
 /// A model to ask.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -74,6 +81,8 @@ struct Entry {
     models: BTreeMap<String, ModelFacts>,
     is_offline: bool,
     total_max: Duration,
+    /// Taken for one request each, not for the pauses between them.
+    places: Semaphore,
 }
 
 impl Completions {
@@ -91,6 +100,7 @@ impl Completions {
                 models: settings.models.clone(),
                 is_offline: settings.kind == Kind::Offline,
                 total_max: all.policy.total_max.max(Duration::from_secs(u64::from(settings.timeout_seconds) * 2)),
+                places: Semaphore::new(ANSWERS_AT_ONCE),
             };
             all.providers.insert(name.clone(), entry);
         }
@@ -101,12 +111,22 @@ impl Completions {
     pub fn of(providers: impl IntoIterator<Item = Arc<dyn Provider>>, policy: RetryPolicy, world: World) -> Self {
         let entry = |provider: Arc<dyn Provider>, is_offline| {
             let total_max = policy.total_max;
-            (provider.name().to_owned(), Entry { provider, models: BTreeMap::new(), is_offline, total_max })
+            let places = Semaphore::new(ANSWERS_AT_ONCE);
+            (provider.name().to_owned(), Entry { provider, models: BTreeMap::new(), is_offline, total_max, places })
         };
         let offline: Arc<dyn Provider> = Arc::new(Offline::new(OFFLINE));
         let mut all = BTreeMap::from([entry(offline, true)]);
         all.extend(providers.into_iter().map(|provider| entry(provider, false)));
         Self { providers: all, breakers: Mutex::default(), policy, world }
+    }
+
+    /// The same with another bound on the requests that one provider has at the same time.
+    #[must_use]
+    pub fn with_answers_at_once(mut self, answers_at_once: usize) -> Self {
+        for entry in self.providers.values_mut() {
+            entry.places = Semaphore::new(answers_at_once.clamp(1, Semaphore::MAX_PERMITS));
+        }
+        self
     }
 
     /// Whether there is such a provider; for checking a configuration.
@@ -166,12 +186,17 @@ impl Completions {
         request: &mut Request,
         progress: &Progress,
     ) -> Result<Answer, Error> {
-        let begun = Instant::now();
+        let mut begun = Instant::now();
         let mut shortened = 0;
         for tries in 0..TRIES_MAX {
+            let (place, waited) = entry.place().await;
+            // Waiting for others is no fault of this provider, and takes nothing of the time that it is given.
+            begun += waited;
             self.with_breaker(candidate, Breaker::admit)?;
             let left = entry.total_max.saturating_sub(begun.elapsed());
-            let error = match self.attempt(entry, request, left, progress).await {
+            let outcome = self.attempt(entry, request, left, progress).await;
+            drop(place);
+            let error = match outcome {
                 Ok(answer) => {
                     self.with_breaker(candidate, |breaker, _| breaker.succeed());
                     return Ok(answer);
@@ -231,6 +256,15 @@ impl Completions {
     fn facts(&self, candidate: &Candidate) -> ModelFacts {
         let entry = self.providers.get(&candidate.provider);
         entry.and_then(|entry| entry.models.get(&candidate.model)).copied().unwrap_or_default()
+    }
+}
+
+impl Entry {
+    /// A place among the requests of this provider, and how long it took to get it.
+    async fn place(&self) -> (SemaphorePermit<'_>, Duration) {
+        let arrived = Instant::now();
+        let place = self.places.acquire().await.expect("it is never closed");
+        (place, arrived.elapsed())
     }
 }
 

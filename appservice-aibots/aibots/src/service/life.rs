@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use moka::future::Cache;
 use rules::world::World;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
 use super::{Bot, ROOMS_MAX, Service, presence};
@@ -106,7 +106,8 @@ async fn assemble(configuration: Configuration, world: World) -> Result<Service,
     let path = configuration.service.data_dir.join("aibots.db");
     let store = Store::open(&path).await.map_err(|error| StartError::Store(path, error))?;
     let environment = |name: &str| std::env::var(name).ok();
-    let completions = Completions::new(&configuration.providers, &environment, &http, world.clone())?;
+    let completions = Completions::new(&configuration.providers, &environment, &http, world.clone())?
+        .with_answers_at_once(configuration.conversation.answers_at_once);
     let tools = Tools::new(&configuration.tools, configuration.tool_limits, &environment, &http, &world)?;
     let bots = configuration.bots.iter().map(|settings| bot(&configuration, &completions, settings));
     let base = configuration.homeserver.url.clone();
@@ -116,7 +117,6 @@ async fn assemble(configuration: Configuration, world: World) -> Result<Service,
         tools,
         homeserver: Homeserver::new(http.clone(), base, tokens.as_token.clone(), world.clone()),
         store,
-        answers_at_once: Semaphore::new(configuration.conversation.answers_at_once),
         devices: Devices::default(),
         keys: Notify::new(),
         budget: Budget::new(configuration.conversation.daily_tokens),

@@ -1,5 +1,7 @@
 //! What a model is asked: the conversation as the bot may know it.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::WorkError;
@@ -26,6 +28,9 @@ const PICTURES_MAX: usize = 2;
 
 /// Larger pictures are not shown to a model: providers refuse them.
 const PICTURE_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// How long a picture is waited for. Without it there is still something to answer.
+const PICTURE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The newest events of a room as a bot sees them, decrypted, newest first.
 pub(super) async fn events(service: &Service, bot: &str, room_id: &str) -> Result<Vec<Event>, WorkError> {
@@ -168,10 +173,8 @@ async fn picture(service: &Service, bot: &Bot, turn: &Turn) -> Option<Image> {
     }
     let file = content.get("file").and_then(Value::as_object);
     let uri = file.and_then(|file| file.get("url")).or_else(|| content.get("url")).and_then(Value::as_str)?;
-    let bytes = service.homeserver.download(&bot.user_id, uri).await.ok()?;
-    if bytes.len() > PICTURE_BYTES_MAX {
-        return None;
-    }
+    let download = service.homeserver.download(&bot.user_id, uri, PICTURE_BYTES_MAX, PICTURE_DEADLINE);
+    let bytes = download.await.inspect_err(|error| tracing::debug!(%error, "a picture is left out")).ok()?;
     let bytes = match file {
         None => bytes,
         Some(file) => {

@@ -205,7 +205,6 @@ impl Making<'_> {
         events: &[Event],
     ) -> Result<Result<Answer, Error>, WorkError> {
         let service = self.service;
-        let place = service.answers_at_once.acquire().await.expect("it is never closed");
         let task = self.job.task.as_deref().and_then(Task::named);
         let candidates = self.candidates(settings);
         let place_of_room = (self.event.room_id.as_str(), room, settings);
@@ -238,7 +237,6 @@ impl Making<'_> {
                 }
             }
         };
-        drop(place);
         if let (Some(held), Ok(answer)) = (&held, &outcome) {
             let charge = held.settle(answer.usage.unwrap_or_default(), service.now_ms());
             service.store.charge(&charge).await?;

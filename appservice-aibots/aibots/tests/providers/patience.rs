@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use aibots::{
     provider::{Error, Message, Progress, Request, Role},
-    providers::{Kind, OFFLINE, ProviderSettings},
+    providers::{Kind, OFFLINE, ProviderSettings, provider},
 };
-use mock_providers::{Reply, Step, openai};
+use mock_providers::{MockProvider, Reply, Step, openai};
 use serde_json::{Value, json};
 
 use crate::stage::{candidate, completions, configured, question, staged};
@@ -137,4 +137,30 @@ async fn a_configuration_makes_providers() {
         toml::from_str::<ProviderSettings>("kind = \"openai\"\nkey = \"sk-1\"").is_err(),
         "keys do not belong here"
     );
+}
+
+#[tokio::test]
+async fn a_provider_that_is_slow_keeps_nobody_from_another() {
+    let hangs = || Reply::steps(200, "application/json", vec![Step::Hang]);
+    let (slow, slow_provider) = staged(Kind::Compatible, [hangs(), hangs()]).await;
+    let fast = MockProvider::start([openai::whole("quick")]).await.unwrap();
+    let settings = ProviderSettings { streaming: false, ..crate::stage::settings(Kind::Compatible, &fast.url()) };
+    let environment = |_: &str| Some("key".to_owned());
+    let fast_provider = provider("fast", &settings, &environment, &crate::stage::http()).unwrap();
+    let (completions, _) = completions([slow_provider, fast_provider]);
+    let completions = completions.with_answers_at_once(1);
+    let [of_slow, of_fast] = ["mock", "fast"].map(|provider| [candidate(provider, "m")]);
+    let silent = Progress::silent();
+    let waiting = || completions.answer(question(), &of_slow, &silent);
+    tokio::select! {
+        _ = waiting() => panic!("it does not answer"),
+        _ = waiting() => panic!("nor does it here"),
+        answer = async {
+            while slow.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            completions.answer(question(), &of_fast, &silent).await
+        } => assert_eq!(answer.unwrap().text, "quick"),
+    }
+    assert_eq!(slow.asked().len(), 1, "the second waits for the first");
 }
