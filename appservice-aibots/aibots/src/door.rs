@@ -77,13 +77,13 @@ async fn admit(State(service): State<Arc<Service>>, request: Request, next: Next
     next.run(request).await
 }
 
-async fn transaction(State(service): State<Arc<Service>>, Path(transaction_id): Path<String>, body: Bytes) -> Response {
+async fn transaction(State(service): State<Arc<Service>>, body: Bytes) -> Response {
     let Ok(body) = serde_json::from_slice::<Object>(&body) else {
         return refusal(StatusCode::BAD_REQUEST, "M_NOT_JSON", "A transaction is a JSON object.");
     };
     let events = body.get("events").and_then(Value::as_array);
     let events: Vec<_> = events.into_iter().flatten().filter_map(event).collect();
-    match service.receive(&transaction_id, &events).await {
+    match service.receive(&events).await {
         Ok(()) => done(),
         Err(error) => {
             tracing::error!(%error, "cannot keep a transaction");

@@ -3,7 +3,11 @@
 //! No type here knows HTTP, Matrix or a clock. A provider gets a whole [`Request`] and gives a whole [`Answer`]; while it
 //! is at it, the text so far can be watched through [`Progress`]. To cancel a request is to drop its future.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -193,7 +197,10 @@ pub enum Error {
     /// No answer in time.
     #[error("the provider did not answer in time")]
     Timeout,
-    /// The answer is not what the provider's documentation says, too large, or empty.
+    /// The answer is complete, and there is nothing in it. Whoever asks can bring that about.
+    #[error("the answer is empty")]
+    Empty,
+    /// The answer is not what the provider's documentation says, too large, or not even begun.
     #[error("the provider's answer is not understood: {0}")]
     Malformed(&'static str),
     /// There is no connection to the provider.
@@ -217,6 +224,17 @@ impl Error {
             self,
             Self::RateLimited { .. } | Self::Overloaded { .. } | Self::Timeout | Self::Malformed(_) | Self::Unreachable
         )
+    }
+
+    /// Whether it is about what was asked, not about who was asked: the provider works.
+    pub fn is_about_the_question(&self) -> bool {
+        matches!(self, Self::ContextTooLong | Self::ContentRefused | Self::Empty | Self::Rejected { .. })
+    }
+
+    /// Whether the model had to read the conversation for it, which costs. A provider asks nothing for what it refuses to
+    /// begin.
+    pub fn costs(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Malformed(_) | Self::Empty | Self::ContentRefused)
     }
 
     /// Whether nothing but the operator can put it right.
@@ -247,6 +265,7 @@ impl Error {
             Self::ContentRefused => "content_refused",
             Self::Overloaded { .. } => "overloaded",
             Self::Timeout => "timeout",
+            Self::Empty => "empty",
             Self::Malformed(_) => "malformed",
             Self::Unreachable => "unreachable",
             Self::Rejected { .. } => "rejected",
@@ -256,16 +275,17 @@ impl Error {
 }
 
 /// Where the text of an answer grows, for whoever wants to show it before it is complete. Only the newest state is kept,
-/// so that a slow watcher holds up nothing.
+/// so that a slow watcher holds up nothing. It also adds up what was used for nothing on the way.
 pub struct Progress {
     text: watch::Sender<String>,
+    lost: Mutex<Usage>,
 }
 
 impl Progress {
     /// A progress and its watcher. The text may also become shorter: when a request had to begin anew.
     pub fn watched() -> (Self, watch::Receiver<String>) {
         let (text, watcher) = watch::channel(String::new());
-        (Self { text }, watcher)
+        (Self { text, lost: Mutex::default() }, watcher)
     }
 
     /// A progress that nobody watches.
@@ -278,6 +298,22 @@ impl Progress {
         if !piece.is_empty() {
             self.text.send_modify(|text| text.push_str(piece));
         }
+    }
+
+    /// What has been told so far.
+    pub fn so_far(&self) -> String {
+        self.text.borrow().clone()
+    }
+
+    /// Tokens were used, and no answer came of them.
+    pub fn lose(&self, usage: Usage) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        *lost = lost.plus(usage);
+    }
+
+    /// What was used without an answer, besides what the answer says, if there is one.
+    pub fn lost(&self) -> Usage {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has been told so far does not count: the answer begins anew.

@@ -108,13 +108,9 @@ impl Service {
         self.world.clock.now_ms()
     }
 
-    /// Keeps a transaction, and lets others work it off.
-    pub(crate) async fn receive(
-        &self,
-        transaction_id: &str,
-        events: &[(String, String, String)],
-    ) -> Result<(), sqlx::Error> {
-        let new = self.store.receive(transaction_id, events, self.now_ms()).await?;
+    /// Keeps the events of a transaction, and lets others work it off.
+    pub(crate) async fn receive(&self, events: &[(String, String, String)]) -> Result<(), sqlx::Error> {
+        let new = self.store.receive(events, self.now_ms()).await?;
         metrics::counter!("aibots_events_received_total").increment(new);
         if new > 0 {
             self.work.notify_one();

@@ -24,7 +24,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const REMEMBERED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS transactions (id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS seen (event_id TEXT PRIMARY KEY, received_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS inbox (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -99,11 +98,9 @@ impl Store {
     /// Forgets what nobody will ask for again.
     pub(crate) async fn prune(&self, now_ms: u64) -> Result<(), sqlx::Error> {
         let before = now_ms as i64 - REMEMBERED_MS;
-        for statement in [
-            "DELETE FROM transactions WHERE received_ms < ?",
-            "DELETE FROM seen WHERE received_ms < ?",
-            "DELETE FROM jobs WHERE is_done = 1 AND created_ms < ?",
-        ] {
+        for statement in
+            ["DELETE FROM seen WHERE received_ms < ?", "DELETE FROM jobs WHERE is_done = 1 AND created_ms < ?"]
+        {
             sqlx::query(statement).bind(before).execute(&self.pool).await?;
         }
         let days = crate::budget::day_of(before.max(0) as u64) as i64;

@@ -213,12 +213,15 @@ impl Tools {
         // Each round but the last calls at least one function, and their number has a cap.
         for _ in 0..=self.limits.calls_per_answer {
             request.is_done_with_tools = session.calls >= self.limits.calls_per_answer;
-            let mut answer = completions.answer(request.clone(), candidates, progress).await?;
+            let outcome = completions.answer(request.clone(), candidates, progress).await;
+            // What was used before counts, whatever comes now.
+            let mut answer = outcome.inspect_err(|_| progress.lose(usage))?;
             usage = usage.plus(answer.usage.unwrap_or_default());
             if answer.tool_calls.is_empty() || request.tools.is_empty() || request.is_done_with_tools {
                 answer.usage = Some(usage);
                 answer.tool_calls.clear();
                 return if answer.text.trim().is_empty() {
+                    progress.lose(usage);
                     Err(Error::Malformed("the model calls functions only"))
                 } else {
                     Ok(answer)
@@ -230,6 +233,7 @@ impl Tools {
             // What was said before the call was not the answer.
             progress.restart();
         }
+        progress.lose(usage);
         Err(Error::Malformed("the model calls functions only"))
     }
 

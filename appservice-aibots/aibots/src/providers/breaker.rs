@@ -56,8 +56,7 @@ impl Breaker {
     /// It has failed.
     pub(super) fn fail(&mut self, error: &Error, now_ms: u64) {
         match error {
-            // These are about what was asked, not about who was asked.
-            Error::ContextTooLong | Error::ContentRefused | Error::Rejected { .. } => return self.succeed(),
+            error if error.is_about_the_question() => return self.succeed(),
             Error::Resting => return,
             _ => self.failures += 1,
         }
@@ -124,6 +123,7 @@ mod tests {
         for _ in 0..20 {
             breaker.fail(&Error::ContextTooLong, 0);
             breaker.fail(&Error::ContentRefused, 0);
+            breaker.fail(&Error::Empty, 0);
             breaker.fail(&Error::Rejected { status: 400 }, 0);
         }
         assert!(breaker.admit(0).is_ok());

@@ -156,7 +156,8 @@ impl Completions {
     }
 
     /// Answers, by the first candidate that can. [`Request::model`] is set from the candidate, and the usage is estimated
-    /// where the provider does not tell it. The error is that of the last candidate that was really asked.
+    /// where the provider does not tell it. The error is that of the last candidate that was really asked. What failed attempts
+    /// have used is told to `progress`.
     pub async fn answer(
         &self,
         mut request: Request,
@@ -205,6 +206,9 @@ impl Completions {
             };
             self.with_breaker(candidate, |breaker, now_ms| breaker.fail(&error, now_ms));
             tracing::warn!(provider = candidate.provider, model = candidate.model, %error, tries, "no answer");
+            if error.costs() || !progress.so_far().is_empty() {
+                progress.lose(context::estimate_usage(request, &progress.so_far()));
+            }
             progress.restart();
             if error == Error::ContextTooLong && shortened < SHORTENED_MAX && context::shorten(&mut request.messages) {
                 shortened += 1;

@@ -146,6 +146,7 @@ impl Draft {
         if text.trim().is_empty() && tool_calls.is_empty() {
             return Err(match finish_reason {
                 FinishReason::ContentFilter => Error::ContentRefused,
+                _ if self.finish_reason.is_some() => Error::Empty,
                 _ => Error::Malformed("the answer is empty"),
             });
         }
@@ -182,6 +183,9 @@ mod tests {
     #[test]
     fn an_empty_answer_is_none() {
         assert!(matches!(text_of(&["", " \n"]).0, Err(Error::Malformed(_))));
+        let mut silent = Draft::new("m");
+        silent.finish_reason = Some(FinishReason::Stop);
+        assert_eq!(silent.finish(), Err(Error::Empty), "but it is complete");
         let mut filtered = Draft::new("m");
         filtered.finish_reason = Some(FinishReason::ContentFilter);
         assert_eq!(filtered.finish(), Err(Error::ContentRefused));

@@ -24,7 +24,8 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         .max()
 }
 
-fn wait(seconds: f64) -> Option<Duration> {
+/// So many seconds, if that is a time to wait.
+pub(super) fn wait(seconds: f64) -> Option<Duration> {
     (seconds.is_finite() && seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(WAIT_SECONDS_MAX)))
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use super::show::Typing;
 use super::{WorkError, ask, decide, say};
 use crate::budget::{Held, day_of};
-use crate::context::estimate_usage;
+use crate::context::{estimate_text, estimate_usage};
 use crate::conversation::answer::{About, Growth, content, edit};
 use crate::conversation::command::Task;
 use crate::conversation::event::{Event, Object};
 use crate::conversation::limits::Permission;
 use crate::conversation::room::{Room, RoomSettings};
 use crate::devices::{DeviceFailure, Opened};
-use crate::provider::{Answer, Error, Progress, Request};
+use crate::provider::{Answer, Error, Progress, Request, Usage};
 use crate::providers::Candidate;
 use crate::service::{Bot, Service};
 use crate::store::Job;
@@ -157,12 +157,12 @@ impl Making<'_> {
             return Ok(());
         }
         let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(()) };
-        match self.service.completions.answer(request, candidates, &Progress::silent()).await {
+        let progress = Progress::silent();
+        let outcome = self.service.completions.answer(request, candidates, &progress).await;
+        let usage = outcome.as_ref().ok().and_then(|answer| answer.usage).unwrap_or_default();
+        self.settle(held.as_ref(), usage.plus(progress.lost())).await?;
+        match outcome {
             Ok(answer) => {
-                if let Some(held) = &held {
-                    let charge = held.settle(answer.usage.unwrap_or_default(), self.service.now_ms());
-                    self.service.store.charge(&charge).await?;
-                }
                 let (room_id, bot) = (&self.event.room_id, &self.bot.user_id);
                 self.service.store.remember(room_id, bot, &answer.text, &until).await?;
             }
@@ -189,6 +189,14 @@ impl Making<'_> {
         }
     }
 
+    /// Charges what was used, with an answer or without.
+    async fn settle(&self, held: Option<&Held>, usage: Usage) -> Result<(), WorkError> {
+        if let Some(held) = held.filter(|_| usage.total() > 0) {
+            self.service.store.charge(&held.settle(usage, self.service.now_ms())).await?;
+        }
+        Ok(())
+    }
+
     /// The message that shows this answer or some of it, from before a restart.
     fn sent_before(&self, events: &[Event]) -> Option<String> {
         let is_it = |event: &&Event| {
@@ -212,6 +220,7 @@ impl Making<'_> {
         let request = known.request(service, self.bot, room, (&self.event, task), &candidates[0]);
         let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(Err(Error::OverQuota)) };
         let (progress, watcher) = Progress::watched();
+        let asked = estimate_usage(&request, "");
         let (user_id, room_id) = (self.event.sender.clone(), self.event.room_id.clone());
         let caller = Caller { bot_user_id: &self.bot.user_id, user_id: &user_id, room_id: &room_id };
         let may_call = has_tools(service, settings) && !service.completions.is_offline(&candidates[0]);
@@ -227,22 +236,27 @@ impl Making<'_> {
         let mut count = 0;
         let outcome = loop {
             tokio::select! {
-                outcome = &mut answering => break outcome,
+                outcome = &mut answering => break Ok(outcome),
                 () = tokio::time::sleep(LOOK), if service.configuration.conversation.show_growth => {
                     let text = watcher.borrow().clone();
                     if growth.is_due(service.now_ms(), text.chars().count()) {
                         count += 1;
-                        self.show(&candidates[0].model, &text, count).await?;
+                        if let Err(error) = self.show(&candidates[0].model, &text, count).await {
+                            break Err(error);
+                        }
                     }
                 }
             }
         };
-        if let (Some(held), Ok(answer)) = (&held, &outcome) {
-            let charge = held.settle(answer.usage.unwrap_or_default(), service.now_ms());
-            service.store.charge(&charge).await?;
-        }
+        let used = match &outcome {
+            Ok(Ok(answer)) => answer.usage.unwrap_or_default(),
+            Ok(Err(_)) => Usage::default(),
+            Err(_) => Usage { output_tokens: estimate_text(&progress.so_far()).into(), ..asked },
+        };
+        self.settle(held.as_ref(), used.plus(progress.lost())).await?;
+        let outcome = outcome?;
         self.known = Some(known);
-        let has_failed = outcome.is_err();
+        let has_failed = outcome.as_ref().is_err_and(|error| !error.is_about_the_question());
         if self.bot.has_failed(has_failed) {
             service.mood.notify_one();
         }
@@ -330,6 +344,7 @@ fn apology(error: &Error) -> &'static str {
         Error::RateLimited { .. } | Error::Overloaded { .. } | Error::Resting => {
             "I am sorry, I am overloaded at the moment. Please try again in a little while."
         }
+        Error::Empty => "I have nothing to say to that.",
         Error::ContentRefused => "I am sorry, I cannot talk about that.",
         Error::ContextTooLong => "I am sorry, that is too much for me. `!ai reset` helps me to begin anew.",
         Error::Timeout | Error::Unreachable | Error::Malformed(_) => {

@@ -90,8 +90,8 @@ async fn what_is_no_answer() {
         let (answer, _) = outcome(kind, Reply::new(200, "application/json", vec![b' '; 5_000_000])).await;
         assert_eq!(answer, Err(Error::Malformed("the reply is too large")));
     }
-    check(Kind::OpenRouter, "no words", openai::stream(&[" ", "\n"]), Error::Malformed("the answer is empty")).await;
-    check(Kind::Anthropic, "no words", anthropic::stream(&[]), Error::Malformed("the answer is empty")).await;
+    check(Kind::OpenRouter, "no words", openai::stream(&[" ", "\n"]), Error::Empty).await;
+    check(Kind::Anthropic, "no words", anthropic::stream(&[]), Error::Empty).await;
     let refused = Reply::events([openai::finish("content_filter"), openai::done()]);
     check(Kind::OpenAi, "filtered", refused, Error::ContentRefused).await;
     let refused = Reply::events([anthropic::start(1)].into_iter().chain(anthropic::end("refusal", 0)));

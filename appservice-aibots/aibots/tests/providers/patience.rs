@@ -157,10 +157,38 @@ async fn a_provider_that_is_slow_keeps_nobody_from_another() {
         _ = waiting() => panic!("nor does it here"),
         answer = async {
             while slow.asked().is_empty() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             completions.answer(question(), &of_fast, &silent).await
         } => assert_eq!(answer.unwrap().text, "quick"),
     }
     assert_eq!(slow.asked().len(), 1, "the second waits for the first");
+}
+
+#[tokio::test]
+async fn nobody_switches_a_model_off_with_questions_that_have_no_answer() {
+    let (mock, provider) = staged(Kind::OpenAi, []).await;
+    mock.otherwise(openai::stream(&[]));
+    let (completions, _) = completions([provider]);
+    let candidates = [candidate("mock", "m")];
+    for asked in 1..=10 {
+        let outcome = completions.answer(question(), &candidates, &Progress::silent()).await;
+        assert_eq!((outcome, mock.asked().len()), (Err(Error::Empty), asked), "it is not asked twice");
+    }
+    assert!(!completions.are_failing(&candidates));
+}
+
+#[tokio::test]
+async fn what_comes_to_nothing_is_not_free() {
+    let broken = Reply::events([openai::text("Hello there")]).then(Step::Break);
+    let script = [failure(), broken, openai::stream(&[])];
+    let (_mock, provider) = staged(Kind::OpenRouter, script).await;
+    let (completions, _) = completions([provider]);
+    let progress = Progress::silent();
+    let outcome = completions.answer(question(), &[candidate("mock", "m")], &progress).await;
+    assert_eq!(outcome, Err(Error::Empty));
+    let once = aibots::context::estimate_usage(&question(), "");
+    let lost = progress.lost();
+    assert_eq!(lost.input_tokens, 2 * once.input_tokens, "the first was refused before it began");
+    assert!(lost.output_tokens >= 3, "{lost:?}");
 }

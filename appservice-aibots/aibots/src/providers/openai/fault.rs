@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use crate::{provider::Error, providers::exchange::Fault};
+use crate::{
+    provider::Error,
+    providers::{exchange::Fault, retry_after::wait},
+};
 
 /// What stands in the many shapes of an error's body.
 #[derive(Default)]
@@ -33,10 +36,10 @@ pub(super) fn fault_in_reply(reply: &Value) -> Option<Fault> {
     let body = serde_json::json!({ "error": error });
     let status = status.unwrap_or_else(|| status_of(&told(&body)));
     let retry_after = error.pointer("/metadata/headers/Retry-After").and_then(|value| match value {
-        Value::String(text) => text.parse().ok(),
-        other => other.as_u64(),
+        Value::String(text) => text.trim().parse().ok().and_then(wait),
+        other => other.as_f64().and_then(wait),
     });
-    Some(Fault { status, retry_after: retry_after.map(std::time::Duration::from_secs), body })
+    Some(Fault { status, retry_after, body })
 }
 
 /// For errors without a number: those that name themselves, and the rest is the server's.
@@ -198,6 +201,10 @@ mod tests {
             ),
             (json!({ "error": "boom" }), Some(Error::Overloaded { retry_after: None })),
             (json!({ "object": "error", "message": "x", "code": 400 }), Some(Error::Rejected { status: 400 })),
+            (
+                json!({ "error": { "code": 429, "metadata": { "headers": { "Retry-After": "9999999999999" } } } }),
+                Some(Error::RateLimited { retry_after: Some(Duration::from_hours(24)) }),
+            ),
             (json!({ "error": null, "choices": [] }), None),
         ];
         for (reply, expected) in cases {
