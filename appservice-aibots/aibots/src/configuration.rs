@@ -116,7 +116,7 @@ pub struct ConversationSettings {
     pub answer_tokens: u32,
     /// Bots leave rooms with more members than this.
     pub members_max: usize,
-    /// Other homeservers whose users may invite bots; `*` is all of them.
+    /// Other homeservers whose users may invite bots and are answered by them; `*` is all of them.
     pub allowed_servers: BTreeSet<String>,
     /// Whether bots have devices, and can read encrypted rooms.
     pub encryption: bool,
@@ -302,6 +302,13 @@ impl Configuration {
             return wrong("service.sender_localpart".to_owned(), "must be of a-z, 0-9 and . _ = - / only");
         }
         Ok(())
+    }
+
+    /// Whether a user is of a homeserver whose users may talk with bots.
+    pub(crate) fn is_allowed(&self, user_id: &str) -> bool {
+        let server = user_id.split_once(':').map_or("", |(_, server)| server);
+        server == self.homeserver.server_name
+            || self.conversation.allowed_servers.iter().any(|allowed| allowed == "*" || allowed == server)
     }
 
     /// The id of a user of this service.

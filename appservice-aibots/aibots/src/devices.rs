@@ -67,6 +67,14 @@ impl Devices {
         outcome
     }
 
+    /// Whether a user has spoken in a room encrypted before: then it is encrypted for ever.
+    pub(crate) async fn knows_as_encrypted(&self, user_id: &str, room_id: &str) -> bool {
+        match self.of(user_id) {
+            Some(device) => device.knows_as_encrypted(room_id).await,
+            None => false,
+        }
+    }
+
     /// Encrypts what a user says in a room.
     pub(crate) async fn seal(
         &self,

@@ -45,6 +45,9 @@ pub(crate) enum CallError {
     /// It could not be asked, for as long as was tried.
     #[error("the homeserver is not answering: {0}")]
     Away(String),
+    /// Its answer is larger than we read.
+    #[error("the homeserver's answer is too large")]
+    TooLarge,
     /// It gave something that is no answer to this.
     #[error("the homeserver's answer lacks {0}")]
     Strange(&'static str),
@@ -54,6 +57,13 @@ impl CallError {
     /// Whether the homeserver has answered, and said no.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
+    }
+
+    /// Whether the homeserver itself says that something is not there for who asks. What a proxy before it says, or what
+    /// is said of our token, says nothing of a room.
+    pub(crate) fn is_exclusion(&self) -> bool {
+        let is_said = |code: &str| code.starts_with("M_") && code != "M_UNRECOGNIZED";
+        matches!(self, Self::Refused { status: 403 | 404, code, .. } if is_said(code))
     }
 }
 
@@ -163,7 +173,7 @@ impl Homeserver {
                     (format!("status {}", status.as_u16()), asked_ms.or_else(|| asked_in_body(&bytes)))
                 }
                 Ok((status, _, bytes)) => return Err(refusal(status, &bytes)),
-                Err(HttpFault::TooLarge) => return Err(CallError::Strange("a bearable size")),
+                Err(HttpFault::TooLarge) => return Err(CallError::TooLarge),
                 Err(fault) => (fault.to_string(), None),
             };
             metrics::counter!("aibots_homeserver_retries_total").increment(1);

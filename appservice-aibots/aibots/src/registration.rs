@@ -102,7 +102,7 @@ pub fn write(configuration: &Configuration, world: &World) -> Result<PathBuf, Re
     let failed = |error| RegistrationError::File(path.clone(), error);
     let tokens = if path.exists() { Tokens::read(&path)? } else { Tokens::new(world) };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        crate::system::make_private_folder(folder).map_err(failed)?;
     }
     let new = path.with_extension("new");
     let mut options = std::fs::OpenOptions::new();

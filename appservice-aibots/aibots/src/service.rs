@@ -9,6 +9,7 @@ mod start;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use moka::future::Cache;
 use rules::world::World;
@@ -16,7 +17,7 @@ use tokio::sync::{Mutex, Notify};
 
 use crate::budget::Budget;
 use crate::configuration::{BotSettings, Configuration};
-use crate::conversation::limits::Window;
+use crate::conversation::limits::{Permission, Window};
 use crate::conversation::room::Room;
 use crate::devices::Devices;
 use crate::matrix::Homeserver;
@@ -29,6 +30,9 @@ pub use life::{CheckError, Running, StartError, check, start, start_at};
 
 /// How many rooms are kept in memory as their state says.
 const ROOMS_MAX: u64 = 1000;
+
+/// For how long at most, should a change of the state never reach us.
+const ROOM_KEPT: Duration = Duration::from_mins(10);
 
 /// In how many rooms the replies of the last minute are counted before those with none are forgotten.
 const WINDOWS_MAX: usize = 4096;
@@ -67,11 +71,10 @@ pub(crate) struct Service {
     pub(crate) devices: Devices,
     /// Keys of encrypted rooms have come.
     pub(crate) keys: Notify,
-    /// What was begun before is looked for in the room before it is sent.
-    pub(crate) started_ms: u64,
     tokens: Tokens,
     bots: Vec<Bot>,
     rooms: Cache<String, Arc<Room>>,
+    room_changes: rooms::RoomChanges,
     windows: Mutex<BTreeMap<String, Window>>,
     /// When a room was told last that its bots cannot answer.
     apologies: Mutex<BTreeMap<String, u64>>,
@@ -112,6 +115,12 @@ impl Service {
     pub(crate) async fn receive(&self, events: &[(String, String, String)]) -> Result<(), sqlx::Error> {
         let new = self.store.receive(events, self.now_ms()).await?;
         metrics::counter!("aibots_events_received_total").increment(new);
+        for (_, room_id, event) in events {
+            // Not only when it is its turn: an answer may be on its way into a room that is encrypted from now on.
+            if event.contains("\"state_key\"") {
+                self.forget_room(room_id).await;
+            }
+        }
         if new > 0 {
             self.work.notify_one();
         }
@@ -119,13 +128,17 @@ impl Service {
     }
 
     /// Asks for a reply in a room.
-    pub(crate) async fn ask_for_reply(&self, room_id: &str) -> crate::conversation::limits::Permission {
+    pub(crate) async fn ask_for_reply(&self, room_id: &str) -> Permission {
         let mut windows = self.windows.lock().await;
+        let now_ms = self.now_ms();
         if windows.len() >= WINDOWS_MAX && !windows.contains_key(room_id) {
-            windows.clear();
+            windows.retain(|_, window| !window.is_idle(now_ms));
+            if windows.len() >= WINDOWS_MAX {
+                return Permission::Refused;
+            }
         }
         let window = windows.entry(room_id.to_owned()).or_default();
-        window.ask(self.now_ms(), self.configuration.conversation.replies_per_minute)
+        window.ask(now_ms, self.configuration.conversation.replies_per_minute)
     }
 
     /// Whether a room is to be told that something is wrong that only the operator can put right: once an hour.

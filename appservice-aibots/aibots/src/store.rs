@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS inbox (
     position INTEGER PRIMARY KEY AUTOINCREMENT,
     room_id TEXT NOT NULL,
     event TEXT NOT NULL,
-    received_ms INTEGER NOT NULL
+    received_ms INTEGER NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS inbox_of_room ON inbox (room_id, position);
 CREATE TABLE IF NOT EXISTS jobs (
@@ -45,6 +46,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     model TEXT,
     sent TEXT,
     is_done INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    is_permitted INTEGER NOT NULL DEFAULT 0,
+    is_begun INTEGER NOT NULL DEFAULT 0,
     UNIQUE (event_id, bot)
 );
 CREATE INDEX IF NOT EXISTS jobs_open ON jobs (is_done, room_id, position);
@@ -67,6 +71,10 @@ CREATE TABLE IF NOT EXISTS summaries (
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// Columns that came later than their tables.
+const COLUMNS: [(&str, &str); 4] =
+    [("inbox", "attempts"), ("jobs", "attempts"), ("jobs", "is_permitted"), ("jobs", "is_begun")];
+
 /// The store. Cloning shares it.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -76,6 +84,8 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the file, or makes it.
     pub(crate) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
+        // The files beside it that SQLite makes are as private as this one.
+        crate::system::make_private_file(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -87,6 +97,14 @@ impl Store {
         let pool = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
         let pool = pool.connect_with(options).await?;
         sqlx::raw_sql(TABLES).execute(&pool).await?;
+        for (table, column) in COLUMNS {
+            let known = "SELECT COUNT(*) FROM pragma_table_info(?) WHERE name = ?";
+            let count: i64 = sqlx::query_scalar(known).bind(table).bind(column).fetch_one(&pool).await?;
+            if count == 0 {
+                let statement = format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
+                sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&pool).await?;
+            }
+        }
         Ok(Self { pool })
     }
 

@@ -1,5 +1,6 @@
-//! The clock and the randomness of the system.
+//! What the system gives: the clock, randomness, and places for secrets.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,4 +28,21 @@ impl Chance for SystemChance {
 /// Both.
 pub fn world() -> World {
     World { clock: Arc::new(SystemClock), chance: Arc::new(SystemChance) }
+}
+
+/// Makes a folder, unless it is there, that nobody else may look into: keys and conversations lie in it.
+pub(crate) fn make_private_folder(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// Makes an empty file, unless it is there, that nobody else may read.
+pub(crate) fn make_private_file(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }

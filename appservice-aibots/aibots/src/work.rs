@@ -22,8 +22,18 @@ use crate::service::Service;
 /// At most so many workers. Those of further rooms wait, in their store.
 const WORKERS_MAX: usize = 512;
 
-/// How long a room is left alone after something went wrong that may pass.
+/// How long a room is left alone after something went wrong that may pass, for the first time.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(3);
+
+/// And at most.
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// How often one thing is tried: what still fails then would fail for ever, and hold up its room.
+const ATTEMPTS_MAX: u32 = 6;
+
+/// The same while the homeserver is away, which says nothing about the thing: with the two minutes that each call is
+/// tried, about an hour.
+const ATTEMPTS_AWAY_MAX: u32 = 20;
 
 /// How long events that cannot be read yet are left alone, unless a key comes.
 const PAUSE_FOR_KEYS: Duration = Duration::from_secs(1);
@@ -40,6 +50,47 @@ pub(crate) enum WorkError {
     /// A device does not do it.
     #[error(transparent)]
     Device(#[from] DeviceFailure),
+    /// It must not be said.
+    #[error("withheld: {0}")]
+    Withheld(&'static str),
+}
+
+impl WorkError {
+    /// Whether it will be the same however often it is tried: the room, or what is known of it, says no.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Withheld(_) => true,
+            Self::Call(error) => error.is_refusal(),
+            Self::Device(error) => error.is_final(),
+            Self::Store(_) => false,
+        }
+    }
+
+    /// How often something is tried that fails like this.
+    fn attempts_max(&self) -> u32 {
+        if matches!(self, Self::Call(CallError::Away(_))) { ATTEMPTS_AWAY_MAX } else { ATTEMPTS_MAX }
+    }
+}
+
+/// Work that is done later, because of an error that may pass.
+#[derive(Debug)]
+struct PutOff {
+    error: WorkError,
+    /// How often it was tried.
+    attempts: u32,
+}
+
+impl<E: Into<WorkError>> From<E> for PutOff {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), attempts: 1 }
+    }
+}
+
+impl PutOff {
+    /// How long the room is left alone: twice as long after each attempt.
+    fn pause(&self) -> Duration {
+        PAUSE_AFTER_TROUBLE.saturating_mul(1 << self.attempts.saturating_sub(1).min(16)).min(PAUSE_MAX)
+    }
 }
 
 /// What a worker does.
@@ -65,6 +116,8 @@ pub(crate) async fn run(service: Arc<Service>) {
             Err(error) => {
                 tracing::error!(%error, "cannot see what is to be done");
                 tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
+                // Nobody may be there to wake us.
+                continue;
             }
         }
         metrics::gauge!("aibots_workers").set(u32::try_from(busy.len()).unwrap_or(u32::MAX));
@@ -103,8 +156,9 @@ async fn work(service: Arc<Service>, duty: Duty, room_id: String) -> (Duty, Stri
             tokio::time::timeout(PAUSE_FOR_KEYS, service.keys.notified()).await.unwrap_or_default();
         }
         Err(error) => {
+            let (pause, error) = (error.pause(), error.error);
             tracing::warn!(%error, room.id = room_id, "work in a room is put off");
-            tokio::time::sleep(PAUSE_AFTER_TROUBLE).await;
+            tokio::time::sleep(pause).await;
         }
     }
     (duty, room_id)

@@ -19,6 +19,8 @@ pub(crate) struct Event {
     /// By the sender's clock, in milliseconds.
     pub(crate) sent_ms: u64,
     pub(crate) content: Object,
+    /// Whether it came encrypted; then what is said about it is not said in the clear.
+    pub(crate) was_encrypted: bool,
 }
 
 impl Event {
@@ -33,6 +35,7 @@ impl Event {
             state_key: text("state_key").map(str::to_owned),
             sent_ms: event.get("origin_server_ts").and_then(Value::as_u64).unwrap_or(0),
             content: event.get("content").and_then(Value::as_object).cloned().unwrap_or_default(),
+            was_encrypted: false,
         })
     }
 
@@ -40,6 +43,7 @@ impl Event {
     pub(crate) fn decrypted(mut self, kind: String, content: Object) -> Self {
         // The relation of an encrypted event stands outside, where servers can see it.
         let relation = self.content.remove("m.relates_to");
+        self.was_encrypted = true;
         self.kind = kind;
         self.content = content;
         if let Some(relation) = relation {
@@ -125,6 +129,7 @@ pub(crate) fn said(event_id: &str, sender: &str, body: &str) -> Event {
         state_key: None,
         sent_ms: 1_000_000,
         content: content.as_object().cloned().unwrap_or_default(),
+        was_encrypted: false,
     }
 }
 

@@ -39,6 +39,11 @@ impl Window {
         self.told_ms = Some(now_ms);
         Permission::RefusedFirst
     }
+
+    /// Whether there is nothing in it that counts any more.
+    pub(crate) fn is_idle(&self, now_ms: u64) -> bool {
+        self.replies_ms.iter().chain(&self.told_ms).all(|at_ms| at_ms.saturating_add(WINDOW_MS) <= now_ms)
+    }
 }
 
 #[cfg(test)]

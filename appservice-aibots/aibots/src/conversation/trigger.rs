@@ -29,17 +29,26 @@ pub(crate) enum Decision {
     Answer(Vec<String>),
 }
 
+/// How an event came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When it reached us.
+    pub(crate) received_ms: u64,
+    /// Whether its sender is of a homeserver whose users may talk with bots, on their operator's account.
+    pub(crate) is_sender_allowed: bool,
+}
+
 /// Decides about an event. `bots` are ours that are in the room, in their order; `replied_to` is the bot whose message
-/// the event replies to; `received_ms` is when the event reached us.
+/// the event replies to.
 pub(crate) fn decide(
     event: &Event,
     room: &Room,
     settings: &RoomSettings,
     bots: &[Candidate],
     replied_to: Option<&str>,
-    received_ms: u64,
+    arrival: Arrival,
 ) -> Decision {
-    if let Some(reason) = reason_to_ignore(event, room, bots, received_ms) {
+    if let Some(reason) = reason_to_ignore(event, room, bots, arrival) {
         return Decision::Ignore(reason);
     }
     let words = event.words();
@@ -67,12 +76,15 @@ pub(crate) fn decide(
     if chosen.is_empty() { Decision::Ignore("cannot_see") } else { Decision::Answer(chosen) }
 }
 
-fn reason_to_ignore(event: &Event, room: &Room, bots: &[Candidate], received_ms: u64) -> Option<&'static str> {
+fn reason_to_ignore(event: &Event, room: &Room, bots: &[Candidate], arrival: Arrival) -> Option<&'static str> {
     if bots.is_empty() {
         return Some("no_bot");
     }
     if event.kind != "m.room.message" || event.state_key.is_some() {
         return Some("no_message");
+    }
+    if !arrival.is_sender_allowed {
+        return Some("foreign");
     }
     if event.is_automated() || room.is_flagged_as_bot(&event.sender) {
         return Some("automated");
@@ -83,7 +95,7 @@ fn reason_to_ignore(event: &Event, room: &Room, bots: &[Candidate], received_ms:
     if event.edits().is_some() {
         return Some("edit");
     }
-    (event.sent_ms.saturating_add(FRESH_MS) < received_ms).then_some("old")
+    (event.sent_ms.saturating_add(FRESH_MS) < arrival.received_ms).then_some("old")
 }
 
 /// The words after the prefix of commands.

@@ -52,6 +52,13 @@ pub(crate) enum DeviceFailure {
     Id(#[from] ruma::IdParseError),
 }
 
+impl DeviceFailure {
+    /// Whether it will be the same however often it is tried.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Encrypt(EncryptError::NotEncrypted | EncryptError::UnknownAlgorithm) | Self::Id(_))
+    }
+}
+
 /// One device of one bot.
 pub(crate) struct Device {
     /// Never held while somebody else is asked: all that a bot reads and says goes through it.
@@ -152,6 +159,12 @@ impl Device {
             return Err(DecryptError::Mismatch.into());
         }
         Ok(Some(decrypted))
+    }
+
+    /// Whether a room has once been encrypted.
+    pub(super) async fn knows_as_encrypted(&self, room_id: &str) -> bool {
+        let Ok(room_id) = <&RoomId>::try_from(room_id) else { return false };
+        self.inner.lock().await.machine.room_settings(room_id).is_some()
     }
 
     /// Encrypts an event for all who are in a room.

@@ -50,7 +50,7 @@ impl Homeserver {
         self.call(As::User(user_id), Method::PUT, &path, &[], Some(&body)).await.map(drop)
     }
 
-    /// Makes a room that everybody may join, or finds the one that has the alias.
+    /// Makes a room that everybody of this homeserver may join, or finds the one that has the alias.
     pub(crate) async fn make_public_room(
         &self,
         user_id: &str,
@@ -58,7 +58,8 @@ impl Homeserver {
         name: &str,
         topic: &str,
     ) -> Result<String, CallError> {
-        let body = json!({ "preset": "public_chat", "room_alias_name": alias, "name": name, "topic": topic });
+        let body = json!({ "preset": "public_chat", "room_alias_name": alias, "name": name, "topic": topic,
+            "creation_content": { "m.federate": false } });
         let path = v3(&["createRoom"]);
         let room_id = match self.call(As::User(user_id), Method::POST, &path, &[], Some(&body)).await {
             Ok(answer) => text(&answer, "room_id")?,

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
-use super::{Bot, ROOMS_MAX, Service, presence};
+use super::{Bot, ROOM_KEPT, ROOMS_MAX, Service, presence, rooms};
 use crate::budget::Budget;
 use crate::configuration::{BotSettings, Configuration};
 use crate::devices::Devices;
@@ -23,7 +23,7 @@ use crate::providers::{Candidate, Completions, ProviderSetupError};
 use crate::registration::{RegistrationError, Tokens};
 use crate::store::Store;
 use crate::tools::{ToolSetupError, Tools};
-use crate::{devices, door, listen, work};
+use crate::{devices, door, listen, system, work};
 
 /// How long to wait before a homeserver that is not there, or not ready for us, is asked again.
 const START_PAUSE: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ pub async fn start_at(
     world: World,
 ) -> Result<Running, StartError> {
     let folder = &configuration.service.data_dir;
-    std::fs::create_dir_all(folder).map_err(|error| StartError::Folder(folder.clone(), error))?;
+    system::make_private_folder(folder).map_err(|error| StartError::Folder(folder.clone(), error))?;
     let service = Arc::new(assemble(configuration, world).await?);
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
@@ -122,9 +122,9 @@ async fn assemble(configuration: Configuration, world: World) -> Result<Service,
         budget: Budget::new(configuration.conversation.daily_tokens),
         work: Notify::new(),
         mood: Notify::new(),
-        started_ms: world.clock.now_ms(),
         tokens,
-        rooms: Cache::new(ROOMS_MAX),
+        rooms: Cache::builder().max_capacity(ROOMS_MAX).time_to_live(ROOM_KEPT).build(),
+        room_changes: rooms::RoomChanges::default(),
         windows: Mutex::new(BTreeMap::new()),
         apologies: Mutex::new(BTreeMap::new()),
         world,

@@ -42,6 +42,13 @@ impl Store {
         Ok(count)
     }
 
+    /// An event could not be worked off. Gives how often.
+    pub(crate) async fn event_failed(&self, position: i64) -> Result<u32, sqlx::Error> {
+        let statement = "UPDATE inbox SET attempts = attempts + 1 WHERE position = ? RETURNING attempts";
+        let attempts: Option<i64> = sqlx::query_scalar(statement).bind(position).fetch_optional(&self.pool).await?;
+        Ok(attempts.unwrap_or(1).try_into().unwrap_or(u32::MAX))
+    }
+
     /// The rooms in which events wait.
     pub(crate) async fn rooms_with_events(&self) -> Result<Vec<String>, sqlx::Error> {
         sqlx::query_scalar("SELECT DISTINCT room_id FROM inbox").fetch_all(&self.pool).await

@@ -30,9 +30,14 @@ pub(crate) struct Job {
     pub(crate) text: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) created_ms: u64,
+    /// Whether it counts as one of the room's replies.
+    pub(crate) is_permitted: bool,
+    /// Whether some of it may have been sent.
+    pub(crate) is_begun: bool,
 }
 
-type Row = (i64, String, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, i64);
+type Row =
+    (i64, String, Option<String>, Option<String>, Option<String>, Option<String>, Option<String>, i64, bool, bool);
 
 impl Store {
     /// The rooms in which answers are owed.
@@ -57,13 +62,13 @@ impl Store {
     /// The next answer owed in a room.
     pub(crate) async fn next_job(&self, room_id: &str) -> Result<Option<Job>, sqlx::Error> {
         let row: Option<Row> = sqlx::query_as(
-            "SELECT position, bot, task, event, shown, text, model, created_ms FROM jobs
+            "SELECT position, bot, task, event, shown, text, model, created_ms, is_permitted, is_begun FROM jobs
             WHERE is_done = 0 AND room_id = ? ORDER BY position LIMIT 1",
         )
         .bind(room_id)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|(position, bot, task, event, shown, text, model, created_ms)| Job {
+        Ok(row.map(|(position, bot, task, event, shown, text, model, created_ms, is_permitted, is_begun)| Job {
             position,
             bot,
             task,
@@ -72,7 +77,28 @@ impl Store {
             text,
             model,
             created_ms: created_ms as u64,
+            is_permitted,
+            is_begun,
         }))
+    }
+
+    /// An answer could not be given. Gives how often.
+    pub(crate) async fn job_failed(&self, job: i64) -> Result<u32, sqlx::Error> {
+        let statement = "UPDATE jobs SET attempts = attempts + 1 WHERE position = ? RETURNING attempts";
+        let attempts: Option<i64> = sqlx::query_scalar(statement).bind(job).fetch_optional(&self.pool).await?;
+        Ok(attempts.unwrap_or(1).try_into().unwrap_or(u32::MAX))
+    }
+
+    /// The answer counts as one of the room's replies.
+    pub(crate) async fn note_permitted(&self, job: i64) -> Result<(), sqlx::Error> {
+        let statement = "UPDATE jobs SET is_permitted = 1 WHERE position = ?";
+        sqlx::query(statement).bind(job).execute(&self.pool).await.map(drop)
+    }
+
+    /// Some of the answer may be in the room from now on.
+    pub(crate) async fn note_begun(&self, job: i64) -> Result<(), sqlx::Error> {
+        let statement = "UPDATE jobs SET is_begun = 1 WHERE position = ?";
+        sqlx::query(statement).bind(job).execute(&self.pool).await.map(drop)
     }
 
     /// Some of the answer is in the room, in this message.

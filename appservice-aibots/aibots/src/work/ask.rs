@@ -77,10 +77,12 @@ impl Known {
         let thread = trigger.thread();
         let in_thread =
             |event: &&Event| thread.is_none() || event.thread() == thread || Some(event.event_id.as_str()) == thread;
-        let events: Vec<Event> = events.iter().filter(in_thread).cloned().collect();
         let summary = service.store.summary(room_id, &bot.user_id).await?;
         let until: Vec<&str> =
             settings.forgotten_until.iter().chain(summary.iter().map(|(_, until)| until)).map(String::as_str).collect();
+        // What is forgotten is forgotten in all threads, also in those that the marker does not stand in.
+        let is_known = |event: &&Event| !until.contains(&event.event_id.as_str());
+        let events: Vec<Event> = events.iter().take_while(is_known).filter(in_thread).cloned().collect();
         let said = turns(&events, &until, EVENTS_MAX);
         let is_group = !room.is_direct(|user_id| service.is_ours(user_id));
         let mut told: Vec<context::Turn> = said.iter().map(|turn| told(turn, bot, room)).collect();

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{WorkError, say};
 use crate::conversation::command::{Command, HELP, Task};
 use crate::conversation::event::Event;
-use crate::conversation::room::{Room, RoomSettings};
+use crate::conversation::room::{Mode, Room, RoomSettings};
 use crate::service::Service;
 
 /// Obeys, and says so. A task is left to be done like an answer.
@@ -20,7 +20,7 @@ pub(super) async fn obey(
     let command = Command::read(words);
     let is_direct = room.is_direct(|user_id| service.is_ours(user_id));
     if command.wants_power() && !is_direct && !room.may_set_state(&event.sender) {
-        say::notice(service, bot, event, "Only who may change the settings of this room may do that.").await?;
+        say::reply(service, bot, event, "Only who may change the settings of this room may do that.").await?;
         return Ok(None);
     }
     let before = settings.clone();
@@ -28,6 +28,7 @@ pub(super) async fn obey(
         Command::Help => HELP.to_owned(),
         Command::Unknown => format!("I did not understand that.\n\n{HELP}"),
         Command::Settings => described(service, room, &settings),
+        Command::Task(_) if settings.mode == Some(Mode::Off) => "I am off in this room.".to_owned(),
         Command::Task(task) => return Ok(Some(task)),
         Command::Mode(mode) => {
             settings.mode = Some(mode);
@@ -58,7 +59,7 @@ pub(super) async fn obey(
             service.store.forget(&event.room_id).await?;
         }
     }
-    say::notice(service, bot, event, &said).await?;
+    say::reply(service, bot, event, &said).await?;
     Ok(None)
 }
 

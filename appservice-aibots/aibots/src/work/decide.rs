@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
-use super::{WorkError, command, membership};
+use super::{PutOff, WorkError, command, membership};
 use crate::conversation::event::{Event, Object};
 use crate::conversation::room::Room;
-use crate::conversation::trigger::{Candidate, Decision, decide};
+use crate::conversation::trigger::{Arrival, Candidate, Decision, decide};
 use crate::devices::Opened;
+use crate::matrix::CallError;
 use crate::service::{Bot, Service};
 use crate::store::{Owed, Received};
 
@@ -14,26 +15,20 @@ use crate::store::{Owed, Received};
 pub(super) const WAITING_FOR_KEY_MS: u64 = 5 * 60 * 1000;
 
 /// Works off the events of a room. Gives whether all of them could be read.
-pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, WorkError> {
+pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, PutOff> {
     let (mut after, mut has_read_all, mut state_changed) = (0, true, false);
     loop {
         let received = service.store.next_of(room_id, after).await?;
         let Some(last) = received.last() else { break };
         after = last.position;
         for one in &received {
-            let object: Option<Object> = serde_json::from_str(&one.event).ok();
-            let Some(event) = object.as_ref().and_then(|object| Event::read(object, room_id)) else {
-                service.store.work_off(&[one.position], &[], service.now_ms()).await?;
-                continue;
-            };
-            if event.state_key.is_some() {
-                service.forget_room(room_id).await;
-                membership::take(service, &event).await?;
-                service.store.work_off(&[one.position], &[], service.now_ms()).await?;
-                state_changed = true;
-                continue;
+            match take(service, room_id, one).await {
+                Ok(taken) => {
+                    has_read_all &= taken != Taken::Later;
+                    state_changed |= taken == Taken::State;
+                }
+                Err(error) => give_up_or_wait(service, room_id, one.position, error).await?,
             }
-            has_read_all &= take_message(service, one, object.unwrap_or_default(), event).await?;
         }
     }
     if state_changed {
@@ -42,10 +37,60 @@ pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, 
     Ok(has_read_all)
 }
 
-async fn take_message(service: &Service, received: &Received, object: Object, event: Event) -> Result<bool, WorkError> {
+/// An event is not waited for in its room for ever: what fails as often as it may is given up.
+async fn give_up_or_wait(service: &Service, room_id: &str, position: i64, error: WorkError) -> Result<(), PutOff> {
+    let is_too_large = matches!(error, WorkError::Call(CallError::TooLarge));
+    let error = match is_too_large {
+        true => membership::leave_too_large(service, room_id).await.err(),
+        false => Some(error),
+    };
+    if let Some(error) = error {
+        let attempts = service.store.event_failed(position).await?;
+        if attempts < error.attempts_max() {
+            return Err(PutOff { error, attempts });
+        }
+        tracing::error!(%error, room.id = room_id, attempts, "an event is given up");
+    }
+    Ok(service.store.work_off(&[position], &[], service.now_ms()).await?)
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Message,
+    State,
+    /// Its key may still come.
+    Later,
+}
+
+async fn take(service: &Service, room_id: &str, received: &Received) -> Result<Taken, WorkError> {
+    let object: Option<Object> = serde_json::from_str(&received.event).ok();
+    let Some(event) = object.as_ref().and_then(|object| Event::read(object, room_id)) else {
+        service.store.work_off(&[received.position], &[], service.now_ms()).await?;
+        return Ok(Taken::Message);
+    };
+    if event.kind == "m.room.redaction" {
+        // Bots may remember in other words what is to be gone.
+        service.store.forget(room_id).await?;
+    }
+    if event.state_key.is_some() {
+        service.forget_room(room_id).await;
+        membership::take(service, &event).await?;
+        service.store.work_off(&[received.position], &[], service.now_ms()).await?;
+        return Ok(Taken::State);
+    }
+    take_message(service, received, object.unwrap_or_default(), event).await
+}
+
+async fn take_message(
+    service: &Service,
+    received: &Received,
+    object: Object,
+    event: Event,
+) -> Result<Taken, WorkError> {
     if service.is_ours(&event.sender) {
         service.store.work_off(&[received.position], &[], service.now_ms()).await?;
-        return Ok(true);
+        return Ok(Taken::Message);
     }
     let room = service.room(&event.room_id).await?;
     let bots = room.bots(|user_id| service.bot(user_id).is_some());
@@ -54,7 +99,7 @@ async fn take_message(service: &Service, received: &Received, object: Object, ev
             if service.configuration.conversation.encryption
                 && service.now_ms() < received.received_ms.saturating_add(WAITING_FOR_KEY_MS) =>
         {
-            return Ok(false);
+            return Ok(Taken::Later);
         }
         Opened::NotYet | Opened::Never => {
             metrics::counter!("aibots_events_ignored_total", "reason" => "unreadable").increment(1);
@@ -66,7 +111,7 @@ async fn take_message(service: &Service, received: &Received, object: Object, ev
     if !owed.is_empty() {
         service.work.notify_one();
     }
-    Ok(true)
+    Ok(Taken::Message)
 }
 
 /// An event, decrypted where that is needed, as one of these bots can.
@@ -90,7 +135,11 @@ async fn owed_for(
         Some(event_id) => service.store.sender_of(event_id).await?,
         None => None,
     };
-    let decision = decide(event, room, &settings, &bots, replied_to.as_deref(), received.received_ms);
+    let arrival = Arrival {
+        received_ms: received.received_ms,
+        is_sender_allowed: service.configuration.is_allowed(&event.sender),
+    };
+    let decision = decide(event, room, &settings, &bots, replied_to.as_deref(), arrival);
     let owed = |bot: String, task: Option<&str>| Owed {
         event_id: event.event_id.clone(),
         bot,

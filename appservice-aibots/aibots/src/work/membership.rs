@@ -9,17 +9,36 @@ use crate::service::Service;
 /// At most so many messages are taken in that were sent before a bot came.
 const CAUGHT_UP_MAX: usize = 20;
 
+/// What is said on leaving a room that is too large.
+const TOO_LARGE: &str = "There are too many people in this room for me.";
+
+/// Leaves a room whose state is larger than we read, with all bots: which of them are in it is not known.
+pub(super) async fn leave_too_large(service: &Service, room_id: &str) -> Result<(), WorkError> {
+    tracing::info!(room.id = room_id, "a room is too large for bots");
+    for bot in service.bots() {
+        match service.homeserver.leave(&bot.user_id, room_id, TOO_LARGE).await {
+            Err(error) if !error.is_refusal() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    service.forget_room(room_id).await;
+    Ok(())
+}
+
 /// Takes in a change of membership, if it is one of ours.
 pub(super) async fn take(service: &Service, event: &Event) -> Result<(), WorkError> {
     let Some(bot) = event.state_key.as_deref().and_then(|user_id| service.bot(user_id)) else { return Ok(()) };
-    if event.kind != "m.room.member" || event.text("membership") != "invite" {
+    if event.kind != "m.room.member" {
+        return Ok(());
+    }
+    if matches!(event.text("membership"), "leave" | "ban") {
+        service.store.forget(&event.room_id).await?;
+    }
+    if event.text("membership") != "invite" {
         return Ok(());
     }
     let (user_id, room_id) = (bot.user_id.as_str(), event.room_id.as_str());
-    let server = event.sender.split_once(':').map_or("", |(_, server)| server);
-    let settings = &service.configuration.conversation;
-    let is_allowed = server == service.configuration.homeserver.server_name
-        || settings.allowed_servers.iter().any(|allowed| allowed == "*" || allowed == server);
+    let is_allowed = service.configuration.is_allowed(&event.sender);
     let outcome = if is_allowed {
         service.homeserver.join(user_id, room_id).await
     } else {
@@ -42,8 +61,7 @@ async fn after_joining(service: &Service, user_id: &str, invitation: &Event) -> 
     let room = service.room(room_id).await?;
     let joined = room.members.values().filter(|member| member.is_joined).count();
     if joined > service.configuration.conversation.members_max {
-        let reason = "There are too many people in this room for me.";
-        service.homeserver.leave(user_id, room_id, reason).await?;
+        service.homeserver.leave(user_id, room_id, TOO_LARGE).await?;
         return Ok(());
     }
     metrics::counter!("aibots_rooms_joined_total").increment(1);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::show::Typing;
-use super::{WorkError, ask, decide, say};
+use super::{PutOff, WorkError, ask, decide, say};
 use crate::budget::{Held, day_of};
-use crate::context::{estimate_text, estimate_usage};
+use crate::context::estimate_usage;
 use crate::conversation::answer::{About, Growth, content, edit};
 use crate::conversation::command::Task;
 use crate::conversation::event::{Event, Object};
@@ -25,29 +25,43 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What ends a text that is not whole.
 const MORE: &str = " ...";
 
+/// Why there is no answer.
+enum Unanswered {
+    /// The tokens of today are used, as the operator has limited them.
+    Exhausted,
+    /// No provider gave one.
+    Failed(Error),
+}
+
 /// An answer in the making.
 struct Making<'a> {
     service: &'a Arc<Service>,
     bot: &'a Bot,
     job: Job,
     event: Event,
-    /// Whether it may have been begun before the service started.
-    is_resumed: bool,
     /// What the bot knew when it was asked.
     known: Option<ask::Known>,
 }
 
 /// Answers whatever is owed in a room, one after another.
-pub(super) async fn all_in(service: &Arc<Service>, room_id: &str) -> Result<(), WorkError> {
+pub(super) async fn all_in(service: &Arc<Service>, room_id: &str) -> Result<(), PutOff> {
     while let Some(job) = service.store.next_job(room_id).await? {
         let position = job.position;
         match one(service, room_id, job).await {
-            Err(WorkError::Call(error)) if error.is_refusal() => {
+            Ok(()) => {}
+            Err(error) if error.is_final() => {
                 // The room has closed itself to the bot, perhaps in the middle.
-                tracing::info!(%error, room.id = room_id, "an answer is not let into the room");
+                tracing::warn!(%error, room.id = room_id, "an answer is not let into the room");
                 service.store.finish(position, None).await?;
             }
-            outcome => outcome?,
+            Err(error) => {
+                let attempts = service.store.job_failed(position).await?;
+                if attempts < error.attempts_max() {
+                    return Err(PutOff { error, attempts });
+                }
+                tracing::error!(%error, room.id = room_id, attempts, "an answer is given up");
+                service.store.finish(position, None).await?;
+            }
         }
     }
     Ok(())
@@ -70,17 +84,24 @@ async fn one(service: &Arc<Service>, room_id: &str, job: Job) -> Result<(), Work
     if !room.is_joined(&job.bot) {
         return Ok(service.store.finish(job.position, None).await?);
     }
-    let is_resumed = job.created_ms < service.started_ms;
-    let mut making = Making { service, bot, job, event: *event, is_resumed, known: None };
-    if making.is_begun() || making.may_begin(room_id).await? {
+    let mut making = Making { service, bot, job, event: *event, known: None };
+    if making.is_paid_for() || making.may_begin(room_id).await? {
         making.make(&room).await?;
     }
     Ok(())
 }
 
 impl Making<'_> {
-    fn is_begun(&self) -> bool {
-        self.job.shown.is_some() || self.job.text.is_some()
+    /// Whether it counts already as one of the room's replies.
+    fn is_paid_for(&self) -> bool {
+        self.job.is_permitted || self.job.shown.is_some() || self.job.text.is_some()
+    }
+
+    /// What is sent from now on may arrive even if it fails: then the next attempt looks for it.
+    async fn begin(&mut self) -> Result<(), WorkError> {
+        self.service.store.note_begun(self.job.position).await?;
+        self.job.is_begun = true;
+        Ok(())
     }
 
     fn about<'a>(&'a self, model: &'a str, msgtype: &'a str) -> About<'a> {
@@ -107,13 +128,10 @@ impl Making<'_> {
         }
         let permission = self.service.ask_for_reply(room_id).await;
         if permission == Permission::Granted {
+            self.service.store.note_permitted(self.job.position).await?;
             return Ok(true);
         }
-        metrics::counter!("aibots_replies_limited_total").increment(1);
-        if permission == Permission::RefusedFirst {
-            let text = "That is a lot at once; I will be quiet for a minute.";
-            say::notice(self.service, &self.job.bot, &self.event, text).await?;
-        }
+        say::limited(self.service, &self.job.bot, &self.event, permission).await?;
         self.service.store.finish(self.job.position, None).await?;
         Ok(false)
     }
@@ -122,7 +140,7 @@ impl Making<'_> {
         let room_id = self.event.room_id.clone();
         let typing = Typing::begin(self.service, &self.job.bot, &room_id, &self.event.event_id);
         let events = ask::events(self.service, &self.job.bot, &room_id).await?;
-        if self.is_resumed && self.job.shown.is_none() {
+        if self.job.is_begun && self.job.shown.is_none() {
             self.job.shown = self.sent_before(&events);
         }
         if self.job.text.is_none() {
@@ -211,16 +229,15 @@ impl Making<'_> {
         room: &Room,
         settings: &RoomSettings,
         events: &[Event],
-    ) -> Result<Result<Answer, Error>, WorkError> {
+    ) -> Result<Result<Answer, Unanswered>, WorkError> {
         let service = self.service;
         let task = self.job.task.as_deref().and_then(Task::named);
         let candidates = self.candidates(settings);
         let place_of_room = (self.event.room_id.as_str(), room, settings);
         let known = ask::Known::gather(service, self.bot, place_of_room, events, &self.event, &candidates[0]).await?;
         let request = known.request(service, self.bot, room, (&self.event, task), &candidates[0]);
-        let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(Err(Error::OverQuota)) };
+        let Some(held) = self.hold(&request, &candidates[0]).await? else { return Ok(Err(Unanswered::Exhausted)) };
         let (progress, watcher) = Progress::watched();
-        let asked = estimate_usage(&request, "");
         let (user_id, room_id) = (self.event.sender.clone(), self.event.room_id.clone());
         let caller = Caller { bot_user_id: &self.bot.user_id, user_id: &user_id, room_id: &room_id };
         let may_call = has_tools(service, settings) && !service.completions.is_offline(&candidates[0]);
@@ -236,31 +253,30 @@ impl Making<'_> {
         let mut count = 0;
         let outcome = loop {
             tokio::select! {
-                outcome = &mut answering => break Ok(outcome),
+                outcome = &mut answering => break outcome,
                 () = tokio::time::sleep(LOOK), if service.configuration.conversation.show_growth => {
                     let text = watcher.borrow().clone();
                     if growth.is_due(service.now_ms(), text.chars().count()) {
                         count += 1;
+                        // What is not shown now is shown by the next edit, or the last: the model is not asked again.
                         if let Err(error) = self.show(&candidates[0].model, &text, count).await {
-                            break Err(error);
+                            tracing::debug!(%error, room.id = self.event.room_id, "what there is of an answer is not shown");
                         }
                     }
                 }
             }
         };
         let used = match &outcome {
-            Ok(Ok(answer)) => answer.usage.unwrap_or_default(),
-            Ok(Err(_)) => Usage::default(),
-            Err(_) => Usage { output_tokens: estimate_text(&progress.so_far()).into(), ..asked },
+            Ok(answer) => answer.usage.unwrap_or_default(),
+            Err(_) => Usage::default(),
         };
         self.settle(held.as_ref(), used.plus(progress.lost())).await?;
-        let outcome = outcome?;
         self.known = Some(known);
         let has_failed = outcome.as_ref().is_err_and(|error| !error.is_about_the_question());
         if self.bot.has_failed(has_failed) {
             service.mood.notify_one();
         }
-        Ok(outcome)
+        Ok(outcome.map_err(Unanswered::Failed))
     }
 
     /// The models to ask: what was set for the room, then the bot's own.
@@ -273,15 +289,15 @@ impl Making<'_> {
     async fn show(&mut self, model: &str, text: &str, count: u32) -> Result<(), WorkError> {
         let text = format!("{}{MORE}", text.trim_end());
         let about = self.about(model, self.msgtype());
-        let room_id = &self.event.room_id;
         if let Some(shown) = &self.job.shown {
             let content = edit(shown, &text, &about);
             let transaction_id = self.transaction_id(&format!("e{count}"));
-            say::message(self.service, &self.job.bot, room_id, &transaction_id, content).await?;
+            say::message(self.service, &self.job.bot, &self.event, &transaction_id, content).await?;
             return Ok(());
         }
         let content = content(&text, &about);
-        let sent = say::message(self.service, &self.job.bot, room_id, &self.transaction_id("a"), content).await?;
+        self.begin().await?;
+        let sent = say::message(self.service, &self.job.bot, &self.event, &self.transaction_id("a"), content).await?;
         self.service.store.note_shown(self.job.position, &sent).await?;
         self.job.shown = Some(sent);
         Ok(())
@@ -290,13 +306,15 @@ impl Making<'_> {
     /// Sends the whole text, or puts it in the place of what is shown.
     async fn deliver(&mut self) -> Result<(), WorkError> {
         let (text, model) = (self.job.text.clone().unwrap_or_default(), self.job.model.clone().unwrap_or_default());
-        let (bot, room_id) = (self.job.bot.clone(), self.event.room_id.clone());
+        let bot = self.job.bot.clone();
         let msgtype = self.msgtype();
         if self.job.shown.is_none() {
             let content = content(&text, &self.about(&model, msgtype));
-            let sent = say::message(self.service, &bot, &room_id, &self.transaction_id("a"), content).await?;
+            let was_begun = self.job.is_begun;
+            self.begin().await?;
+            let sent = say::message(self.service, &bot, &self.event, &self.transaction_id("a"), content).await?;
             self.service.store.note_shown(self.job.position, &sent).await?;
-            if !self.is_resumed {
+            if !was_begun {
                 return self.finish(&sent).await;
             }
             // The same transaction may have sent a part of it before: then that is what stands there.
@@ -304,7 +322,7 @@ impl Making<'_> {
         }
         let shown = self.job.shown.clone().unwrap_or_default();
         let content = edit(&shown, &text, &self.about(&model, msgtype));
-        say::message(self.service, &bot, &room_id, &self.transaction_id("f"), content).await?;
+        say::message(self.service, &bot, &self.event, &self.transaction_id("f"), content).await?;
         self.finish(&shown).await
     }
 
@@ -314,21 +332,31 @@ impl Making<'_> {
     }
 
     /// Says that there is no answer, in words for those who asked.
-    async fn apologize(&mut self, error: &Error) -> Result<(), WorkError> {
+    async fn apologize(&mut self, why: &Unanswered) -> Result<(), WorkError> {
         let room_id = self.event.room_id.clone();
+        let (text, is_said_once) = match why {
+            Unanswered::Exhausted => ("I have said all that I may say in one day. Please ask me again tomorrow.", true),
+            Unanswered::Failed(error) => {
+                self.log(error);
+                (apology(error), error.concerns_the_operator())
+            }
+        };
+        if let Some(shown) = self.job.shown.clone() {
+            let content = edit(&shown, text, &self.about("", "m.notice"));
+            say::message(self.service, &self.job.bot, &self.event, &self.transaction_id("f"), content).await?;
+        } else if !is_said_once || self.service.is_apology_due(&room_id).await {
+            say::notice(self.service, &self.job.bot, &self.event, text).await?;
+        }
+        Ok(self.service.store.finish(self.job.position, None).await?)
+    }
+
+    fn log(&self, error: &Error) {
+        let room_id = self.event.room_id.as_str();
         if error.concerns_the_operator() {
             tracing::error!(%error, provider = self.bot.settings.provider, "bots cannot answer until this is put right");
         } else {
             tracing::warn!(%error, provider = self.bot.settings.provider, room.id = room_id, "no answer");
         }
-        let text = apology(error);
-        if let Some(shown) = self.job.shown.clone() {
-            let content = edit(&shown, text, &self.about("", "m.notice"));
-            say::message(self.service, &self.job.bot, &room_id, &self.transaction_id("f"), content).await?;
-        } else if !error.concerns_the_operator() || self.service.is_apology_due(&room_id).await {
-            say::notice(self.service, &self.job.bot, &self.event, text).await?;
-        }
-        Ok(self.service.store.finish(self.job.position, None).await?)
     }
 }
 

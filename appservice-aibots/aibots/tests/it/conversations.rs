@@ -78,13 +78,15 @@ async fn the_limit_of_a_room_holds_and_is_told_once() {
         stage.tell(&id[1..], &[message(&id, "hello")]).await;
         stage.until("an answer or a notice", |known| known.answers(&id).len() == 1).await;
     }
-    stage.tell("last", &[message("$4", "hello"), message("$help", "!ai help")]).await;
-    stage.until("commands are obeyed all the same", |known| known.answers("$help").len() == 1).await;
+    let events = [message("$4", "hello"), message("$help", "!ai help"), invitation("$next", FRIENDLY)];
+    stage.tell("last", &events).await;
+    stage.until("what came before is decided", |known| known.is_joined(FRIENDLY)).await;
     let known = stage.known.lock().unwrap();
     let kind = |event_id: &str| {
         let is_it = |event: &&serde_json::Value| event["content"]["chat.nudge.ai"]["in_reply_to"] == event_id;
         known.timeline.iter().find(is_it).map(|event| event["content"]["msgtype"].clone())
     };
+    assert!(known.answers("$help").is_empty(), "commands have the same limit");
     assert_eq!((kind("$1").unwrap(), kind("$2").unwrap()), ("m.text".into(), "m.notice".into()));
 }
 
@@ -108,4 +110,49 @@ async fn strangers_cannot_tell_bots_anything_and_bots_do_not_stay_alone() {
     stage.tell("1", &[left]).await;
     stage.until("the bot leaves", |known| !known.is_joined(CASUAL)).await;
     assert!(stage.known.lock().unwrap().timeline.is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_said_in_the_clear_in_a_room_that_becomes_encrypted() {
+    let stage = Stage::new(|_| ()).await;
+    with_bots(&stage, &[CASUAL]).await;
+    stage.tell("1", &[message("$1", "hello")]).await;
+    stage.until("the answer", |known| known.answers("$1") == [CASUAL]).await;
+    let encrypted = stage.encrypt();
+    stage.tell("2", &[encrypted, message("$2", "hello?")]).await;
+    stage.until("the message is read", |known| known.receipts.iter().any(|event_id| event_id == "$2")).await;
+    stage.tell("3", &[message("$3", "hello??")]).await;
+    stage.until("it is not tried for ever", |known| known.receipts.iter().any(|event_id| event_id == "$3")).await;
+    stage.tell("4", &[message("$4", "!ai help"), invitation("$next", FRIENDLY)]).await;
+    stage.until("what came before is decided", |known| known.is_joined(FRIENDLY)).await;
+    let known = stage.known.lock().unwrap();
+    assert!(known.answers("$2").is_empty() && known.answers("$4").is_empty(), "{:#?}", known.timeline);
+}
+
+#[tokio::test]
+async fn what_a_proxy_refuses_says_nothing_of_the_room() {
+    let only =
+        |configuration: &mut aibots::Configuration| configuration.bots.retain(|bot| CASUAL.contains(&bot.localpart));
+    let stage = Stage::new(only).await;
+    with_bots(&stage, &[CASUAL]).await;
+    stage.known.lock().unwrap().shut = 1;
+    let mut topic = invitation("$topic", "");
+    topic["type"] = "m.room.topic".into();
+    stage.tell("1", &[topic, message("$1", "hello")]).await;
+    stage.until("the answer", |known| known.answers("$1") == [CASUAL]).await;
+    assert_eq!(stage.known.lock().unwrap().shut, 0);
+}
+
+#[tokio::test]
+async fn strangers_get_neither_into_the_lobby_nor_an_answer() {
+    let stage = Stage::new(|configuration| configuration.conversation.lobby = true).await;
+    stage.until("the lobby", |known| !known.made.is_empty()).await;
+    assert_eq!(stage.known.lock().unwrap().made[0]["creation_content"]["m.federate"], false);
+    with_bots(&stage, &[CASUAL]).await;
+    let mut stranger = message("$stranger", "!ai summary");
+    stranger["sender"] = "@mallory:elsewhere".into();
+    stage.tell("1", &[stranger]).await;
+    stage.tell("2", &[message("$1", "hello")]).await;
+    stage.until("the answer to a user", |known| !known.answers("$1").is_empty()).await;
+    assert!(stage.known.lock().unwrap().answers("$stranger").is_empty());
 }

@@ -34,6 +34,12 @@ pub(crate) struct Known {
     pub(crate) receipts: Vec<String>,
     /// How many further sends are answered with 429.
     pub(crate) busy: u32,
+    /// How many further questions for the state a proxy refuses.
+    pub(crate) shut: u32,
+    /// How many further sends are done without saying so.
+    pub(crate) lost: u32,
+    /// The body of each new room.
+    pub(crate) made: Vec<Value>,
 }
 
 /// The homeserver, and the bots beside it.
@@ -122,6 +128,14 @@ impl Stage {
         self.known.lock().unwrap().members.insert("m.room.power_levels".to_owned(), event);
     }
 
+    /// Has the room be encrypted, as its state says. Gives the event.
+    pub(crate) fn encrypt(&self) -> Value {
+        let event = json!({ "type": "m.room.encryption", "state_key": "", "sender": ALICE, "room_id": ROOM,
+            "event_id": "$encryption", "origin_server_ts": 1, "content": { "algorithm": "m.megolm.v1.aes-sha2" } });
+        self.known.lock().unwrap().members.insert("m.room.encryption".to_owned(), event.clone());
+        event
+    }
+
     /// Has a user leave, as the room's state says.
     pub(crate) fn leave(&self, user_id: &str) {
         self.known.lock().unwrap().members.remove(user_id);
@@ -201,6 +215,15 @@ impl Known {
                 self.members.remove(caller);
                 found(json!({}))
             }
+            ("POST", ["client", "v3", "createRoom"]) => {
+                self.made.push(body.clone());
+                self.members.insert(caller.to_owned(), member(caller, "join"));
+                found(json!({ "room_id": ROOM }))
+            }
+            ("GET", ["client", "v3", "rooms", _, "state"]) if self.shut > 0 => {
+                self.shut -= 1;
+                (StatusCode::FORBIDDEN, json!("a proxy says no"))
+            }
             ("GET", ["client", "v3", "rooms", _, "state"]) if self.is_joined(caller) => {
                 found(Value::Array(self.members.values().cloned().collect()))
             }
@@ -238,6 +261,10 @@ impl Known {
         self.transactions.insert(key, event_id.clone());
         self.timeline.push(json!({ "type": kind, "sender": caller, "room_id": ROOM, "event_id": event_id,
             "origin_server_ts": 1, "content": body }));
+        if self.lost > 0 {
+            self.lost -= 1;
+            return (StatusCode::OK, json!({}));
+        }
         (StatusCode::OK, json!({ "event_id": event_id }))
     }
 }

@@ -1,5 +1,7 @@
 //! Bots with a model behind them, which a mock plays.
 
+use std::time::Duration;
+
 use aibots::Configuration;
 use aibots::providers::{Kind, ProviderSettings};
 use mock_providers::{MockProvider, Reply, Step, openai};
@@ -114,4 +116,30 @@ async fn a_day_has_only_so_many_tokens() {
     stage.until("the message is read", |known| known.receipts.iter().any(|event_id| event_id == "$2")).await;
     stage.until("it is said that there is no answer", |known| !known.answers("$2").is_empty()).await;
     assert_eq!(mock.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_room_that_is_off_asks_nothing_of_a_model() {
+    let (stage, mock) = with_model(vec![openai::whole("It was about tea.")], |_| ()).await;
+    ask(&stage, "$off", "!ai mode off").await;
+    for (event_id, command) in [("$1", "!ai summary"), ("$2", "!ai topics"), ("$3", "!ai actions")] {
+        ask(&stage, event_id, command).await;
+        assert!(said(&stage, event_id).contains("off"));
+    }
+    assert!(mock.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_whose_beginning_was_lost_on_the_way_is_whole_and_asked_for_once() {
+    let slow = Reply::events([openai::text("These are words enough to be shown before the others come, ")])
+        .then(Step::Pause(Duration::from_secs(4)))
+        .then(Step::Bytes(openai::text("and this is the end of it.").into_bytes()))
+        .then(Step::Bytes(openai::finish("stop").into_bytes()))
+        .then(Step::Bytes(openai::done().into_bytes()));
+    let (stage, mock) = with_model(vec![slow, openai::whole("Again?")], |_| ()).await;
+    stage.known.lock().unwrap().lost = 1;
+    stage.tell("1", &[message("$1", "hello")]).await;
+    stage.until("the end", |known| known.timeline.last().unwrap().to_string().contains("the end of it.")).await;
+    assert!(said(&stage, "$1").ends_with("and this is the end of it."));
+    assert_eq!((stage.known.lock().unwrap().answers("$1").len(), mock.asked().len()), (1, 1));
 }
