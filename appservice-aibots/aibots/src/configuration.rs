@@ -105,6 +105,7 @@ impl Default for ServiceSettings {
 /// How bots converse.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct ConversationSettings {
     /// At most so many replies a minute in one room, of all bots together.
     pub replies_per_minute: usize,

@@ -60,7 +60,7 @@ impl WorkError {
     fn is_final(&self) -> bool {
         match self {
             Self::Withheld(_) => true,
-            Self::Call(error) => error.is_refusal(),
+            Self::Call(error) => error.is_refusal() || *error == CallError::TooLarge,
             Self::Device(error) => error.is_final(),
             Self::Store(_) => false,
         }
@@ -68,7 +68,11 @@ impl WorkError {
 
     /// How often something is tried that fails like this.
     fn attempts_max(&self) -> u32 {
-        if matches!(self, Self::Call(CallError::Away(_))) { ATTEMPTS_AWAY_MAX } else { ATTEMPTS_MAX }
+        match self {
+            Self::Call(CallError::Away(_))
+            | Self::Device(DeviceFailure::Call(CallError::Away(_)) | DeviceFailure::NotReady) => ATTEMPTS_AWAY_MAX,
+            _ => ATTEMPTS_MAX,
+        }
     }
 }
 

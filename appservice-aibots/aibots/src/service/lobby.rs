@@ -14,14 +14,13 @@ impl Service {
     pub(super) async fn open_lobby(&self) -> Result<(), CallError> {
         let Some(first) = self.bots().first() else { return Ok(()) };
         let failed = |error: sqlx::Error| CallError::Away(error.to_string());
-        let room_id = match self.store.fact(FACT).await.map_err(failed)? {
-            Some(room_id) => room_id,
-            None => {
-                let topic = "Whoever wants to talk with the bots of this server finds them here.";
-                let room_id = self.homeserver.make_public_room(&first.user_id, ALIAS, "AI buddies", topic).await?;
-                self.store.note(FACT, &room_id).await.map_err(failed)?;
-                room_id
-            }
+        let room_id = if let Some(room_id) = self.store.fact(FACT).await.map_err(failed)? {
+            room_id
+        } else {
+            let topic = "Whoever wants to talk with the bots of this server finds them here.";
+            let room_id = self.homeserver.make_public_room(&first.user_id, ALIAS, "AI buddies", topic).await?;
+            self.store.note(FACT, &room_id).await.map_err(failed)?;
+            room_id
         };
         for bot in self.bots() {
             self.homeserver.join(&bot.user_id, &room_id).await?;

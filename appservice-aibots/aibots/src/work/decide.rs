@@ -40,10 +40,7 @@ pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, 
 /// An event is not waited for in its room for ever: what fails as often as it may is given up.
 async fn give_up_or_wait(service: &Service, room_id: &str, position: i64, error: WorkError) -> Result<(), PutOff> {
     let is_too_large = matches!(error, WorkError::Call(CallError::TooLarge));
-    let error = match is_too_large {
-        true => membership::leave_too_large(service, room_id).await.err(),
-        false => Some(error),
-    };
+    let error = if is_too_large { membership::leave_too_large(service, room_id).await.err() } else { Some(error) };
     if let Some(error) = error {
         let attempts = service.store.event_failed(position).await?;
         if attempts < error.attempts_max() {

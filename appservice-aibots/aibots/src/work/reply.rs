@@ -85,16 +85,15 @@ async fn one(service: &Arc<Service>, room_id: &str, job: Job) -> Result<(), Work
         return Ok(service.store.finish(job.position, None).await?);
     }
     let mut making = Making { service, bot, job, event: *event, known: None };
-    if making.is_paid_for() || making.may_begin(room_id).await? {
+    if making.is_begun() || making.may_begin(room_id).await? {
         making.make(&room).await?;
     }
     Ok(())
 }
 
 impl Making<'_> {
-    /// Whether it counts already as one of the room's replies.
-    fn is_paid_for(&self) -> bool {
-        self.job.is_permitted || self.job.shown.is_some() || self.job.text.is_some()
+    fn is_begun(&self) -> bool {
+        self.job.is_begun || self.job.shown.is_some() || self.job.text.is_some()
     }
 
     /// What is sent from now on may arrive even if it fails: then the next attempt looks for it.
@@ -125,6 +124,9 @@ impl Making<'_> {
             metrics::counter!("aibots_replies_joined_total").increment(1);
             self.service.store.finish(self.job.position, None).await?;
             return Ok(false);
+        }
+        if self.job.is_permitted {
+            return Ok(true);
         }
         let permission = self.service.ask_for_reply(room_id).await;
         if permission == Permission::Granted {

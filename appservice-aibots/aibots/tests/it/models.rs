@@ -115,6 +115,7 @@ async fn a_day_has_only_so_many_tokens() {
     stage.tell("2", &[message("$2", &"and what of all these words? ".repeat(60))]).await;
     stage.until("the message is read", |known| known.receipts.iter().any(|event_id| event_id == "$2")).await;
     stage.until("it is said that there is no answer", |known| !known.answers("$2").is_empty()).await;
+    assert!(said(&stage, "$2").contains("one day"), "people and operators are not told of a fault");
     assert_eq!(mock.asked().len(), 1);
 }
 
@@ -142,4 +143,23 @@ async fn an_answer_whose_beginning_was_lost_on_the_way_is_whole_and_asked_for_on
     stage.until("the end", |known| known.timeline.last().unwrap().to_string().contains("the end of it.")).await;
     assert!(said(&stage, "$1").ends_with("and this is the end of it."));
     assert_eq!((stage.known.lock().unwrap().answers("$1").len(), mock.asked().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_forgotten_is_forgotten_in_threads_too() {
+    let script = vec![openai::whole("Noted."), openai::whole("Nothing.")];
+    let (stage, mock) = with_model(script, |_| ()).await;
+    let in_thread = |event_id: &str, body: &str| {
+        let mut event = message(event_id, body);
+        event["content"]["m.relates_to"] = json!({ "rel_type": "m.thread", "event_id": "$root" });
+        event
+    };
+    stage.tell("1", &[in_thread("$1", "the word is swordfish")]).await;
+    stage.until("an answer", |known| !known.answers("$1").is_empty()).await;
+    ask(&stage, "$reset", "!ai reset").await;
+    stage.tell("2", &[in_thread("$2", "what is the word?")]).await;
+    stage.until("an answer", |known| !known.answers("$2").is_empty()).await;
+    let asked = mock.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked[0].body.to_string().contains("swordfish") && !asked[1].body.to_string().contains("swordfish"));
 }
