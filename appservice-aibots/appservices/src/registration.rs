@@ -77,8 +77,6 @@ struct File {
     push_ephemeral_msc2409: Option<bool>,
     #[serde(rename = "org.matrix.msc3202")]
     msc3202: Option<bool>,
-    #[serde(rename = "io.element.msc4190")]
-    msc4190: Option<bool>,
     protocols: Option<Vec<String>>,
 }
 
@@ -122,7 +120,7 @@ impl Registration {
             rooms: patterns("rooms", file.namespaces.rooms)?,
             rate_limited: file.rate_limited.unwrap_or(true),
             receives_ephemeral: receives_ephemeral.contains(&Some(true)),
-            receives_encryption: [file.msc3202, file.msc4190].contains(&Some(true)),
+            receives_encryption: file.msc3202 == Some(true),
             protocols: file.protocols.unwrap_or_default(),
             id: file.id,
             as_token: file.as_token,
@@ -200,6 +198,9 @@ mod tests {
         let read = parse(mautrix).unwrap();
         assert!(read.receives_ephemeral && read.receives_encryption && read.aliases.is_empty());
         assert_eq!((read.as_token.as_str(), read.hs_token.as_str()), ("123", "1e5"));
+        // Who only wants to make devices reads what is for them by sync.
+        let by_sync = parse(&mautrix.replace("org.matrix.msc3202: true\n", "")).unwrap();
+        assert!(!by_sync.receives_encryption);
 
         let irc = "id: 7\nhs_token: a\nas_token: b\nnamespaces:\n  users:\n    - exclusive: true\n      \
             regex: '@irc_.*:example.org'\n  aliases:\n    - {exclusive: false, regex: '#irc_.*:example.org'}\n  \

@@ -110,7 +110,7 @@ impl Storage {
             WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.since <= $2 AND (s.until IS NULL OR s.until > $2) AND s.membership = 'join'
-            AND k.name_nid IN (SELECT m.user_nid FROM memberships m WHERE m.room_nid = s.room_nid)";
+            AND EXISTS (SELECT 1 FROM memberships m WHERE m.user_nid = s.state_key_nid AND m.room_nid = s.room_nid)";
         let name = encode(room_id.as_str());
         let users: Vec<String> =
             db!(self.read(), |pool| { sqlx::query_scalar(SQL).bind(&*name).bind(order).fetch_all(pool).await })?;

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::server::{PASSWORD, Reply, Setup, TestServer, encode, login};
 
-const AS_TOKEN: &str = "as-token-of-the-bridge";
-const HS_TOKEN: &str = "hs-token-of-the-bridge";
+pub(crate) const AS_TOKEN: &str = "as-token-of-the-bridge";
+pub(crate) const HS_TOKEN: &str = "hs-token-of-the-bridge";
 
 /// A registration with a namespace of users and of aliases, and more lines.
-fn registration(id: &str, url: &str, more: &str) -> String {
+pub(crate) fn registration(id: &str, url: &str, more: &str) -> String {
     format!(
         "id: {id}\nurl: {url}\nas_token: {AS_TOKEN}-{id}\nhs_token: {HS_TOKEN}\nsender_localpart: {id}bot\nnamespaces:\n  \
          users:\n  - {{regex: '@_{id}_.*', exclusive: true}}\n  aliases:\n  - {{regex: '#_{id}_.*', exclusive: true}}\n\
@@ -19,20 +19,20 @@ fn registration(id: &str, url: &str, more: &str) -> String {
 }
 
 /// A server with the service `irc`.
-async fn with_bridge(more: &str) -> (TestServer, FakeService) {
+pub(crate) async fn with_bridge(more: &str) -> (TestServer, FakeService) {
     let service = FakeService::start(HS_TOKEN).await;
     let services = vec![registration("irc", &service.url(), more)];
     (TestServer::start_as(Setup { services, ..Setup::default() }).await, service)
 }
 
 /// The service asks, for a user or for its own.
-async fn ask(server: &TestServer, method: Method, path: &str, user: Option<&str>, body: Value) -> Reply {
+pub(crate) async fn ask(server: &TestServer, method: Method, path: &str, user: Option<&str>, body: Value) -> Reply {
     let sign = if path.contains('?') { '&' } else { '?' };
     let path = user.map_or_else(|| path.to_owned(), |user| format!("{path}{sign}user_id={}", encode(user)));
     server.send(method, &path, Some(&format!("{AS_TOKEN}-irc")), &body).await
 }
 
-async fn make_user(server: &TestServer, name: &str) -> Reply {
+pub(crate) async fn make_user(server: &TestServer, name: &str) -> Reply {
     let body = json!({ "type": "m.login.application_service", "username": name, "inhibit_login": true });
     ask(server, Method::POST, "/_matrix/client/v3/register", None, body).await
 }
@@ -204,9 +204,14 @@ async fn r_18_what_was_on_its_way_comes_again_after_a_restart() {
     service.wait_until("another one", |service| service.all("to_device").len() == 2).await;
     assert_eq!(service.all("to_device")[1]["content"], json!({ "number": 2 }));
     assert_eq!(service.violations(), [] as [&str; 0]);
-    // The service has them: sync has not.
-    let sync = ask(&server, Method::GET, "/_matrix/client/v3/sync?device_id=BOT", None, Value::Null).await.ok();
-    assert_eq!(sync["to_device"]["events"], Value::Null);
+    // The service has them: sync has not, as soon as the answer of the service is in.
+    loop {
+        let sync = ask(&server, Method::GET, "/_matrix/client/v3/sync?device_id=BOT", None, Value::Null).await.ok();
+        if sync["to_device"]["events"] == Value::Null {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod administration;
 mod appservices;
+mod appservices_bounds;
 mod bodies;
 mod calls;
 mod conversation;

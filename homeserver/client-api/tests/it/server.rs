@@ -304,7 +304,7 @@ pub(crate) fn encode(text: &str) -> String {
 }
 
 /// A clock that is turned by hand.
-pub(crate) struct HandClock(AtomicU64);
+pub(crate) struct HandClock(pub(crate) AtomicU64);
 
 impl HandClock {
     pub(crate) fn advance(&self, duration: Duration) {

@@ -57,6 +57,9 @@ impl Engine {
         };
         let name = subject(token, settings, self.world().clock.now_ms()).ok_or(EngineError::WrongCredentials)?;
         let user_id = username::new_user_id(&name.to_ascii_lowercase(), self.server_name())?;
+        if self.services().is_users_of_another(&user_id, None) {
+            return Err(EngineError::Exclusive("This user ID belongs to an application service".to_owned()));
+        }
         let account = NewAccount {
             user_id: user_id.clone(),
             password_hash: None,

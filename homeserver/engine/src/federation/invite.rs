@@ -2,8 +2,11 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#inviting-to-a-room>
 
+use std::sync::Arc;
+
 use rules::{
     Change, Pdu,
+    change::Standing,
     event::{build::countersign, read_json, read_pdu},
 };
 use ruma::{
@@ -14,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use storage::Submission;
 
+use super::outliers::outlier_change;
 use crate::{Engine, EngineError, Result, accounts::Verdict, rooms::commit_error};
 
 /// How many events of stripped state are kept of what an inviting server shows.
@@ -84,8 +88,9 @@ impl Engine {
         to_raw_value(&object).map_err(EngineError::internal)
     }
 
-    /// Shows the invitation to the user. When we are in the room, the event itself will come by a transaction.
-    async fn remember_invite(&self, pdu: &Pdu, target: &UserId, shown: &[Box<RawValue>]) -> Result<()> {
+    /// Shows the invitation to the user, and keeps the event for services, which are sent the whole of it. When we are in
+    /// the room, the event itself will come by a transaction.
+    async fn remember_invite(&self, pdu: &Arc<Pdu>, target: &UserId, shown: &[Box<RawValue>]) -> Result<()> {
         // A ban that we know of may be over: who is out of a room does not hear of it.
         let change = Change::Membership {
             user_id: target.to_owned(),
@@ -95,7 +100,8 @@ impl Engine {
             sender: pdu.sender.clone(),
             stripped_state: Some(stripped_with(pdu, shown)?),
         };
-        let changes = std::iter::once(change).chain(self.invitation(pdu).await?).collect();
+        let event = outlier_change(Arc::clone(pdu), Standing::Outlier);
+        let changes = [event, change].into_iter().chain(self.invitation(pdu).await?).collect();
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }

@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#knocking-on-rooms>
 
-use rules::{Change, room::member};
+use rules::{Change, change::Standing, room::member};
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, ServerName, UserId,
     events::room::member::MembershipState,
@@ -13,7 +13,10 @@ use super::{
     moderate::check_reason,
     remote::{ROOM_VERSIONS, WayIn, commit_error, map_call_error},
 };
-use crate::{Engine, EngineError, Requester, Result, federation::stripped_with};
+use crate::{
+    Engine, EngineError, Requester, Result,
+    federation::{outlier_change, stripped_with},
+};
 
 impl Engine {
     /// Knocks on a room, named by its id or an alias.
@@ -77,7 +80,9 @@ impl Engine {
             sender: user_id.to_owned(),
             stripped_state: Some(stripped_with(&pdu, &shown)?),
         };
-        let submission = Submission { room: None, changes: vec![change] };
+        // A service that the user belongs to is sent the event itself.
+        let changes = vec![outlier_change(pdu, Standing::Outlier), change];
+        let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
 }

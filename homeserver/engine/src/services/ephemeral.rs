@@ -66,7 +66,8 @@ impl Worker {
         contents: &mut Contents,
         to_devices: &mut Vec<(OwnedUserId, OwnedDeviceId, Position)>,
     ) -> Result<()> {
-        let Some(user_id) = entry.user_id.as_ref().filter(|user_id| self.service.covers_user(user_id)) else {
+        // What a service has taken is gone from the device: of people whom it merely hears it takes nothing.
+        let Some(user_id) = entry.user_id.as_ref().filter(|user_id| self.service.owns_user(user_id)) else {
             return Ok(());
         };
         let (after, until) = (entry.position - 1, entry.position);
@@ -108,7 +109,7 @@ impl Worker {
             let Some(room_id) = &entry.room_id else { continue };
             let members = self.interest.members(&self.engine, room_id, entry.position).await?;
             let left = KEY_COUNT_USERS_MAX.saturating_sub(users.len());
-            users.extend(members.iter().take(left).cloned());
+            users.extend(members.iter().filter(|user_id| self.service.owns_user(user_id)).take(left).cloned());
         }
         let users: Vec<OwnedUserId> = users.into_iter().collect();
         let devices = self.engine.storage().device_ids(&users).await?;

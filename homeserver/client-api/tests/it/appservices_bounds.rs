@@ -1,0 +1,102 @@
+//! Application services and others: what comes to a service from other servers, and what of people it does not own it
+//! has no hold of.
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+use axum::http::Method;
+use engine::{AccountSettings, Hidden, JwtAlgorithm, JwtSettings};
+use fake_homeserver::{Network, Room, RoomSettings};
+use fake_service::FakeService;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    appservices::{AS_TOKEN, HS_TOKEN, ask, make_user, registration},
+    server::{HandClock, Setup, TestServer},
+};
+
+/// The registration of a service that hears all users, and owns its own one and no more.
+fn hearing_all(url: &str, more: &str) -> String {
+    format!(
+        "id: irc\nurl: {url}\nas_token: {AS_TOKEN}-irc\nhs_token: {HS_TOKEN}\nsender_localpart: ircbot\nnamespaces:\n  \
+         users:\n  - {{regex: '@.*', exclusive: false}}\n  aliases:\n  - {{regex: '#_irc_.*', exclusive: true}}\n{more}\n"
+    )
+}
+
+#[tokio::test]
+async fn an_invitation_from_another_server_reaches_the_service() {
+    let network = Network::new(Arc::new(HandClock(AtomicU64::new(1_700_000_000_000))));
+    let remote = network.add_fake("remote");
+    let service = FakeService::start(HS_TOKEN).await;
+    let services = vec![registration("irc", &service.url(), "")];
+    let transport = Some(Arc::new(network) as Arc<dyn outbound::Transport>);
+    let server = TestServer::start_as(Setup { services, transport, ..Setup::default() }).await;
+
+    let rita = remote.user("rita");
+    let room = Room::create(&remote, &rita, &RoomSettings::default());
+    let content = json!({ "membership": "invite" });
+    let draft = room.draft(&remote, &rita, "m.room.member", Some("@ircbot:example.org"), content);
+    let pdu = remote.build(draft, &room.rules);
+    let raw = RawValue::from_string(pdu.json.to_string()).unwrap();
+    let shown: Vec<Box<RawValue>> = serde_json::from_value(remote.invite_state(&room)).unwrap();
+    // The other server may ask twice.
+    for _ in 0..2 {
+        let invited =
+            server.engine.federation_invite(remote.name(), &room.id, &pdu.event_id, &room.version, &raw, &shown);
+        invited.await.unwrap();
+    }
+    let heard = service.wait_for_events(1).await;
+    assert_eq!(heard[0]["event_id"], pdu.event_id.as_str());
+    assert_eq!(heard[0]["state_key"], "@ircbot:example.org");
+    assert_eq!(heard[0]["content"]["membership"], "invite");
+    assert!(heard[0]["unsigned"]["invite_room_state"].is_array(), "{}", heard[0]);
+
+    room.accept(pdu);
+    let join = format!("/_matrix/client/v3/join/{}?server_name=remote", room.id);
+    ask(&server, Method::POST, &join, None, json!({})).await.ok();
+    let is_joined =
+        |event: &Value| event["content"]["membership"] == "join" && event["state_key"] == "@ircbot:example.org";
+    service.wait_until("the join", |service| service.events().iter().any(is_joined)).await;
+    assert!(server.engine.storage().fsck().await.unwrap().is_empty());
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn messages_to_devices_of_people_stay_theirs() {
+    let service = FakeService::start(HS_TOKEN).await;
+    let services = vec![hearing_all(&service.url(), "org.matrix.msc3202: true")];
+    let server = TestServer::start_as(Setup { services, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let bot = "/_matrix/client/v3/devices/BOT";
+    assert_eq!(ask(&server, Method::PUT, bot, None, json!({})).await.status, 201);
+    let messages = json!({ "messages": {
+        &alice.user_id: { &alice.device_id: { "for": "alice" } }, "@ircbot:example.org": { "BOT": { "for": "bot" } },
+    } });
+    server.put_as(&alice, "/_matrix/client/v3/sendToDevice/m.test/1", messages).await.ok();
+    let messages = json!({ "messages": { "@ircbot:example.org": { "BOT": { "for": "bot again" } } } });
+    server.put_as(&alice, "/_matrix/client/v3/sendToDevice/m.test/2", messages).await.ok();
+    service.wait_until("both messages", |service| service.all("to_device").len() >= 2).await;
+    let taken: Vec<Value> = service.all("to_device").iter().map(|message| message["content"]["for"].clone()).collect();
+    assert_eq!(taken, ["bot", "bot again"]);
+    let sync = server.get_as(&alice, "/_matrix/client/v3/sync").await.ok();
+    assert_eq!(sync["to_device"]["events"][0]["content"], json!({ "for": "alice" }));
+}
+
+#[tokio::test]
+async fn s_107_a_token_of_another_service_logs_in_no_user_of_a_bridge() {
+    let jwt = JwtSettings {
+        secret: Hidden("a secret of two".to_owned()),
+        algorithm: JwtAlgorithm::Hs256,
+        issuer: None,
+        audience: None,
+    };
+    let accounts = AccountSettings { jwt: Some(jwt), ..AccountSettings::default() };
+    let services = vec![registration("irc", "null", "").replace("@_irc_", "@irc_")];
+    let server = TestServer::start_as(Setup { accounts, services, ..Setup::default() }).await;
+    // {"alg":"HS256"} and {"sub":"irc_bob"}, signed with the secret above.
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJpcmNfYm9iIn0.SMLmfdZUW7VBQc63IwShyVACHSJkT15HH54VHCzoQi8";
+    let login = json!({ "type": "org.matrix.login.jwt", "token": token });
+    server.post("/_matrix/client/v3/login", login.clone()).await.assert_error(400, "M_EXCLUSIVE");
+    // Nor was the account made; and once there is one, it is not theirs either.
+    make_user(&server, "irc_bob").await.ok();
+    server.post("/_matrix/client/v3/login", login).await.assert_error(400, "M_EXCLUSIVE");
+}
