@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 use crate::{Arguments, Door, Result, error::ApiError, rooms::invite::address_invite};
 
 pub(crate) async fn create_room(door: Door, asked: Arguments<Request>) -> Result<Response> {
-    let Arguments { mut request, requester, .. } = asked;
+    let Arguments { mut request, requester, service, .. } = asked;
     let invites = std::mem::take(&mut request.invite_3pid).into_iter().map(address_invite).collect();
-    let command = command(request)?;
+    let command = CreateRoomCommand { service, ..command(request)? };
     Ok(Response::new(door.engine.create_room_with_addresses(&requester, command, invites).await?))
 }
 
@@ -28,6 +28,7 @@ fn command(request: Request) -> Result<CreateRoomCommand> {
         preset: request.preset.as_ref().map(preset).transpose()?,
         published: request.visibility == Visibility::Public,
         alias_localpart: request.room_alias_name,
+        service: None,
         name: request.name,
         topic: request.topic,
         invite: request.invite,

@@ -85,6 +85,7 @@ impl House {
             preset: Some(Preset::PublicChat),
             published: false,
             alias_localpart: None,
+            service: None,
             name: None,
             topic: None,
             invite: Vec::new(),

@@ -141,6 +141,7 @@ fn new_notice_room(target: &UserId) -> CreateRoomCommand {
         preset: Some(Preset::PrivateChat),
         published: false,
         alias_localpart: None,
+        service: None,
         name: Some("Server Notices".to_owned()),
         topic: None,
         invite,

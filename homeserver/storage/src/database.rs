@@ -439,6 +439,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (16, "services", include_str!("../migrations/sqlite/0016_services.sql")),
     (17, "pushers", include_str!("../migrations/sqlite/0017_pushers.sql")),
     (18, "log_gaps", include_str!("../migrations/sqlite/0018_log_gaps.sql")),
+    (19, "to_device_position", include_str!("../migrations/sqlite/0019_to_device_position.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -459,6 +460,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (16, "services", include_str!("../migrations/postgres/0016_services.sql")),
     (17, "pushers", include_str!("../migrations/postgres/0017_pushers.sql")),
     (18, "log_gaps", include_str!("../migrations/postgres/0018_log_gaps.sql")),
+    (19, "to_device_position", include_str!("../migrations/postgres/0019_to_device_position.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -69,6 +69,16 @@ impl Storage {
         users(names)
     }
 
+    /// Whose devices changed at a position, and who alone may know of it, if that is not everybody.
+    pub async fn device_list_changes_at(&self, position: Position) -> Result<Vec<(OwnedUserId, Option<OwnedUserId>)>> {
+        const SQL: &str = "SELECT n.name, v.name FROM device_list_log d JOIN names n ON n.name_nid = d.user_nid
+            LEFT JOIN names v ON v.name_nid = d.viewer_nid WHERE d.position = $1";
+        let rows: Vec<(String, Option<String>)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(position).fetch_all(pool).await)?;
+        let read = |name: String| parsed(&decode(name), "device_list_log", "name");
+        rows.into_iter().map(|(user, viewer)| Ok((read(user)?, viewer.map(read).transpose()?))).collect()
+    }
+
     /// The memberships of these rooms that became others between two positions.
     pub async fn member_changes(
         &self,

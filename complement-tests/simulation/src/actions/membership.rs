@@ -61,6 +61,7 @@ impl Universe {
             preset: Some(preset),
             published: false,
             alias_localpart: None,
+            service: None,
             name: self.dice.percent(30).then(|| "Plans".to_owned()),
             topic: None,
             invite,

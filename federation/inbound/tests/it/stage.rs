@@ -119,6 +119,7 @@ impl Stage {
             preset: None,
             published: true,
             alias_localpart: None,
+            service: None,
             name: None,
             topic: None,
             invite: Vec::new(),

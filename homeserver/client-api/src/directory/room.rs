@@ -13,8 +13,8 @@ pub(crate) async fn get(door: Door, asked: Open<get_alias::Request>) -> Result<g
 }
 
 pub(crate) async fn put(door: Door, asked: Arguments<create_alias::Request>) -> Result<create_alias::Response> {
-    let Arguments { request, requester, .. } = asked;
-    match door.engine.create_alias(&requester, &request.room_alias, &request.room_id).await {
+    let Arguments { request, requester, service, .. } = asked;
+    match door.engine.create_alias(&requester, service.as_ref(), &request.room_alias, &request.room_id).await {
         Ok(()) => Ok(create_alias::Response::new()),
         Err(EngineError::RoomInUse) => Err(ApiError::AliasTaken),
         Err(error) => Err(error.into()),
@@ -22,6 +22,6 @@ pub(crate) async fn put(door: Door, asked: Arguments<create_alias::Request>) -> 
 }
 
 pub(crate) async fn delete(door: Door, asked: Arguments<delete_alias::Request>) -> Result<delete_alias::Response> {
-    door.engine.delete_alias(&asked.requester, &asked.request.room_alias).await?;
+    door.engine.delete_alias(&asked.requester, asked.service.as_ref(), &asked.request.room_alias).await?;
     Ok(delete_alias::Response::new())
 }

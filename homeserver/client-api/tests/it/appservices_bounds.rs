@@ -10,8 +10,8 @@ use fake_service::FakeService;
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
-    appservices::{AS_TOKEN, HS_TOKEN, ask, make_user, registration},
-    server::{HandClock, Setup, TestServer},
+    appservices::{AS_TOKEN, HS_TOKEN, ask, make_user, registration, with_bridge},
+    server::{HandClock, Setup, TestServer, encode},
 };
 
 /// The registration of a service that hears all users, and owns its own one and no more.
@@ -99,4 +99,35 @@ async fn s_107_a_token_of_another_service_logs_in_no_user_of_a_bridge() {
     // Nor was the account made; and once there is one, it is not theirs either.
     make_user(&server, "irc_bob").await.ok();
     server.post("/_matrix/client/v3/login", login).await.assert_error(400, "M_EXCLUSIVE");
+}
+
+#[tokio::test]
+async fn a_service_lists_only_rooms_that_it_has_to_do_with() {
+    let (server, _service) = with_bridge("protocols: [chat]").await;
+    let alice = server.register("alice").await;
+    let room = server.private_room(&alice).await;
+    let list = format!("/_matrix/client/v3/directory/list/appservice/oftc/{}", encode(&room));
+    let public = json!({ "visibility": "public" });
+    ask(&server, Method::PUT, &list, None, public.clone()).await.assert_error(403, "M_FORBIDDEN");
+    let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
+    server.post_as(&alice, &invite, json!({ "user_id": "@ircbot:example.org" })).await.ok();
+    ask(&server, Method::PUT, &list, None, public.clone()).await.assert_error(403, "M_FORBIDDEN");
+    ask(&server, Method::POST, &format!("/_matrix/client/v3/rooms/{room}/join"), None, json!({})).await.ok();
+    ask(&server, Method::PUT, &list, None, public).await.ok();
+}
+
+#[tokio::test]
+async fn a_service_makes_its_aliases_for_whomever_it_speaks_for() {
+    let services = vec![hearing_all("null", "")];
+    let server = TestServer::start_as(Setup { services, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let room = server.private_room(&alice).await;
+    let alias = format!("/_matrix/client/v3/directory/room/{}", encode("#_irc_tea:example.org"));
+    let body = json!({ "room_id": room });
+    server.put_as(&alice, &alias, body.clone()).await.assert_error(400, "M_EXCLUSIVE");
+    ask(&server, Method::PUT, &alias, Some(&alice.user_id), body).await.ok();
+    server.send(Method::DELETE, &alias, Some(&alice.token), &json!({})).await.assert_error(400, "M_EXCLUSIVE");
+    ask(&server, Method::DELETE, &alias, Some(&alice.user_id), json!({})).await.ok();
+    let create = json!({ "room_alias_name": "_irc_tea" });
+    ask(&server, Method::POST, "/_matrix/client/v3/createRoom", Some(&alice.user_id), create).await.ok();
 }

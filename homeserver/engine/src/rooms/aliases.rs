@@ -9,7 +9,7 @@ use ruma::{
 use serde_json::value::to_raw_value;
 
 use super::remote::map_call_error;
-use crate::{Engine, EngineError, Requester, Result};
+use crate::{AskingService, Engine, EngineError, Requester, Result};
 
 /// How many servers of a room are named to those who look up its alias.
 const MAX_SERVERS_NAMED: usize = 50;
@@ -50,7 +50,13 @@ impl Engine {
     }
 
     /// Points an alias of this server to a room that the user is in.
-    pub async fn create_alias(&self, requester: &Requester, alias: &RoomAliasId, room_id: &RoomId) -> Result<()> {
+    pub async fn create_alias(
+        &self,
+        requester: &Requester,
+        service: Option<&AskingService>,
+        alias: &RoomAliasId,
+        room_id: &RoomId,
+    ) -> Result<()> {
         if alias.server_name() != self.server_name() {
             return Err(EngineError::invalid_param("The alias does not belong to this server"));
         }
@@ -60,7 +66,7 @@ impl Engine {
         if alias.as_str().len() > MAX_ALIAS_BYTES {
             return Err(EngineError::invalid_param(format!("The alias is longer than {MAX_ALIAS_BYTES} bytes")));
         }
-        self.refuse_alias_of_another(requester, alias)?;
+        self.refuse_alias_of_another(requester, service, alias)?;
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
         if self.storage().create_alias(alias, room_id, &requester.user_id).await? {
@@ -70,8 +76,13 @@ impl Engine {
     }
 
     /// Removes an alias: its creator may, and who may set the room's canonical alias.
-    pub async fn delete_alias(&self, requester: &Requester, alias: &RoomAliasId) -> Result<()> {
-        self.refuse_alias_of_another(requester, alias)?;
+    pub async fn delete_alias(
+        &self,
+        requester: &Requester,
+        service: Option<&AskingService>,
+        alias: &RoomAliasId,
+    ) -> Result<()> {
+        self.refuse_alias_of_another(requester, service, alias)?;
         let found = self.storage().alias(alias).await?;
         let (room_id, creator) = found.ok_or_else(|| EngineError::not_found(format!("There is no alias {alias}")))?;
         if creator != requester.user_id && !self.may_set_aliases(requester, &room_id).await? {

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use storage::CommitError;
 
 use super::{Decision, send::object};
-use crate::{Engine, EngineError, Requester, Result};
+use crate::{AskingService, Engine, EngineError, Requester, Result};
 
 /// The longest room id localpart that we make, in characters: 18 of 62 letters are 107 bits.
 const ROOM_ID_LENGTH: usize = 18;
@@ -38,6 +38,8 @@ pub struct CreateRoomCommand {
     pub published: bool,
     /// The localpart of an alias.
     pub alias_localpart: Option<String>,
+    /// The application service that asks, which may use its own aliases.
+    pub service: Option<AskingService>,
     /// The name.
     pub name: Option<String>,
     /// The topic.
@@ -72,7 +74,7 @@ impl Engine {
         let rules = version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
         let alias = command.alias_localpart.as_deref().map(|localpart| self.local_alias(localpart)).transpose()?;
         if let Some(alias) = &alias {
-            self.refuse_alias_of_another(requester, alias)?;
+            self.refuse_alias_of_another(requester, command.service.as_ref(), alias)?;
         }
         let new_room = self.new_room(requester, &command, version, alias.clone()).await?;
         let intents = first_events(&new_room, &rules)?;

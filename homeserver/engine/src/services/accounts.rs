@@ -161,10 +161,16 @@ impl Engine {
         Ok(self.storage().create_device(user_id, device_id, display_name, self.world().clock.now_ms()).await?)
     }
 
-    /// Refuses an alias that only a service may make or remove, unless the asker is one of its own users.
-    pub(crate) fn refuse_alias_of_another(&self, requester: &Requester, alias: &ruma::RoomAliasId) -> Result<()> {
-        let of_service = self.services().all().iter().find(|service| service.owns_user(&requester.user_id));
-        if self.services().is_alias_of_another(alias, of_service.map(|service| service.id())) {
+    /// Refuses an alias that only a service may make or remove, unless that service asks, or one of its own users does.
+    pub(crate) fn refuse_alias_of_another(
+        &self,
+        requester: &Requester,
+        service: Option<&AskingService>,
+        alias: &ruma::RoomAliasId,
+    ) -> Result<()> {
+        let owner = || self.services().all().iter().find(|service| service.owns_user(&requester.user_id));
+        let asker = service.map(|service| service.id.as_str()).or_else(|| owner().map(|service| service.id()));
+        if self.services().is_alias_of_another(alias, asker) {
             return Err(EngineError::Exclusive("This alias belongs to an application service".to_owned()));
         }
         Ok(())

@@ -89,9 +89,12 @@ impl Worker {
 
     /// Somebody's devices changed who shares a room with one of the service's users, or is one.
     pub(super) async fn add_device_list(&mut self, entry: &LogEntry, contents: &mut Contents) -> Result<()> {
-        let Some(user_id) = &entry.user_id else { return Ok(()) };
-        if self.is_known(user_id, entry.position).await? {
-            contents.changed_devices.insert(user_id.clone());
+        for (user_id, viewer) in self.engine.storage().device_list_changes_at(entry.position).await? {
+            // Whom somebody has verified is only theirs to know.
+            let may_know = viewer.is_none_or(|viewer| self.service.owns_user(&viewer));
+            if may_know && self.is_known(&user_id, entry.position).await? {
+                contents.changed_devices.insert(user_id);
+            }
         }
         Ok(())
     }
@@ -141,11 +144,16 @@ impl Worker {
         let changed =
             if count == self.typing_heard { Vec::new() } else { typing.changed_since(self.typing_heard, now_ms) };
         self.typing_heard = count;
-        for (room_id, user_ids) in changed.into_iter().take(PASSING_MAX) {
+        let mut told = 0;
+        for (room_id, user_ids) in changed {
+            if told == PASSING_MAX {
+                break;
+            }
             if self.interest.in_room(&self.engine, &room_id, position).await? {
                 let event =
                     Ephemeral { event_type: "m.typing", room_id: &room_id, content: json!({ "user_ids": user_ids }) };
                 contents.add_ephemeral(to_raw_value(&event).map_err(EngineError::internal)?);
+                told += 1;
             }
         }
         Ok(())
@@ -154,13 +162,18 @@ impl Worker {
     async fn add_presence(&mut self, position: Position, contents: &mut Contents) -> Result<()> {
         let (count, changed) = self.engine.inner.services.presences_since(self.presences_heard);
         self.presences_heard = count;
-        for user_id in changed.into_iter().take(PASSING_MAX) {
+        let mut told = 0;
+        for user_id in changed {
+            if told == PASSING_MAX {
+                break;
+            }
             if !self.is_known(&user_id, position).await? {
                 continue;
             }
             if let Some(presence) = self.engine.known_presence(&user_id) {
                 let now_ms = self.engine.world().clock.now_ms();
                 contents.add_ephemeral(presence_event(&user_id, presence, now_ms)?);
+                told += 1;
             }
         }
         Ok(())

@@ -115,8 +115,23 @@ impl Engine {
     ) -> Result<()> {
         if listed {
             self.known_room(room_id).await?;
+            if !self.is_room_of_service(self.service(&service.id)?, room_id).await? {
+                return Err(EngineError::forbidden("The application service has nothing to do with this room"));
+            }
         }
         Ok(self.storage().set_service_room(&service.id, network, room_id, listed).await?)
+    }
+
+    /// Whether a service covers a room by its id, an alias, or a user who is in it.
+    async fn is_room_of_service(&self, service: &Service, room_id: &RoomId) -> Result<bool> {
+        if service.covers_room(room_id) {
+            return Ok(true);
+        }
+        if self.storage().aliases_of(room_id).await?.iter().any(|alias| service.covers_alias(alias)) {
+            return Ok(true);
+        }
+        let members = self.storage().local_members_at(room_id, self.storage().head()).await?;
+        Ok(members.iter().any(|user_id| service.covers_user(user_id)))
     }
 
     /// The rooms that services list for a network, which is named alone or with its service, or for all.

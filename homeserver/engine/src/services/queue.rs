@@ -320,7 +320,7 @@ impl Worker {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                if self.failures <= FAILURES_LOGGED || self.failures % FAILURES_BETWEEN_LOGS == 0 {
+                if self.failures <= FAILURES_LOGGED || self.failures.is_multiple_of(FAILURES_BETWEEN_LOGS) {
                     let (id, failures) = (self.service.id(), self.failures);
                     tracing::warn!(service.id = id, failures, %error, "an application service does not take what it is sent; trying again");
                 }

@@ -167,6 +167,7 @@ impl Stage {
             preset: None,
             published: false,
             alias_localpart: None,
+            service: None,
             name: None,
             topic: None,
             invite: Vec::new(),
