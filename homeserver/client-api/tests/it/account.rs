@@ -47,7 +47,9 @@ async fn devices_are_named_and_deleted() {
     let phone = server.log_in("alice").await;
     let path = format!("/_matrix/client/v3/devices/{}", phone.device_id);
     server.put_as(&alice, &path, json!({ "display_name": "Phone" })).await.ok();
-    assert_eq!(server.get_as(&alice, &path).await.ok()["display_name"], "Phone");
+    server.put_as(&alice, &path, json!({})).await.ok();
+    assert_eq!(server.get_as(&alice, &path).await.ok()["display_name"], "Phone", "who gives no name changes none");
+    server.put_as(&alice, "/_matrix/client/v3/devices/NONE", json!({})).await.assert_error(404, "M_NOT_FOUND");
     let devices = server.get_as(&alice, "/_matrix/client/v3/devices").await.ok();
     assert_eq!(devices["devices"].as_array().unwrap().len(), 2);
     let delete = |body| {

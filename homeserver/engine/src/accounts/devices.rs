@@ -24,7 +24,7 @@ impl Engine {
         device.map(without_unknown_address).ok_or_else(no_such_device)
     }
 
-    /// Renames a device, or takes its name away.
+    /// Renames a device. Without a name it keeps the one that it has.
     pub async fn rename_device(
         &self,
         user_id: &UserId,
@@ -32,6 +32,9 @@ impl Engine {
         display_name: Option<&str>,
     ) -> Result<()> {
         check_display_name(display_name)?;
+        if display_name.is_none() {
+            return self.device(user_id, device_id).await.map(drop);
+        }
         let exists = self.storage().set_device_display_name(user_id, device_id, display_name).await?;
         if !exists {
             return Err(no_such_device());
