@@ -159,6 +159,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "nothing is called with it")]
     fn s_107_whose_something_is() {
         let registrations = vec![registration("irc", "one", "ircbot"), registration("xmpp", "two", "xmppbot")];
         assert_eq!(conflicts(&registrations), []);

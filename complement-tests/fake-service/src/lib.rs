@@ -74,6 +74,10 @@ struct Seen {
 
 impl FakeService {
     /// Starts a service that expects that token of the homeserver.
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port on the loopback.
     pub async fn start(hs_token: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port on the loopback");
         let address = listener.local_addr().expect("it is bound");
@@ -222,7 +226,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
 }
 
 async fn transaction(state: &State, id: &str, body: Bytes) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let behaviour = state.take(id, body);
+    let behaviour = state.take(id, &body);
     state.changed.send_replace(());
     match behaviour {
         Behaviour::Accept => Ok(reply(200, &json!({}))),
@@ -233,16 +237,16 @@ async fn transaction(state: &State, id: &str, body: Bytes) -> Result<Response<Fu
 }
 
 impl State {
-    fn take(&self, id: &str, body: Bytes) -> Behaviour {
+    fn take(&self, id: &str, body: &Bytes) -> Behaviour {
         let mut seen = self.seen();
         let behaviour = seen.behaviour;
-        let parsed: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
         if !parsed["events"].is_array() {
             seen.violations.push(format!("transaction {id} has no events: {parsed}"));
         }
         let is_new = !seen.bodies.contains_key(id);
         let before = seen.bodies.entry(id.to_owned()).or_insert_with(|| body.clone()).clone();
-        if before != body {
+        if before != *body {
             seen.violations.push(format!("transaction {id} came again with another body"));
         }
         if seen.attempts.iter().any(|(other, taken)| other == id && *taken) {

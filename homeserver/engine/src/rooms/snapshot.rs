@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moka::ops::compute::Op;
+use moka::{Entry, ops::compute::Op};
 use rules::{RoomSnapshot, room::EventsById};
 use ruma::{OwnedEventId, RoomId, events::room::member::MembershipState};
 use storage::StoredEvent;
@@ -57,7 +57,7 @@ impl Engine {
     pub(crate) fn remember_room(&self, room: RoomSnapshot) -> Arc<RoomSnapshot> {
         let room = Arc::new(room);
         let entry = self.inner.rooms.snapshots.entry_by_ref(&*room.room_id).and_upsert_with(|known| {
-            let known = known.map(|known| known.into_value()).filter(|known| known.revision > room.revision);
+            let known = known.map(Entry::into_value).filter(|known| known.revision > room.revision);
             known.unwrap_or_else(|| room.clone())
         });
         entry.into_value()

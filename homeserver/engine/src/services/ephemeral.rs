@@ -42,8 +42,10 @@ struct ToDevice<'a> {
     event_type: &'a str,
     sender: &'a UserId,
     content: &'a RawValue,
-    to_user_id: &'a UserId,
-    to_device_id: &'a DeviceId,
+    #[serde(rename = "to_user_id")]
+    user_id: &'a UserId,
+    #[serde(rename = "to_device_id")]
+    device_id: &'a DeviceId,
 }
 
 impl Worker {
@@ -77,8 +79,8 @@ impl Worker {
                 event_type: &message.event_type,
                 sender: &message.sender,
                 content: &message.content,
-                to_user_id: user_id,
-                to_device_id: &device_id,
+                user_id,
+                device_id: &device_id,
             };
             contents.add_to_device(to_raw_value(&event).map_err(EngineError::internal)?);
             to_devices.retain(|(user, device, _)| user != user_id || *device != device_id);

@@ -124,10 +124,9 @@ impl Worker {
             log.mark_unchanged();
             ephemeral.mark_unchanged();
             match self.step().await? {
-                Step::On => {}
                 Step::Refused => self.wait_after_failure().await,
                 Step::Idle if !self.wait_for_news(&mut log, &mut ephemeral).await => return Ok(()),
-                Step::Idle => {}
+                Step::On | Step::Idle => {}
             }
         }
     }

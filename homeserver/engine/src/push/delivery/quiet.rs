@@ -67,15 +67,12 @@ impl Engine {
         if !is_switched_on && !is_night && mute.is_none_or(|mute| now_ms >= mute.until_ts) {
             return Ok(false);
         }
-        let may_disturb = match self.stored_event(&record.event_id).await? {
-            Some(event) => {
-                wish.allow_senders.contains(&event.pdu.sender) || wish.allow_emergency && is_emergency(&event)
-            }
+        let may_disturb = if let Some(event) = self.stored_event(&record.event_id).await? {
+            wish.allow_senders.contains(&event.pdu.sender) || wish.allow_emergency && is_emergency(&event)
+        } else {
             // An invitation to a room that this server is not in.
-            None => {
-                let invitation = self.storage().membership(user_id, &record.room_id).await?;
-                invitation.is_some_and(|invitation| wish.allow_senders.contains(&invitation.sender))
-            }
+            let invitation = self.storage().membership(user_id, &record.room_id).await?;
+            invitation.is_some_and(|invitation| wish.allow_senders.contains(&invitation.sender))
         };
         Ok(!may_disturb)
     }
