@@ -116,12 +116,11 @@ pub(crate) async fn receive_head(
     let (mut head, body) = request.into_parts();
     let address = address(&head);
     let limits = &door.inner.rate_limits;
-    let asker = match service(door, &head) {
-        Some(service) => masquerade(door, &service, &head).await?,
-        None => {
-            limits.take(Class::Address, address, door.now_ms())?;
-            authenticate(door, &head, address).await?
-        }
+    let asker = if let Some(service) = service(door, &head) {
+        masquerade(door, &service, &head).await?
+    } else {
+        limits.take(Class::Address, address, door.now_ms())?;
+        authenticate(door, &head, address).await?
     };
     standing::check(&asker, &head.method, endpoint.section)?;
     let Authenticated { requester, guest, suspended, service, .. } = asker;

@@ -189,7 +189,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::InvalidParam(_) | EngineError::Storage(StorageError::Unstorable(_)) => {
             (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam)
         }
-        EngineError::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
+        EngineError::MissingParam(_) | EngineError::NoDevice => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         EngineError::BadJson(_) => (StatusCode::BAD_REQUEST, ErrorKind::BadJson),
         EngineError::InvalidSignature(_) => (StatusCode::BAD_REQUEST, kind_of(INVALID_SIGNATURE)),
         EngineError::NotInThread => (StatusCode::BAD_REQUEST, kind_of(NOT_IN_THREAD)),
@@ -206,7 +206,6 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge),
         EngineError::Exclusive(_) => (StatusCode::BAD_REQUEST, ErrorKind::Exclusive),
         EngineError::UnknownDevice => (StatusCode::BAD_REQUEST, ErrorKind::UnknownDevice),
-        EngineError::NoDevice => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),
         EngineError::Service(CallError::NoUrl) => (StatusCode::BAD_REQUEST, ErrorKind::UrlNotSet),
         EngineError::Service(CallError::TimedOut(_)) => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::ConnectionTimeout),
         EngineError::Service(CallError::Refused { status, body }) => {
