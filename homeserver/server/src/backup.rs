@@ -313,7 +313,7 @@ fn hash(path: &Path) -> Result<String> {
             read => hasher.update(&piece[..read]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hasher.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {

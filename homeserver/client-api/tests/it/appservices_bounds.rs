@@ -29,7 +29,7 @@ async fn an_invitation_from_another_server_reaches_the_service() {
     let service = FakeService::start(HS_TOKEN).await;
     let services = vec![registration("irc", &service.url(), "")];
     let transport = Some(Arc::new(network) as Arc<dyn outbound::Transport>);
-    let server = TestServer::start_as(Setup { services, transport, ..Setup::default() }).await;
+    let server = TestServer::start_as(Setup { transport, services, ..Setup::default() }).await;
 
     let rita = remote.user("rita");
     let room = Room::create(&remote, &rita, &RoomSettings::default());
