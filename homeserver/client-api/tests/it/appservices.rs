@@ -196,7 +196,7 @@ async fn r_18_what_was_on_its_way_comes_again_after_a_restart() {
     assert_eq!(service.transactions()[0].id, first);
     let message = &service.all("to_device")[0];
     assert_eq!((&message["to_device_id"], &message["to_user_id"]), (&json!("BOT"), &json!("@ircbot:example.org")));
-    assert_eq!(service.all("de.sorunome.msc2409.to_device"), std::slice::from_ref(&message));
+    assert_eq!(service.all("de.sorunome.msc2409.to_device"), std::slice::from_ref(message));
     // Another one comes alone.
     let alice = server.log_in("alice").await;
     let messages = json!({ "messages": { "@ircbot:example.org": { "*": { "number": 2 } } } });
