@@ -36,6 +36,7 @@ pub(crate) fn values(user: &Session) -> HashMap<&'static str, String> {
         ("action", "cancel".to_owned()),
         ("report_id", "1".to_owned()),
         ("network_id", "irc".to_owned()),
+        ("appservice_id", "irc".to_owned()),
         ("kind", "override".to_owned()),
         ("rule_id", "rule".to_owned()),
         ("server_name", "example.org".to_owned()),
