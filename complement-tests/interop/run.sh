@@ -52,7 +52,7 @@ rust_sdk() {
 encryption() {
     install_js_sdk
     build_rust_sdk
-    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" -p complement-tests-machine-client
+    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" --workspace --bin machine-client
     INTEROP_AGENT_JS="$node $js/agent.mjs" INTEROP_AGENT_RUST="$target/interop-sdk/debug/agent" \
         INTEROP_AGENT_MACHINE="$target/debug/machine-client" \
         "$venv/bin/python" "$here/encryption.py" "$@"
@@ -73,7 +73,7 @@ bridge_irc() {
 
 # Our bots as an application service of the homeserver that is named.
 bots() {
-    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" -p appservice-aibots-aibots
+    cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" --workspace --bin nudge-aibots
     AIBOTS_BINARY="$target/debug/nudge-aibots" "$venv/bin/python" "$here/bots.py" "$1"
 }
 
