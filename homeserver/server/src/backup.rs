@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use media::{BlobId, BlobStore};
+use media::{BlobId, BlobStore, Files};
 use rules::world::World;
 use ruma::OwnedServerName;
 use serde::{Deserialize, Serialize};
@@ -224,14 +224,15 @@ async fn copy_media(from: &Originals<'_>, folder: &Path) -> Result<Option<MediaC
     let (mut copied, mut after) = (MediaCopy::default(), String::new());
     let to = folder.join(MEDIA);
     DirBuilder::new().recursive(true).mode(0o700).create(&to).map_err(at(&to))?;
+    let copies = Files::new(to);
     loop {
         let blobs = from.storage.blobs(&after, BATCH).await?;
         let Some(last) = blobs.last() else { return Ok(Some(copied)) };
         after.clone_from(&last.sha256);
         for blob_id in blobs.iter().filter_map(|blob| BlobId::parse(&blob.sha256)) {
-            let Some(path) = from.store.file(&blob_id) else { return Ok(None) };
+            let (Some(path), Some(place)) = (from.store.file(&blob_id), copies.file(&blob_id)) else { return Ok(None) };
             // Whoever deletes one while this goes on wins.
-            if let Some(bytes) = place_blob(&path, &blob_path(&to, blob_id.as_str()))? {
+            if let Some(bytes) = place_blob(&path, &place)? {
                 copied.files += 1;
                 copied.bytes += bytes;
             }
@@ -240,11 +241,13 @@ async fn copy_media(from: &Originals<'_>, folder: &Path) -> Result<Option<MediaC
 }
 
 fn restore_media(from: &Path, to: &Path) -> Result<()> {
+    let to = Files::new(to.to_owned());
     for outer in list(from)? {
         for inner in list(&outer)? {
             for blob in list(&inner)? {
-                if let Some(name) = blob.file_name().and_then(|name| name.to_str()).filter(|name| name.len() > 4) {
-                    place_blob(&blob, &blob_path(to, name))?;
+                let blob_id = blob.file_name().and_then(|name| name.to_str()).and_then(BlobId::parse);
+                if let Some(place) = blob_id.and_then(|blob_id| to.file(&blob_id)) {
+                    place_blob(&blob, &place)?;
                 }
             }
         }
@@ -255,10 +258,6 @@ fn restore_media(from: &Path, to: &Path) -> Result<()> {
 fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(at(folder))?;
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(at(folder))).collect()
-}
-
-fn blob_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(&name[..2]).join(&name[2..4]).join(name)
 }
 
 /// A file that never changes, at another place: the same one where the file system allows it, else a copy. Its size,

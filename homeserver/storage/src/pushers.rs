@@ -148,6 +148,18 @@ impl Storage {
         })?;
         transaction.commit().await
     }
+
+    /// Deletes a pusher that its gateway knows no more, unless it was set again since it was read.
+    pub async fn delete_rejected_pusher(&self, pusher: &PusherRecord) -> Result<()> {
+        const SQL: &str = "DELETE FROM pushers WHERE user_id = $1 AND app_id = $2 AND pushkey = $3 AND set_ts = $4";
+        let PusherKey { user_id, app_id, pushkey } = &pusher.key;
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(user_id.as_str()).bind(app_id).bind(pushkey);
+            query.bind(pusher.set_ts as i64).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
 }
 
 /// Deletes the pushers that a device asked for.

@@ -77,6 +77,12 @@ async fn pushers_are_kept_apart_and_end_by_their_secret() {
         storage.set_pusher(&other_secret, false).await.unwrap();
         assert!(!storage.delete_pusher_by_secret("another").await.unwrap(), "the first one stays");
         assert!(storage.delete_pusher_by_secret(&pusher(BOB, "one").secret).await.unwrap());
+        let older = PusherRecord { set_ts: pusher(ALICE, "two").set_ts - 1, ..pusher(ALICE, "two") };
+        storage.delete_rejected_pusher(&older).await.unwrap();
+        assert!(keys(&stage, ALICE).await.contains(&"two".to_owned()), "it was set again before it was rejected");
+        storage.delete_rejected_pusher(&pusher(ALICE, "two")).await.unwrap();
+        assert_eq!(keys(&stage, ALICE).await, [""; 0]);
+        storage.set_pusher(&pusher(ALICE, "two"), false).await.unwrap();
         storage.delete_pusher(&pusher(ALICE, "two").key).await.unwrap();
         assert_eq!(keys(&stage, ALICE).await, [""; 0]);
         assert!(storage.set_pusher(&pusher(ALICE, "nul\0"), false).await.is_err());

@@ -122,7 +122,7 @@ impl Engine {
                 metrics::counter!("push_told_total").increment(1);
                 if rejected.contains(&pusher.key.pushkey) {
                     tracing::info!(user.id = %pusher.key.user_id, "a push gateway knows the pushkey no more");
-                    self.storage().delete_pusher(&pusher.key).await?;
+                    self.storage().delete_rejected_pusher(pusher).await?;
                     return Ok(Attempt::idle());
                 }
                 queue.cursor = record.map_or(queue.cursor, |record| record.position);
