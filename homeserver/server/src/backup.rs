@@ -224,13 +224,13 @@ async fn copy_media(from: &Originals<'_>, folder: &Path) -> Result<Option<MediaC
     let (mut copied, mut after) = (MediaCopy::default(), String::new());
     let to = folder.join(MEDIA);
     DirBuilder::new().recursive(true).mode(0o700).create(&to).map_err(at(&to))?;
-    let copies = Files::new(to);
+    let places = Files::new(to);
     loop {
         let blobs = from.storage.blobs(&after, BATCH).await?;
         let Some(last) = blobs.last() else { return Ok(Some(copied)) };
         after.clone_from(&last.sha256);
         for blob_id in blobs.iter().filter_map(|blob| BlobId::parse(&blob.sha256)) {
-            let (Some(path), Some(place)) = (from.store.file(&blob_id), copies.file(&blob_id)) else { return Ok(None) };
+            let (Some(path), Some(place)) = (from.store.file(&blob_id), places.file(&blob_id)) else { return Ok(None) };
             // Whoever deletes one while this goes on wins.
             if let Some(bytes) = place_blob(&path, &place)? {
                 copied.files += 1;
