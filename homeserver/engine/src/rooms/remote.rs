@@ -82,7 +82,8 @@ impl Engine {
         let wanted = self.wanted(server, room_id, user_id, MembershipState::Join, content);
         let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let answer = self.federation().send_join(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
-        self.enter_room(server, &pdu, offer.room_version, rules, answer).await
+        // Nearly everything can happen in there, and compilers have a limit on how deep futures lie in one another.
+        Box::pin(self.enter_room(server, &pdu, offer.room_version, rules, answer)).await
     }
 
     /// Has a server of the room make known that our user turns an invitation down. Returns the leave event.
