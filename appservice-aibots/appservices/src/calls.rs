@@ -14,6 +14,10 @@ use crate::Service;
 const TRANSACTION_DEADLINE: Duration = Duration::from_mins(1);
 /// How long a service may take for whatever a client waits for.
 const QUERY_DEADLINE: Duration = Duration::from_secs(10);
+/// How often, within that time, a service is asked that cannot be connected to: it may be restarting.
+const QUERY_ATTEMPTS: u32 = 3;
+/// How long to wait before the next attempt.
+const QUERY_PAUSE: Duration = Duration::from_millis(500);
 /// How much of an answer is read. Lists of third-party users and locations are the largest.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How much of an answer the asker of a ping is shown.
@@ -98,7 +102,7 @@ impl Service {
 
     async fn exists(&self, kind: &str, identifier: &str) -> Result<Answer, CallError> {
         let path = ["_matrix", "app", "v1", kind, identifier];
-        match self.call(Method::GET, (&path, &path[3..]), &[], None, QUERY_DEADLINE).await {
+        match self.ask((&path, &path[3..]), &[]).await {
             Ok(_) => Ok(Answer::Exists),
             Err(CallError::Refused { status: 404, .. }) => Ok(Answer::Unknown),
             Err(error) => Err(error),
@@ -118,8 +122,22 @@ impl Service {
         path.extend(name);
         let mut older = path.clone();
         older[2] = "unstable";
-        let answer = self.call(Method::GET, (&path, &older), fields, None, QUERY_DEADLINE).await?;
+        let answer = self.ask((&path, &older), fields).await?;
         serde_json::from_slice(&answer).map_err(|error| CallError::Senseless(error.to_string()))
+    }
+
+    /// Asks a question, which can be asked again where there was no answer.
+    async fn ask(&self, paths: (&[&str], &[&str]), query: &[(String, String)]) -> Result<Vec<u8>, CallError> {
+        let asking = async {
+            for _ in 1..QUERY_ATTEMPTS {
+                match self.call(Method::GET, paths, query, None, QUERY_DEADLINE).await {
+                    Err(CallError::Unreachable(_)) => tokio::time::sleep(QUERY_PAUSE).await,
+                    outcome => return outcome,
+                }
+            }
+            self.call(Method::GET, paths, query, None, QUERY_DEADLINE).await
+        };
+        within(QUERY_DEADLINE, asking).await
     }
 
     /// One call; at the older path too, where the service is one that may know that only.

@@ -1,6 +1,7 @@
 package homeserver
 
 import (
+	"os"
 	"os/exec"
 	"sort"
 	"strings"
@@ -47,7 +48,16 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_MEDIA__PREVIEW_ALLOW=*:*",
 		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",
 	}, place.Environment...)
+	// Where the test wants application services, their registrations were copied to this folder.
+	if services := place.Copied("/complement/appservice"); isFolder(services) {
+		command.Env = append(command.Env, "NUDGE_APPLICATION_SERVICES__REGISTRATIONS="+services)
+	}
 	return command, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func overrides(peers map[string]string) string {

@@ -17,7 +17,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
 
 /// The longest that [`FakeService::wait_for_events`] waits, for a machine that is very busy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -197,9 +201,12 @@ impl State {
 }
 
 async fn listen(listener: TcpListener, state: Arc<State>) {
+    // With the service its connections end, also those that are kept for later.
+    let mut connections = JoinSet::new();
     while let Ok((socket, _)) = listener.accept().await {
+        while connections.try_join_next().is_some() {}
         let state = Arc::clone(&state);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             let serve = service_fn(move |request| answer(Arc::clone(&state), request));
             // A connection that breaks off is nobody's business.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), serve).await;

@@ -41,6 +41,11 @@ pub fn free_port() -> u16 {
 impl Server {
     /// Starts the binary and waits until it answers.
     pub async fn start(database: &Database, port: u16) -> Self {
+        Self::start_with(database, port, &[]).await
+    }
+
+    /// The same with more settings, by their variables.
+    pub async fn start_with(database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command
             .args(["serve", "--server-name", "localhost", "--registration", "open", "--rate-limits", "off"])
@@ -49,6 +54,7 @@ impl Server {
             .args(["--database-url", &database.url()])
             .env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap")
             .env("NUDGE_BOTS__ENABLED", "false")
+            .envs(more.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::from(database.log_file()))
             .kill_on_drop(true);
@@ -56,6 +62,25 @@ impl Server {
         let mut server = Self { child, base_url: format!("http://127.0.0.1:{port}") };
         server.wait_until_it_answers(database).await;
         server
+    }
+
+    /// How much memory it has now, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.of_status("VmRSS")
+    }
+
+    /// How much it had at most, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        self.of_status("VmHWM")
+    }
+
+    /// A line of what the kernel tells of the process.
+    fn of_status(&self, name: &str) -> u64 {
+        let pid = self.child.id().expect("the server runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("there is a /proc");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no {name} in {status}"))
     }
 
     /// Kills it on the spot: nothing is flushed, nothing is closed.

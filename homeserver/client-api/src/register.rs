@@ -6,21 +6,22 @@ pub(crate) mod token_validity;
 use std::net::IpAddr;
 
 use engine::{EngineError, NewDevice, RegisterCommand, Registered, Registration, ServiceRegistration};
-use ruma::api::client::account::register::{
-    LoginType, RegistrationKind,
-    v3::{Request, Response},
+use ruma::{
+    OwnedDeviceId, OwnedUserId,
+    api::client::account::register::{LoginType, RegistrationKind, v3::Request},
 };
+use serde::Serialize;
 
 use crate::{
     Door, Result,
     arguments::Open,
     error::ApiError,
     interactive::{Attempt, Flow, Owner, Proofs, Stage},
-    login::milliseconds,
+    json::Json,
     rate_limits::Class,
 };
 
-pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Response> {
+pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Json<Reply>> {
     if (&asked.request.kind, &asked.request.login_type)
         == (&RegistrationKind::User, &Some(LoginType::ApplicationService))
     {
@@ -37,7 +38,7 @@ pub(crate) async fn register(door: Door, asked: Open<Request>) -> Result<Respons
     }
 }
 
-async fn register_for_service(door: &Door, asked: Open<Request>) -> Result<Response> {
+async fn register_for_service(door: &Door, asked: Open<Request>) -> Result<Json<Reply>> {
     let service = asked.service()?;
     let request = asked.request;
     let missing = || EngineError::MissingParam("There is no `username`".to_owned());
@@ -53,7 +54,7 @@ async fn register_for_service(door: &Door, asked: Open<Request>) -> Result<Respo
     Ok(reply(door.engine.register_for_service(&service, registration).await?))
 }
 
-async fn register_user(door: &Door, request: Request, attempt: &Attempt, address: IpAddr) -> Result<Response> {
+async fn register_user(door: &Door, request: Request, attempt: &Attempt, address: IpAddr) -> Result<Json<Reply>> {
     let username = request.username.as_deref();
     let user_id = match &request.guest_access_token {
         Some(token) => door.engine.upgrade_check(username, token).await?,
@@ -105,13 +106,31 @@ fn flows(door: &Door) -> Result<Vec<Flow>> {
     Ok(vec![stages])
 }
 
-fn reply(registered: Registered) -> Response {
-    let mut response = Response::new(registered.user_id);
-    if let Some(session) = registered.session {
-        response.access_token = Some(session.access_token);
-        response.device_id = Some(session.device_id);
-        response.refresh_token = session.refresh_token;
-        response.expires_in = milliseconds(session.expires_in_ms);
-    }
-    response
+/// Who is registered, and the session if there is to be one. The type for it that we have from elsewhere writes `null`
+/// for a device that there is none of.
+#[derive(Serialize)]
+pub(crate) struct Reply {
+    user_id: OwnedUserId,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionReply>,
+}
+
+#[derive(Serialize)]
+struct SessionReply {
+    access_token: String,
+    device_id: OwnedDeviceId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in_ms: Option<u64>,
+}
+
+fn reply(registered: Registered) -> Json<Reply> {
+    let session = registered.session.map(|session| SessionReply {
+        access_token: session.access_token,
+        device_id: session.device_id,
+        refresh_token: session.refresh_token,
+        expires_in_ms: session.expires_in_ms,
+    });
+    Json(Reply { user_id: registered.user_id, session })
 }

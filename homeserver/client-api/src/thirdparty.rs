@@ -19,12 +19,12 @@ pub(crate) async fn protocols(
     door: Door,
     _: Arguments<get_protocols::Request>,
 ) -> Result<Json<BTreeMap<String, Value>>> {
-    Ok(Json(door.engine.third_party_protocols(None).await))
+    Ok(Json(door.engine.third_party_protocols(None).await?))
 }
 
 pub(crate) async fn protocol(door: Door, asked: Arguments<get_protocol::Request>) -> Result<Json<Value>> {
     let name = &asked.request.protocol;
-    let known = door.engine.third_party_protocols(Some(name)).await.remove(name);
+    let known = door.engine.third_party_protocols(Some(name)).await?.remove(name);
     known.map(Json).ok_or_else(no_such_protocol)
 }
 
@@ -54,7 +54,7 @@ async fn look_up(
     question: ThirdPartyQuestion<'_>,
     fields: &[(String, String)],
 ) -> Result<Json<Vec<Value>>> {
-    door.engine.third_party_lookup(question, fields).await.map(Json).ok_or_else(no_such_protocol)
+    door.engine.third_party_lookup(question, fields).await?.map(Json).ok_or_else(no_such_protocol)
 }
 
 fn fields(given: &BTreeMap<String, String>) -> Vec<(String, String)> {

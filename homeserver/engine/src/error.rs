@@ -153,6 +153,9 @@ pub enum EngineError {
     /// What another server has is larger than we take.
     #[error("{0}")]
     RemoteTooLarge(String),
+    /// An application service was asked whether something exists, and gave no answer.
+    #[error("The application service that would know gives no answer; try again later")]
+    SilentService,
     /// Too much in too short a time.
     #[error("Too many requests")]
     LimitExceeded {

@@ -54,7 +54,7 @@ pub use self::{
     push::{NotificationsPage, NotificationsQuery, PusherCommand, Told, Unread},
     rooms::{
         AddressInvite, Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage,
-        HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, MessagesPage, MessagesQuery, PublicRoomsPage,
+        HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, Manner, MessagesPage, MessagesQuery, PublicRoomsPage,
         PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, SendOptions,
         ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },

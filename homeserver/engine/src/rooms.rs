@@ -73,6 +73,7 @@ pub use self::{
     initial_sync::InitialRoom,
     invite_by_address::AddressInvite,
     messages::{MessagesPage, MessagesQuery},
+    moderate::Manner,
     public::{PublicRoomsPage, PublicRoomsQuery},
     relations::{RelationsPage, RelationsQuery},
     remote::ROOM_VERSIONS,

@@ -5,7 +5,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId};
 
 use crate::{
     Result, Storage, StorageError,
-    dialect::{db, parsed},
+    dialect::{db, list, parsed},
     names::{decode, encode},
 };
 
@@ -66,6 +66,19 @@ impl Storage {
             WHERE r.published ORDER BY r.room_nid LIMIT $1";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit).fetch_all(pool).await)?;
+        rows.into_iter().map(|(name, revision)| Ok((parsed(&decode(name), "names", "name")?, revision))).collect()
+    }
+
+    /// The revisions of rooms, of those that this server knows.
+    pub async fn room_revisions(&self, rooms: &[OwnedRoomId]) -> Result<Vec<(OwnedRoomId, i64)>> {
+        const SQL: &str = "SELECT n.name, r.revision FROM rooms r JOIN names n ON n.name_nid = r.room_nid
+            WHERE n.name IN (SELECT value FROM json_each($1))";
+        if rooms.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let names = list(names.iter().map(|name| &**name));
+        let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(names).fetch_all(pool).await)?;
         rows.into_iter().map(|(name, revision)| Ok((parsed(&decode(name), "names", "name")?, revision))).collect()
     }
 

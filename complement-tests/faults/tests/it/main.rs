@@ -3,3 +3,4 @@
 mod backup;
 mod devices;
 mod kill;
+mod services;

@@ -12,7 +12,10 @@ pub(super) fn rows(table: Table) -> Table {
 fn accounts(table: Table) -> Table {
     use crate::{account as accounts, devices, login, logout, refresh, register};
     table
-        .open::<account::register::v3::Request, _>(at("post_matrixclientv3register").interactive(), register::register)
+        .open_for::<account::register::v3::Request, _, _>(
+            at("post_matrixclientv3register").interactive(),
+            register::register,
+        )
         .open::<account::get_username_availability::v3::Request, _>(
             at("get_matrixclientv3registeravailable"),
             register::available::available,

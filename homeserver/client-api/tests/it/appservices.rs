@@ -40,7 +40,8 @@ pub(crate) async fn make_user(server: &TestServer, name: &str) -> Reply {
 #[tokio::test]
 async fn s_107_who_a_service_may_be() {
     let (server, _service) = with_bridge("").await;
-    assert_eq!(make_user(&server, "_irc_bob").await.ok()["user_id"], "@_irc_bob:example.org");
+    // Nothing else stands there when nobody is logged in: `null` is no device.
+    assert_eq!(make_user(&server, "_irc_bob").await.ok(), json!({ "user_id": "@_irc_bob:example.org" }));
     make_user(&server, "_irc_bob").await.assert_error(400, "M_USER_IN_USE");
     make_user(&server, "alice").await.assert_error(400, "M_EXCLUSIVE");
     make_user(&server, "_irc_UPPER").await.assert_error(400, "M_INVALID_USERNAME");
@@ -276,6 +277,29 @@ async fn what_a_bridge_tells_of_bears_the_time_when_it_happened() {
     let times = service.events().into_iter().filter(|event| event["origin_server_ts"].as_u64() < Some(10_000));
     let times: Vec<Value> = times.map(|event| event["origin_server_ts"].clone()).collect();
     assert_eq!(times, [1000, 2000]);
+    // Of memberships too: `/kick` and the like take no time, this does.
+    make_user(&server, "_irc_bob").await.ok();
+    let bob = "@_irc_bob:example.org";
+    let member = path(&format!("state/m.room.member/{}", encode(bob)));
+    for (ts, asker, membership) in [
+        (3000, None, "invite"),
+        (3001, Some(bob), "join"),
+        (3002, Some(bob), "join"),
+        (3003, Some(bob), "leave"),
+        (3004, None, "ban"),
+        (3005, None, "leave"),
+        (3006, None, "invite"),
+        (3007, Some(bob), "leave"),
+        (3008, None, "invite"),
+        (3009, Some(bob), "join"),
+        (3010, None, "leave"),
+    ] {
+        let content = json!({ "membership": membership, "displayname": format!("Bob {ts}") });
+        let set = ask(&server, Method::PUT, &format!("{member}?ts={ts}"), asker, content).await.ok();
+        let event = path(&format!("event/{}", encode(set["event_id"].as_str().unwrap())));
+        let event = ask(&server, Method::GET, &event, None, Value::Null).await.ok();
+        assert_eq!((&event["origin_server_ts"], &event["content"]["membership"]), (&json!(ts), &json!(membership)));
+    }
     // Nobody else may do that.
     let alice = server.register("alice").await;
     let own = server.private_room(&alice).await;

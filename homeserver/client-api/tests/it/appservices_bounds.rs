@@ -131,3 +131,82 @@ async fn a_service_makes_its_aliases_for_whomever_it_speaks_for() {
     let create = json!({ "room_alias_name": "_irc_tea" });
     ask(&server, Method::POST, "/_matrix/client/v3/createRoom", Some(&alice.user_id), create).await.ok();
 }
+
+#[tokio::test]
+async fn a_question_that_gets_no_answer_is_not_answered_for_the_service() {
+    let service = FakeService::start(HS_TOKEN).await;
+    let services = vec![registration("irc", &service.url(), "protocols: [irc]")];
+    let server = TestServer::start_as(Setup { services, ..Setup::default() }).await;
+    let alice = server.register("alice").await;
+    let alias = format!("/_matrix/client/v3/directory/room/{}", encode("#_irc_tea:example.org"));
+    let profile = format!("/_matrix/client/v3/profile/{}", encode("@_irc_bob:example.org"));
+    server.get(&alias).await.assert_error(404, "M_NOT_FOUND");
+    server.get(&profile).await.assert_error(404, "M_NOT_FOUND");
+    drop(service);
+    let third_party = "/_matrix/client/v3/thirdparty";
+    for path in [
+        alias,
+        profile,
+        format!("{third_party}/protocol/irc"),
+        format!("{third_party}/user/irc?nick=bob"),
+        format!("{third_party}/location/irc?channel=tea"),
+    ] {
+        server.get_as(&alice, &path).await.assert_error(408, "M_CONNECTION_TIMEOUT");
+    }
+    // What is not about one service is answered without it.
+    assert_eq!(server.get_as(&alice, &format!("{third_party}/protocols")).await.ok(), json!({}));
+    let by_alias = format!("{third_party}/location?alias={}", encode("#other:example.org"));
+    assert_eq!(server.get_as(&alice, &by_alias).await.ok(), json!([]));
+    server
+        .get(&format!("/_matrix/client/v3/directory/room/{}", encode("#tea:example.org")))
+        .await
+        .assert_error(404, "M_NOT_FOUND");
+    // Who is invited hears of it when the service is back.
+    let room = server.private_room(&alice).await;
+    let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
+    server.post_as(&alice, &invite, json!({ "user_id": "@_irc_bob:example.org" })).await.ok();
+}
+
+#[tokio::test]
+async fn whose_devices_a_service_is_to_know_follows_who_is_in_its_rooms() {
+    let (server, service) = with_bridge("org.matrix.msc3202: true").await;
+    let (alice, eve) = (server.register("alice").await, server.register("eve").await);
+    let create = json!({ "preset": "public_chat", "invite": ["@ircbot:example.org"] });
+    let one = server.post_as(&alice, "/_matrix/client/v3/createRoom", create.clone()).await.ok();
+    let other = server.post_as(&alice, "/_matrix/client/v3/createRoom", create).await.ok();
+    let (one, other) = (one["room_id"].as_str().unwrap(), other["room_id"].as_str().unwrap());
+    let told = |name: &str| -> Vec<String> {
+        let taken = service.transactions();
+        let lists = taken.iter().map(|taken| &taken.body["org.matrix.msc3202.device_lists"][name]);
+        let users = lists.filter_map(Value::as_array).flatten();
+        let mut users: Vec<String> = users.map(|user| user.as_str().unwrap().to_owned()).collect();
+        users.retain(|user| *user != "@ircbot:example.org");
+        users.dedup();
+        users
+    };
+    let membership = async |user: Option<&crate::server::Session>, room: &str, verb: &str| {
+        let path = format!("/_matrix/client/v3/rooms/{room}/{verb}");
+        match user {
+            Some(user) => server.post_as(user, &path, json!({})).await.ok(),
+            None => ask(&server, Method::POST, &path, None, json!({})).await.ok(),
+        };
+    };
+    let wait_for = async |name: &str, users: &[&str]| {
+        service.wait_until(name, |_| told(name) == users).await;
+    };
+    let (alice_id, eve_id) = (alice.user_id.as_str(), eve.user_id.as_str());
+    membership(None, one, "join").await;
+    wait_for("changed", &[alice_id]).await;
+    membership(Some(&eve), one, "join").await;
+    wait_for("changed", &[alice_id, eve_id]).await;
+    membership(None, other, "join").await;
+    wait_for("changed", &[alice_id, eve_id, alice_id]).await;
+    assert_eq!(told("left"), [] as [&str; 0]);
+    membership(Some(&eve), one, "leave").await;
+    wait_for("left", &[eve_id]).await;
+    // Alice is in another room still.
+    membership(None, one, "leave").await;
+    membership(None, other, "leave").await;
+    wait_for("left", &[eve_id, alice_id]).await;
+    assert_eq!(service.violations(), [] as [&str; 0]);
+}

@@ -64,7 +64,7 @@ impl Engine {
     /// The profile of a local user.
     pub async fn local_profile(&self, user_id: &UserId) -> Result<UserProfile> {
         let mut profile = if self.is_local(user_id) { self.storage().profile(user_id).await? } else { None };
-        if profile.is_none() && self.is_local(user_id) && self.ask_services_for_user(user_id).await {
+        if profile.is_none() && self.is_local(user_id) && self.ask_services_for_user(user_id).await? {
             profile = self.storage().profile(user_id).await?;
         }
         let profile = profile.ok_or_else(|| EngineError::not_found("Profile not found"))?;

@@ -39,7 +39,7 @@ impl Engine {
     /// The same for aliases of this server only, as other servers may ask.
     pub async fn resolve_local_alias(&self, alias: &RoomAliasId) -> Result<(OwnedRoomId, Vec<OwnedServerName>)> {
         let mut found = self.storage().alias(alias).await?;
-        if found.is_none() && self.ask_services_for_alias(alias).await {
+        if found.is_none() && self.ask_services_for_alias(alias).await? {
             found = self.storage().alias(alias).await?;
         }
         let (room_id, _) = found.ok_or_else(|| EngineError::not_found(format!("There is no alias {alias}")))?;

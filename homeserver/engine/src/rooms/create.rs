@@ -19,7 +19,7 @@ use ruma::{
 use serde_json::value::RawValue;
 use storage::CommitError;
 
-use super::{Decision, send::object};
+use super::{Decision, moderate::Manner, send::object};
 use crate::{AskingService, Engine, EngineError, Requester, Result};
 
 /// The longest room id localpart that we make, in characters: 18 of 62 letters are 107 bits.
@@ -85,7 +85,8 @@ impl Engine {
             self.storage().set_room_published(&room_id, true).await?;
         }
         for user_id in &command.invite {
-            if let Err(error) = self.invite_as(requester, &room_id, user_id, None, command.is_direct).await {
+            if let Err(error) = self.invite_as(requester, &room_id, user_id, Manner::default(), command.is_direct).await
+            {
                 tracing::warn!(room.id = %room_id, user.id = %user_id, %error, "invitation into a new room failed");
             }
         }

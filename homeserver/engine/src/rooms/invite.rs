@@ -14,7 +14,7 @@ use rules::{
 };
 use ruma::{CanonicalJsonValue, RoomId, UserId};
 
-use super::moderate::check_reason;
+use super::moderate::{Manner, check_reason};
 use crate::{
     Engine, EngineError, Requester, Result, accounts::Verdict, federation::Provenance, rooms::remote::map_call_error,
 };
@@ -26,9 +26,9 @@ impl Engine {
         requester: &Requester,
         room_id: &RoomId,
         target: &UserId,
-        reason: Option<String>,
+        manner: impl Into<Manner> + Send,
     ) -> Result<()> {
-        self.invite_as(requester, room_id, target, reason, false).await
+        self.invite_as(requester, room_id, target, manner.into(), false).await
     }
 
     pub(crate) async fn invite_as(
@@ -36,9 +36,10 @@ impl Engine {
         requester: &Requester,
         room_id: &RoomId,
         target: &UserId,
-        reason: Option<String>,
+        manner: Manner,
         is_direct: bool,
     ) -> Result<()> {
+        let Manner { reason, origin_server_ts } = manner;
         check_reason(reason.as_deref())?;
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
@@ -49,7 +50,11 @@ impl Engine {
             }
         }
         if self.is_local(target) && self.storage().account(target).await?.is_none() {
-            self.ask_services_for_user(target).await;
+            // Who is not there yet can be invited all the same; a service that is away hears of it later.
+            match self.ask_services_for_user(target).await {
+                Ok(_) | Err(EngineError::SilentService) => {}
+                Err(error) => return Err(error),
+            }
         }
         let mut content = if self.is_local(target) {
             self.member_content(target, reason.as_deref()).await?
@@ -59,8 +64,9 @@ impl Engine {
         if is_direct {
             content.insert("is_direct".to_owned(), CanonicalJsonValue::Bool(true));
         }
-        let intent = member::intent(&room, Action::Invite, &requester.user_id, target, content)
+        let mut intent = member::intent(&room, Action::Invite, &requester.user_id, target, content)
             .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        intent.origin_server_ts = origin_server_ts;
         if self.is_local(target) {
             return self.send_intent(room_id, intent, None).await.map(drop);
         }

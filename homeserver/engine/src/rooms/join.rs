@@ -4,11 +4,14 @@
 
 use rules::{RoomSnapshot, room::member};
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId,
-    events::room::member::MembershipState,
+    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomId,
+    RoomOrAliasId, events::room::member::MembershipState,
 };
 
-use super::{moderate::check_reason, remote::WayIn};
+use super::{
+    moderate::{Manner, check_reason},
+    remote::WayIn,
+};
 use crate::{Engine, EngineError, Requester, Result, federation::servers_shown};
 
 /// The field of a join that names the user by whose authority it is.
@@ -66,9 +69,10 @@ impl Engine {
         requester: &Requester,
         room_id: &RoomId,
         via: &[OwnedServerName],
-        reason: Option<String>,
+        manner: impl Into<Manner> + Send,
         more: CanonicalJsonObject,
     ) -> Result<()> {
+        let Manner { reason, origin_server_ts } = manner.into();
         check_reason(reason.as_deref())?;
         self.refuse_unwanted_guest(&requester.user_id, room_id).await?;
         let mut content = self.member_content(&requester.user_id, reason.as_deref()).await?;
@@ -77,7 +81,7 @@ impl Engine {
             if room.membership(&requester.user_id) == MembershipState::Join {
                 return Ok(());
             }
-            self.join_here(requester, &room, via, content).await?;
+            self.join_here(requester, &room, via, content, origin_server_ts).await?;
             self.carry_over_after_join(requester, room_id).await;
             return Ok(());
         }
@@ -85,7 +89,7 @@ impl Engine {
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
-        self.enter_by_servers(WayIn::Join, &requester.user_id, room_id, &servers, content).await?;
+        self.enter_by_servers(WayIn::Join, &requester.user_id, room_id, &servers, content, origin_server_ts).await?;
         self.carry_over_after_join(requester, room_id).await;
         Ok(())
     }
@@ -105,13 +109,15 @@ impl Engine {
         room: &RoomSnapshot,
         via: &[OwnedServerName],
         mut content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<()> {
         let (user_id, room_id) = (&requester.user_id, &room.room_id);
         match self.join_authoriser(room, user_id).await {
             Ok(authoriser) => {
                 let authoriser = authoriser.map(|user_id| CanonicalJsonValue::String(user_id.to_string()));
                 content.extend(authoriser.map(|user_id| (AUTHORISER.to_owned(), user_id)));
-                let intent = member::change(user_id, user_id, &MembershipState::Join, content);
+                let mut intent = member::change(user_id, user_id, &MembershipState::Join, content);
+                intent.origin_server_ts = origin_server_ts;
                 self.send_intent(room_id, intent, None).await.map(drop)
             }
             Err(reason @ (EngineError::UnableToAuthoriseJoin | EngineError::UnableToGrantJoin)) => {
@@ -121,7 +127,7 @@ impl Engine {
                 if servers.is_empty() {
                     return Err(reason);
                 }
-                self.enter_by_servers(WayIn::Join, user_id, room_id, &servers, content).await
+                self.enter_by_servers(WayIn::Join, user_id, room_id, &servers, content, origin_server_ts).await
             }
             Err(error) => Err(error),
         }

@@ -4,13 +4,13 @@
 
 use rules::{Change, change::Standing, room::member};
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, ServerName, UserId,
-    events::room::member::MembershipState,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomId, RoomOrAliasId, ServerName,
+    UserId, events::room::member::MembershipState,
 };
 use storage::Submission;
 
 use super::{
-    moderate::check_reason,
+    moderate::{Manner, check_reason},
     remote::{ROOM_VERSIONS, WayIn, commit_error, map_call_error},
 };
 use crate::{
@@ -38,8 +38,9 @@ impl Engine {
         requester: &Requester,
         room_id: &RoomId,
         via: &[OwnedServerName],
-        reason: Option<String>,
+        manner: impl Into<Manner> + Send,
     ) -> Result<()> {
+        let Manner { reason, origin_server_ts } = manner.into();
         check_reason(reason.as_deref())?;
         let user_id = &requester.user_id;
         let content = self.member_content(user_id, reason.as_deref()).await?;
@@ -49,14 +50,15 @@ impl Engine {
                 MembershipState::Invite => return Err(EngineError::forbidden("You are invited to this room already")),
                 _ => {}
             }
-            let intent = member::change(user_id, user_id, &MembershipState::Knock, content);
+            let mut intent = member::change(user_id, user_id, &MembershipState::Knock, content);
+            intent.origin_server_ts = origin_server_ts;
             return self.send_intent(room_id, intent, None).await.map(drop);
         }
         let servers = self.servers_to_join_by(requester, room_id, via).await?;
         if servers.is_empty() {
             return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
         }
-        self.enter_by_servers(WayIn::Knock, user_id, room_id, &servers, content).await
+        self.enter_by_servers(WayIn::Knock, user_id, room_id, &servers, content, origin_server_ts).await
     }
 
     /// Knocks by one server, and remembers what it shows of the room.
@@ -66,10 +68,11 @@ impl Engine {
         user_id: &UserId,
         room_id: &RoomId,
         content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<()> {
         let offer = self.federation().make_knock(server, room_id, user_id, &ROOM_VERSIONS).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
-        let wanted = self.wanted(server, room_id, user_id, MembershipState::Knock, content);
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Knock, content, origin_server_ts);
         let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let shown = self.federation().send_knock(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
         let change = Change::Membership {

@@ -25,7 +25,7 @@ use crate::{
     Engine, EngineError, Requester, Result,
     federation::{outlier_change, rules_shown, servers_shown},
     push::all_read,
-    rooms::remote::commit_error,
+    rooms::{moderate::Manner, remote::commit_error},
 };
 
 /// How many servers are asked to make known that our user does not come: the user waits for it.
@@ -33,7 +33,8 @@ const MAX_SERVERS_ASKED: usize = 3;
 
 impl Engine {
     /// Leaves a room, or turns down an invitation to it.
-    pub async fn leave(&self, requester: &Requester, room_id: &RoomId, reason: Option<String>) -> Result<()> {
+    pub async fn leave(&self, requester: &Requester, room_id: &RoomId, manner: impl Into<Manner> + Send) -> Result<()> {
+        let manner = manner.into();
         let user_id = &requester.user_id;
         let record = self
             .storage()
@@ -47,10 +48,10 @@ impl Engine {
             self.check_not_notice_room(user_id, room_id).await?;
         }
         if self.leaves_here(user_id, room_id).await? {
-            return self.act(requester, room_id, Action::Leave, user_id, reason).await.map(drop);
+            return self.act(requester, room_id, Action::Leave, user_id, manner).await.map(drop);
         }
         match record.membership {
-            MembershipState::Invite | MembershipState::Knock => self.refuse_invite(&record, reason).await,
+            MembershipState::Invite | MembershipState::Knock => self.refuse_invite(&record, &manner).await,
             _ => Err(EngineError::forbidden("You are not in this room")),
         }
     }
@@ -65,13 +66,13 @@ impl Engine {
 
     /// Leaves a room that no user of this server is in. When no server helps, the invitation is gone for our user all
     /// the same. The event by which the user left is kept for them to see.
-    async fn refuse_invite(&self, record: &MembershipRecord, reason: Option<String>) -> Result<()> {
+    async fn refuse_invite(&self, record: &MembershipRecord, manner: &Manner) -> Result<()> {
         let servers = self.servers_to_leave_by(record);
-        let left = self.leave_by_servers(record, &servers, reason.as_deref()).await;
+        let left = self.leave_by_servers(record, &servers, manner).await;
         let left = left.map_or_else(
             |error| {
                 tracing::info!(room.id = %record.room_id, %error, "invitation refused without the other server's help");
-                self.unsent_leave(record, reason.as_deref())
+                self.unsent_leave(record, manner)
             },
             Some,
         );
@@ -92,9 +93,9 @@ impl Engine {
 
     /// The leave of a user of which no server could be told, if we know how that room makes events. It builds on all that
     /// we know of the room, the invitation.
-    fn unsent_leave(&self, record: &MembershipRecord, reason: Option<&str>) -> Option<Arc<Pdu>> {
+    fn unsent_leave(&self, record: &MembershipRecord, manner: &Manner) -> Option<Arc<Pdu>> {
         let rules = rules_shown(record)?;
-        let content = member::content(None, None, reason, None);
+        let content = member::content(None, None, manner.reason(), None);
         let intent = member::change(&record.user_id, &record.user_id, &MembershipState::Leave, content);
         let legacy = matches!(rules.event_id_format, EventIdFormatVersion::V1)
             .then(|| LegacyParts { id_seed: self.world().random_string(18), reference_hashes: BTreeMap::new() });
@@ -108,7 +109,7 @@ impl Engine {
             prev_events: vec![record.event_id.clone()],
             auth_events: vec![record.event_id.clone()],
             depth: 1,
-            origin_server_ts: self.world().clock.now(),
+            origin_server_ts: manner.origin_server_ts.unwrap_or_else(|| self.world().clock.now()),
             legacy,
         };
         build(draft, &rules, self.federation().key()).ok().map(Arc::new)

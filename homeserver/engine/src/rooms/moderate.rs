@@ -3,10 +3,35 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#leaving-rooms>
 
 use rules::room::member::{self, Action, MAX_REASON_BYTES};
-use ruma::{CanonicalJsonObject, OwnedEventId, RoomId, UserId, events::room::member::MembershipState};
+use ruma::{
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, UserId,
+    events::room::member::MembershipState,
+};
 
 use super::send::text;
 use crate::{Engine, EngineError, Requester, Result};
+
+/// In what manner a membership is changed.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// Why, if somebody said so.
+    pub reason: Option<String>,
+    /// What time the event is to bear, if not that of its making. For application services only.
+    pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
+}
+
+impl From<Option<String>> for Manner {
+    /// Now, and why.
+    fn from(reason: Option<String>) -> Self {
+        Self { reason, origin_server_ts: None }
+    }
+}
+
+impl Manner {
+    pub(crate) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+}
 
 impl Engine {
     /// Removes a user from a room, or takes back an invitation.
@@ -49,16 +74,18 @@ impl Engine {
         room_id: &RoomId,
         action: Action,
         target: &UserId,
-        reason: Option<String>,
+        manner: impl Into<Manner> + Send,
     ) -> Result<OwnedEventId> {
-        check_reason(reason.as_deref())?;
+        let manner = manner.into();
+        check_reason(manner.reason())?;
         let room = self.known_room(room_id).await?;
         if action != Action::Leave {
             Self::require_joined(&room, &requester.user_id)?;
         }
-        let content = member::content(None, None, reason.as_deref(), None);
-        let intent = member::intent(&room, action, &requester.user_id, target, content)
+        let content = member::content(None, None, manner.reason(), None);
+        let mut intent = member::intent(&room, action, &requester.user_id, target, content)
             .map_err(|reason| EngineError::forbidden(reason.to_string()))?;
+        intent.origin_server_ts = manner.origin_server_ts;
         self.send_intent(room_id, intent, None).await
     }
 
@@ -69,10 +96,11 @@ impl Engine {
         room_id: &RoomId,
         state_key: &str,
         content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<OwnedEventId> {
         let target = <&UserId>::try_from(state_key)
             .map_err(|error| EngineError::BadJson(format!("state key {state_key:?}: {error}")))?;
-        let reason = text(&content, "reason");
+        let manner = Manner { reason: text(&content, "reason"), origin_server_ts };
         let room = self.known_room(room_id).await?;
         let membership = text(&content, "membership").map(MembershipState::from);
         match membership {
@@ -80,29 +108,30 @@ impl Engine {
                 let mut content = content;
                 // Nobody has to authorise who is there already.
                 content.remove("join_authorised_via_users_server");
-                let intent = member::change(&requester.user_id, target, &MembershipState::Join, content);
+                let mut intent = member::change(&requester.user_id, target, &MembershipState::Join, content);
+                intent.origin_server_ts = origin_server_ts;
                 return self.send_intent(room_id, intent, None).await;
             }
             Some(MembershipState::Join) if target == requester.user_id => {
-                self.join_with(requester, room_id, &[], reason, content).await?;
+                self.join_with(requester, room_id, &[], manner, content).await?;
             }
             Some(MembershipState::Knock) if target == requester.user_id => {
-                self.knock(requester, room_id, &[], reason).await?;
+                self.knock(requester, room_id, &[], manner).await?;
             }
             Some(MembershipState::Join | MembershipState::Knock) => {
                 return Err(EngineError::forbidden("You cannot join or knock for somebody else"));
             }
-            Some(MembershipState::Invite) => self.invite(requester, room_id, target, reason).await?,
+            Some(MembershipState::Invite) => self.invite(requester, room_id, target, manner).await?,
             Some(MembershipState::Leave) if target == requester.user_id => {
-                self.leave(requester, room_id, reason).await?;
+                self.leave(requester, room_id, manner).await?;
             }
             Some(MembershipState::Leave) if room.membership(target) == MembershipState::Ban => {
-                return self.act(requester, room_id, Action::Unban, target, reason).await;
+                return self.act(requester, room_id, Action::Unban, target, manner).await;
             }
             Some(MembershipState::Leave) => {
-                return self.act(requester, room_id, Action::Kick, target, reason).await;
+                return self.act(requester, room_id, Action::Kick, target, manner).await;
             }
-            Some(MembershipState::Ban) => return self.act(requester, room_id, Action::Ban, target, reason).await,
+            Some(MembershipState::Ban) => return self.act(requester, room_id, Action::Ban, target, manner).await,
             _ => return Err(EngineError::BadJson("`membership` is missing or unknown".to_owned())),
         }
         let room = self.known_room(room_id).await?;

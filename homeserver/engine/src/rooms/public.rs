@@ -95,19 +95,17 @@ impl Engine {
         let mut listed = BTreeMap::new();
         if !matches!(network, RoomNetwork::ThirdParty(_)) {
             let published = self.storage().published_rooms(LISTED_ROOMS_MAX).await?;
-            listed.extend(published.into_iter().map(|(room_id, revision)| (room_id, Some(revision))));
+            listed.extend(published);
         }
         let of_network = match network {
-            RoomNetwork::ThirdParty(id) => Some(self.rooms_of_network(Some(id)).await?),
-            RoomNetwork::All => Some(self.rooms_of_network(None).await?),
-            _ => None,
+            RoomNetwork::ThirdParty(id) => self.rooms_of_network(Some(id)).await?,
+            RoomNetwork::All => self.rooms_of_network(None).await?,
+            _ => Vec::new(),
         };
-        for room_id in of_network.into_iter().flatten() {
-            listed.entry(room_id).or_default();
-        }
+        listed.extend(of_network);
         let mut rooms = Vec::new();
         for (room_id, revision) in listed {
-            if let Some(summary) = revision.and_then(|revision| self.inner.rooms.summary(&room_id, revision)) {
+            if let Some(summary) = self.inner.rooms.summary(&room_id, revision) {
                 rooms.push(summary);
             } else if let Some(room) = self.resident_room(&room_id).await? {
                 rooms.push(self.summary_of(&room).await?);

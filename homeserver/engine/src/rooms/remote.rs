@@ -11,11 +11,12 @@ use rules::{
     room::template::{self, Wanted},
 };
 use ruma::{
-    CanonicalJsonObject, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerName, RoomId, RoomVersionId, ServerName, UserId,
     events::room::member::MembershipState, room_version_rules::RoomVersionRules,
 };
 use storage::{CommitError, MembershipRecord};
 
+use super::moderate::Manner;
 use crate::{Engine, EngineError, Result};
 
 /// The room versions that this server can take part in: all of the specification. See `docs/decisions/` for the first.
@@ -52,12 +53,13 @@ impl Engine {
         room_id: &RoomId,
         servers: &[OwnedServerName],
         content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<()> {
         let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
         for server in servers {
             let done = match way {
-                WayIn::Join => self.join_by(server, user_id, room_id, content.clone()).await,
-                WayIn::Knock => self.knock_by(server, user_id, room_id, content.clone()).await,
+                WayIn::Join => self.join_by(server, user_id, room_id, content.clone(), origin_server_ts).await,
+                WayIn::Knock => self.knock_by(server, user_id, room_id, content.clone(), origin_server_ts).await,
             };
             match done {
                 Ok(()) => return Ok(()),
@@ -76,10 +78,11 @@ impl Engine {
         user_id: &UserId,
         room_id: &RoomId,
         content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Result<()> {
         let offer = self.federation().make_join(server, room_id, user_id, &ROOM_VERSIONS).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
-        let wanted = self.wanted(server, room_id, user_id, MembershipState::Join, content);
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Join, content, origin_server_ts);
         let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let answer = self.federation().send_join(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
         // Nearly everything can happen in there, and compilers have a limit on how deep futures lie in one another.
@@ -91,11 +94,11 @@ impl Engine {
         &self,
         record: &MembershipRecord,
         servers: &[OwnedServerName],
-        reason: Option<&str>,
+        manner: &Manner,
     ) -> Result<Arc<Pdu>> {
         let mut last = EngineError::CannotFederate("No server in the room could be reached".to_owned());
         for server in servers {
-            match self.leave_by(server, record, reason).await {
+            match self.leave_by(server, record, manner).await {
                 Ok(pdu) => return Ok(pdu),
                 Err(error) => last = error,
             }
@@ -103,12 +106,12 @@ impl Engine {
         Err(last)
     }
 
-    async fn leave_by(&self, server: &ServerName, record: &MembershipRecord, reason: Option<&str>) -> Result<Arc<Pdu>> {
+    async fn leave_by(&self, server: &ServerName, record: &MembershipRecord, manner: &Manner) -> Result<Arc<Pdu>> {
         let (room_id, user_id) = (&record.room_id, &record.user_id);
         let offer = self.federation().make_leave(server, room_id, user_id).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
-        let content = rules::room::member::content(None, None, reason, None);
-        let wanted = self.wanted(server, room_id, user_id, MembershipState::Leave, content);
+        let content = rules::room::member::content(None, None, manner.reason(), None);
+        let wanted = self.wanted(server, room_id, user_id, MembershipState::Leave, content, manner.origin_server_ts);
         let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         self.federation().send_leave(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
         Ok(pdu)
@@ -121,8 +124,10 @@ impl Engine {
         user_id: &'a UserId,
         membership: MembershipState,
         content: CanonicalJsonObject,
+        origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
     ) -> Wanted<'a> {
-        let (now, id_seed) = (self.world().clock.now(), self.world().random_string(18));
+        let now = origin_server_ts.unwrap_or_else(|| self.world().clock.now());
+        let id_seed = self.world().random_string(18);
         Wanted { room_id, user_id, membership, content, asked, now, id_seed }
     }
 

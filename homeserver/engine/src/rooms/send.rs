@@ -42,8 +42,7 @@ pub struct SendCommand {
 pub struct SendOptions {
     /// For how long it is to be sticky, in milliseconds, if it is.
     pub sticky_duration_ms: Option<u32>,
-    /// What time it is to bear, if not that of its making. For application services only; not for redactions, nor for
-    /// memberships.
+    /// What time it is to bear, if not that of its making. For application services only; not for redactions.
     pub origin_server_ts: Option<MilliSecondsSinceUnixEpoch>,
 }
 
@@ -126,7 +125,7 @@ impl Engine {
         let SendOptions { sticky_duration_ms, origin_server_ts } = options.into();
         let content = object(content)?;
         if event_type == StateEventType::RoomMember {
-            return self.set_member_state(requester, room_id, state_key, content).await;
+            return self.set_member_state(requester, room_id, state_key, content, origin_server_ts).await;
         }
         if event_type == StateEventType::RoomCreate {
             return Err(EngineError::invalid_param("The room has been created already"));

@@ -89,18 +89,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Somebody's devices changed who shares a room with one of the service's users, or is one.
-    pub(super) async fn add_device_list(&mut self, entry: &LogEntry, contents: &mut Contents) -> Result<()> {
-        for (user_id, viewer) in self.engine.storage().device_list_changes_at(entry.position).await? {
-            // Whom somebody has verified is only theirs to know.
-            let may_know = viewer.is_none_or(|viewer| self.service.owns_user(&viewer));
-            if may_know && self.is_known(&user_id, entry.position).await? {
-                contents.changed_devices.insert(user_id);
-            }
-        }
-        Ok(())
-    }
-
     /// What the devices have left of one-time keys, of those of the service's users that the transaction is about.
     pub(super) async fn add_key_counts(
         &mut self,
@@ -179,19 +167,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// Whether somebody is one of the service's users, or shares a room with one.
-    async fn is_known(&mut self, user_id: &UserId, position: Position) -> Result<bool> {
-        if self.service.covers_user(user_id) {
-            return Ok(true);
-        }
-        for room_id in self.engine.storage().joined_rooms(user_id).await? {
-            if !self.interest.members(&self.engine, &room_id, position).await?.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 

@@ -20,27 +20,30 @@ const INSTANCE_SEPARATOR: char = '|';
 
 impl Engine {
     /// Asks the services that have an alias among theirs for it; one that knows it has made it when this returns.
-    pub(crate) async fn ask_services_for_alias(&self, alias: &RoomAliasId) -> bool {
+    /// An error when nobody knows it, but not everybody has answered.
+    pub(crate) async fn ask_services_for_alias(&self, alias: &RoomAliasId) -> Result<bool> {
+        let mut is_silent = false;
         for service in self.called_services().filter(|service| service.covers_alias(alias)) {
             match service.has_alias(alias).await {
-                Ok(Answer::Exists) => return true,
+                Ok(Answer::Exists) => return Ok(true),
                 Ok(Answer::Unknown) => {}
-                Err(error) => warn(service, &error),
+                Err(error) => is_silent |= warn(service, &error),
             }
         }
-        false
+        if is_silent { Err(EngineError::SilentService) } else { Ok(false) }
     }
 
     /// The same for a user of this server who does not exist yet.
-    pub(crate) async fn ask_services_for_user(&self, user_id: &UserId) -> bool {
+    pub(crate) async fn ask_services_for_user(&self, user_id: &UserId) -> Result<bool> {
+        let mut is_silent = false;
         for service in self.called_services().filter(|service| service.covers_user(user_id)) {
             match service.has_user(user_id).await {
-                Ok(Answer::Exists) => return true,
+                Ok(Answer::Exists) => return Ok(true),
                 Ok(Answer::Unknown) => {}
-                Err(error) => warn(service, &error),
+                Err(error) => is_silent |= warn(service, &error),
             }
         }
-        false
+        if is_silent { Err(EngineError::SilentService) } else { Ok(false) }
     }
 
     fn called_services(&self) -> impl Iterator<Item = &Arc<Service>> {
@@ -60,27 +63,37 @@ impl Engine {
         Ok(self.service(service_id)?.ping(transaction_id).await?)
     }
 
-    /// The networks that services bridge to, by name, or one of them.
-    pub async fn third_party_protocols(&self, wanted: Option<&str>) -> BTreeMap<String, Value> {
+    /// The networks that services bridge to, by name, or one of them. An error when that one is not known, but not every
+    /// service that bridges to it has answered.
+    pub async fn third_party_protocols(&self, wanted: Option<&str>) -> Result<BTreeMap<String, Value>> {
         let asked = self.called_services().flat_map(|service| {
             let names = service.registration().protocols.iter();
             let names = names.filter(|name| wanted.is_none_or(|wanted| wanted == name.as_str()));
             names
                 .map(move |name| async move { (service, name, service.third_party(Protocol::Itself(name), &[]).await) })
         });
-        let mut protocols = BTreeMap::new();
+        let (mut protocols, mut is_silent) = (BTreeMap::new(), false);
         for (service, name, answer) in join_all(asked).await {
             match answer {
                 Ok(Value::Object(protocol)) => merge(&mut protocols, service.id(), name, protocol),
-                Ok(_) => warn(service, &CallError::Senseless("a network that is no object".to_owned())),
-                Err(error) => warn(service, &error),
+                Ok(_) => drop(warn(service, &CallError::Senseless("a network that is no object".to_owned()))),
+                Err(error) => is_silent |= warn(service, &error),
             }
         }
-        protocols
+        // A list with a gap is worth more than none.
+        if is_silent && wanted.is_some() && protocols.is_empty() {
+            return Err(EngineError::SilentService);
+        }
+        Ok(protocols)
     }
 
-    /// What services know of a network's users or locations. `None` if nobody bridges to it.
-    pub async fn third_party_lookup(&self, asked: Protocol<'_>, fields: &[(String, String)]) -> Option<Vec<Value>> {
+    /// What services know of a network's users or locations. `None` if nobody bridges to it; an error when nothing is
+    /// known, but not every service has answered.
+    pub async fn third_party_lookup(
+        &self,
+        asked: Protocol<'_>,
+        fields: &[(String, String)],
+    ) -> Result<Option<Vec<Value>>> {
         let knows = |service: &&Arc<Service>| match asked {
             Protocol::Itself(name) | Protocol::Users(name) | Protocol::Locations(name) => {
                 service.registration().protocols.iter().any(|known| known == name)
@@ -90,19 +103,22 @@ impl Engine {
         let services: Vec<_> = self.called_services().filter(knows).collect();
         let is_about_network = !matches!(asked, Protocol::UsersById | Protocol::LocationsByAlias);
         if is_about_network && services.is_empty() {
-            return None;
+            return Ok(None);
         }
         let answers = join_all(services.iter().map(|service| service.third_party(asked, fields))).await;
-        let mut found = Vec::new();
+        let (mut found, mut is_silent) = (Vec::new(), false);
         for (service, answer) in services.into_iter().zip(answers) {
             match answer {
                 Ok(Value::Array(part)) => found.extend(part.into_iter().filter(Value::is_object)),
-                Ok(_) => warn(service, &CallError::Senseless("what is found is no list".to_owned())),
+                Ok(_) => drop(warn(service, &CallError::Senseless("what is found is no list".to_owned()))),
                 Err(CallError::Refused { status: 404, .. }) => {}
-                Err(error) => warn(service, &error),
+                Err(error) => is_silent |= warn(service, &error),
             }
         }
-        Some(found)
+        if is_silent && is_about_network && found.is_empty() {
+            return Err(EngineError::SilentService);
+        }
+        Ok(Some(found))
     }
 
     /// Lists a room for a network of a service, or takes it out.
@@ -135,9 +151,11 @@ impl Engine {
     }
 
     /// The rooms that services list for a network, which is named alone or with its service, or for all.
-    pub(crate) async fn rooms_of_network(&self, network: Option<&str>) -> Result<Vec<OwnedRoomId>> {
+    /// Each with its revision, as far as this server knows it.
+    pub(crate) async fn rooms_of_network(&self, network: Option<&str>) -> Result<Vec<(OwnedRoomId, i64)>> {
         let named = network.map(|id| id.split_once(INSTANCE_SEPARATOR).unwrap_or(("", id)));
-        Ok(self.storage().service_rooms(named, LISTED_ROOMS_MAX).await?)
+        let rooms = self.storage().service_rooms(named, LISTED_ROOMS_MAX).await?;
+        Ok(self.storage().room_revisions(&rooms).await?)
     }
 }
 
@@ -161,6 +179,8 @@ fn merge(protocols: &mut BTreeMap<String, Value>, service: &str, name: &str, mut
     }
 }
 
-fn warn(service: &Service, error: &CallError) {
+/// Says whether the service has not answered at all, so that the question is open.
+fn warn(service: &Service, error: &CallError) -> bool {
     tracing::warn!(service.id = service.id(), %error, "an application service does not answer a question");
+    matches!(error, CallError::TimedOut(_) | CallError::Unreachable(_))
 }

@@ -202,6 +202,7 @@ impl Worker {
             until = entry.position;
         }
         if self.service.registration().receives_encryption && !contents.is_empty() {
+            self.add_rooms_shared(&entries, (self.queue.position, until), &mut contents).await?;
             self.add_key_counts(&entries, &mut contents, &to_devices).await?;
         }
         Ok((contents, until, to_devices))

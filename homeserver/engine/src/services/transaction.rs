@@ -19,6 +19,8 @@ pub(super) struct Contents {
     pub(super) to_device: Vec<Box<RawValue>>,
     /// Users whose devices changed.
     pub(super) changed_devices: BTreeSet<OwnedUserId>,
+    /// Users with whom the service's users share no room any more.
+    pub(super) left_devices: BTreeSet<OwnedUserId>,
     /// What devices of the service's users have left of one-time keys.
     pub(super) one_time_keys: PerDevice<BTreeMap<String, u64>>,
     /// And of fallback keys, by algorithm.
@@ -33,7 +35,7 @@ pub(super) type PerDevice<T> = BTreeMap<OwnedUserId, BTreeMap<OwnedDeviceId, T>>
 #[derive(Serialize)]
 struct DeviceLists<'a> {
     changed: &'a BTreeSet<OwnedUserId>,
-    left: [OwnedUserId; 0],
+    left: &'a BTreeSet<OwnedUserId>,
 }
 
 /// What is not in the specification, or was not from the beginning, stands under both of its names.
@@ -71,6 +73,7 @@ impl Contents {
             && self.ephemeral.is_empty()
             && self.to_device.is_empty()
             && self.changed_devices.is_empty()
+            && self.left_devices.is_empty()
     }
 
     pub(super) fn add_event(&mut self, event: Box<RawValue>) {
@@ -90,8 +93,9 @@ impl Contents {
 
     /// The body of the request.
     pub(super) fn body(&self) -> Result<String> {
-        let changed = &self.changed_devices;
-        let device_lists = || (!changed.is_empty()).then_some(DeviceLists { changed, left: [] });
+        let (changed, left) = (&self.changed_devices, &self.left_devices);
+        let has_lists = !changed.is_empty() || !left.is_empty();
+        let device_lists = || has_lists.then_some(DeviceLists { changed, left });
         let body = Body {
             events: &self.events,
             ephemeral: &self.ephemeral,

@@ -28,6 +28,8 @@ async fn published_rooms_are_listed_until_they_are_not() {
         stage.storage.set_room_published(room_id!("!unknown:here"), true).await.unwrap();
         let published = stage.storage.published_rooms(10).await.unwrap();
         assert_eq!(published, [(room(), stage.storage.room(&room()).await.unwrap().unwrap().revision)]);
+        let asked = [room(), room_id!("!unknown:here").to_owned()];
+        assert_eq!(stage.storage.room_revisions(&asked).await.unwrap(), published);
         stage.send("$one", "$alice_joins").await;
         assert!(stage.storage.room(&room()).await.unwrap().unwrap().published, "events do not change that");
         stage.storage.set_room_published(&room(), false).await.unwrap();
