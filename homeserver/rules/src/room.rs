@@ -158,6 +158,11 @@ impl RoomSnapshot {
         self.joined_by_server.keys().map(|server| &**server)
     }
 
+    /// Whether servers other than the one that [`RoomSnapshot::at_home_on`] named have joined users.
+    pub fn has_other_servers(&self) -> bool {
+        self.joined_by_server.keys().any(|server| self.home.as_ref() != Some(server))
+    }
+
     /// Whether a server has joined users.
     pub fn has_server(&self, server: &ServerName) -> bool {
         self.joined_by_server.contains_key(server)

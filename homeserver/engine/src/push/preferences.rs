@@ -90,6 +90,15 @@ impl Engine {
         Ok(user_ids.iter().map(of).collect())
     }
 
+    /// Whom a user does not want to hear of, at least as new as what was read of the log.
+    pub(crate) async fn known_ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
+        if let Some(known) = self.inner.push.preferences.get(user_id) {
+            return Ok(known.ignored.clone());
+        }
+        let loaded = self.preferences(&[user_id.to_owned()]).await?;
+        Ok(loaded.first().map(|preferences| preferences.ignored.clone()).unwrap_or_default())
+    }
+
     async fn load_preferences(
         &self,
         user_ids: &[OwnedUserId],

@@ -14,6 +14,7 @@ use std::{
 
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use storage::MembershipRecord;
 use tokio::{
     sync::{OnceCell, Semaphore, SemaphorePermit, watch},
     time::Instant,
@@ -111,8 +112,17 @@ struct Index {
 
 struct Entry {
     user: Arc<ActiveUser>,
-    rooms: HashSet<OwnedRoomId>,
+    rooms: HashMap<OwnedRoomId, Joined>,
     last_used: Instant,
+}
+
+/// A user in a room.
+#[derive(Default)]
+struct Joined {
+    /// The position of the last change of the membership that was heard; 0 if none was.
+    changed: Position,
+    /// The membership, once it was asked for.
+    record: Option<MembershipRecord>,
 }
 
 /// One sync's ear: what happens from its making on is heard.
@@ -128,7 +138,7 @@ impl ActiveUsers {
         if !index.users.contains_key(user_id) {
             index.make_room()?;
             let user = Arc::new(ActiveUser::new(presence));
-            let entry = Entry { user, rooms: HashSet::new(), last_used: Instant::now() };
+            let entry = Entry { user, rooms: HashMap::new(), last_used: Instant::now() };
             index.users.insert(user_id.to_owned(), entry);
             index.show_count();
         }
@@ -142,15 +152,15 @@ impl ActiveUsers {
     pub(crate) fn add_rooms(&self, user_id: &UserId, rooms: impl IntoIterator<Item = OwnedRoomId>) {
         let mut index = self.lock();
         for room_id in rooms {
-            index.enter(user_id, room_id);
+            index.enter(user_id, room_id, 0);
         }
     }
 
-    /// A user joined a room, or is no longer joined to it.
-    pub(crate) fn set_joined(&self, user_id: &UserId, room_id: &RoomId, joined: bool) {
+    /// A user's membership of a room changed: the user joined it, or is no longer joined to it.
+    pub(crate) fn set_joined(&self, user_id: &UserId, room_id: &RoomId, joined: bool, position: Position) {
         let mut index = self.lock();
         if joined {
-            index.enter(user_id, room_id.to_owned());
+            index.enter(user_id, room_id.to_owned(), position);
         } else {
             index.leave(user_id, room_id);
         }
@@ -159,8 +169,24 @@ impl ActiveUsers {
     /// Those of the rooms that a user is joined to, and maybe some that the user was joined to before.
     pub(crate) fn joined_among(&self, user_id: &UserId, mut rooms: HashSet<OwnedRoomId>) -> HashSet<OwnedRoomId> {
         let index = self.lock();
-        rooms.retain(|room_id| index.users.get(user_id).is_some_and(|entry| entry.rooms.contains(room_id)));
+        rooms.retain(|room_id| index.users.get(user_id).is_some_and(|entry| entry.rooms.contains_key(room_id)));
         rooms
+    }
+
+    /// A user's membership of a room that the user is joined to, as far as it was heard, if it was asked for before.
+    pub(crate) fn membership(&self, user_id: &UserId, room_id: &RoomId) -> Option<MembershipRecord> {
+        self.lock().users.get(user_id)?.rooms.get(room_id)?.record.clone()
+    }
+
+    /// Keeps a membership for whoever asks next, unless it has changed since it was read.
+    pub(crate) fn keep_membership(&self, record: &MembershipRecord) {
+        let mut index = self.lock();
+        let entry = index.users.get_mut(&record.user_id);
+        if let Some(joined) = entry.and_then(|entry| entry.rooms.get_mut(&record.room_id))
+            && record.position >= joined.changed
+        {
+            joined.record = Some(record.clone());
+        }
     }
 
     /// Wakes one user.
@@ -206,7 +232,7 @@ impl ActiveUsers {
     /// The rooms that a user who syncs is joined to.
     pub(crate) fn rooms(&self, user_id: &UserId) -> Vec<OwnedRoomId> {
         let index = self.lock();
-        index.users.get(user_id).map(|entry| entry.rooms.iter().cloned().collect()).unwrap_or_default()
+        index.users.get(user_id).map(|entry| entry.rooms.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Wakes the users in a room.
@@ -246,16 +272,19 @@ impl Index {
         let idle = self.users.iter().filter(|(_, entry)| is_idle(entry));
         let idle: Vec<OwnedUserId> = idle.map(|(user_id, _)| user_id.clone()).collect();
         for user_id in idle {
-            for room_id in self.users.remove(&user_id).map(|entry| entry.rooms).unwrap_or_default() {
+            for room_id in self.users.remove(&user_id).map(|entry| entry.rooms).unwrap_or_default().into_keys() {
                 self.take_out(&user_id, &room_id);
             }
         }
     }
 
-    fn enter(&mut self, user_id: &UserId, room_id: OwnedRoomId) {
+    fn enter(&mut self, user_id: &UserId, room_id: OwnedRoomId, changed: Position) {
         let Some(entry) = self.users.get_mut(user_id) else { return };
         self.by_room.entry(room_id.clone()).or_default().insert(user_id.to_owned(), entry.user.clone());
-        entry.rooms.insert(room_id);
+        let joined = entry.rooms.entry(room_id).or_default();
+        if changed > joined.changed {
+            *joined = Joined { changed, record: None };
+        }
     }
 
     fn leave(&mut self, user_id: &UserId, room_id: &RoomId) {
@@ -390,8 +419,8 @@ mod tests {
         assert!(of_alice.may_have_news(token(5, 0)));
         assert!(!of_alice.may_have_news(token(6, 0)));
         assert!(!of_bob.may_have_news(token(5, 0)));
-        users.set_joined(bob, room, true);
-        users.set_joined(alice, room, false);
+        users.set_joined(bob, room, true, 1);
+        users.set_joined(alice, room, false, 2);
         users.wake_room(room, News { typing: 3, ..News::default() });
         assert!(of_bob.may_have_news(token(6, 2)) && !of_alice.may_have_news(token(6, 2)));
         users.wake_user(alice, 9);

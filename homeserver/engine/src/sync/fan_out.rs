@@ -52,7 +52,7 @@ impl Engine {
             (LogKind::Receipt, Some(room_id), _) => users.wake_room(room_id, News { position, ..News::default() }),
             (LogKind::Membership, Some(room_id), Some(user_id)) => {
                 let joined = entry.membership == Some(ruma::events::room::member::MembershipState::Join);
-                users.set_joined(user_id, room_id, joined);
+                users.set_joined(user_id, room_id, joined, position);
                 users.wake_user(user_id, position);
                 if joined {
                     self.introduce_later(user_id, room_id);

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use rules::change::Position;
-use ruma::{OwnedRoomId, UserId, events::room::member::MembershipState};
+use ruma::{OwnedRoomId, RoomId, UserId, events::room::member::MembershipState};
 use storage::{LogEntry, LogKind, MembershipRecord};
 
 use crate::{Engine, Result};
@@ -95,13 +95,26 @@ impl Engine {
     ) -> Result<Option<Vec<MembershipRecord>>> {
         let mut joined = Vec::new();
         for room_id in self.inner.sync.users.joined_among(user_id, rooms) {
-            match self.storage().membership(user_id, &room_id).await? {
+            match self.active_membership(user_id, &room_id).await? {
                 Some(record) if record.position > now => return Ok(None),
                 Some(record) if record.membership == MembershipState::Join => joined.push(record),
                 _ => {}
             }
         }
         Ok(Some(joined))
+    }
+
+    /// The membership of a user who syncs in a room that the user is joined to, as new as what was heard of it.
+    async fn active_membership(&self, user_id: &UserId, room_id: &RoomId) -> Result<Option<MembershipRecord>> {
+        let users = &self.inner.sync.users;
+        if let Some(record) = users.membership(user_id, room_id) {
+            return Ok(Some(record));
+        }
+        let record = self.storage().membership(user_id, room_id).await?;
+        if let Some(record) = record.as_ref().filter(|record| record.membership == MembershipState::Join) {
+            users.keep_membership(record);
+        }
+        Ok(record)
     }
 }
 

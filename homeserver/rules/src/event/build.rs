@@ -11,7 +11,7 @@ use ruma::{
     signatures::{JsonError, hash_and_sign_event, sign_event},
 };
 
-use super::{MAX_PDU_BYTES, ReadError, ServerKey, read_pdu, sticky};
+use super::{MAX_PDU_BYTES, ReadError, ServerKey, read::check_pdu, sticky};
 use crate::pdu::Pdu;
 
 /// An event that one of our users wants to be made.
@@ -89,8 +89,7 @@ pub fn build_sticky(
     let mut object = draft.into_object(rules);
     object.extend(sticky_duration_ms.map(|duration_ms| (sticky::FIELD.to_owned(), sticky::field(duration_ms))));
     hash_and_sign_event(key.server_name().as_str(), key, &mut object, &rules.redaction).map_err(unsigned)?;
-    let text = serde_json::to_string(&object).map_err(ReadError::from)?;
-    Ok(read_pdu(&text, rules)?.0)
+    Ok(check_pdu(object, rules)?.0)
 }
 
 /// The library looks at the size before it signs.

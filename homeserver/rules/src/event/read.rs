@@ -40,14 +40,22 @@ pub fn read_json(text: &str) -> Result<CanonicalJsonObject, ReadError> {
 /// Reads one event of a room of the given version from outside: strict JSON, without `unsigned` and the other fields
 /// that its server does not sign, its form checked, its id worked out. Signatures are not checked here.
 pub fn read_pdu(text: &str, rules: &RoomVersionRules) -> Result<(Pdu, CanonicalJsonObject), ReadError> {
-    let mut object = read_json(text)?;
+    check_pdu(read_json(text)?, rules)
+}
+
+/// The same, of an event that is read already.
+pub(super) fn check_pdu(
+    mut object: CanonicalJsonObject,
+    rules: &RoomVersionRules,
+) -> Result<(Pdu, CanonicalJsonObject), ReadError> {
     object.remove("unsigned");
     if !rules.event_format.require_event_id {
         object.remove("event_id");
     }
-    check_format(&object, rules)?;
+    let json = serde_json::to_string(&object)?;
+    check_format(&object, json.len(), rules)?;
     let event_id = event_id(&object, rules)?;
-    let pdu = Pdu::from_canonical(event_id, &object)?;
+    let pdu = Pdu::from_json(event_id, json.into(), false)?;
     check_no_nul(&pdu)?;
     check_legacy_room_id(&pdu, rules)?;
     Ok((pdu, object))
@@ -64,8 +72,8 @@ pub fn event_id(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Resul
     EventId::parse(&id).map_err(|error| ReadError::Format(format!("event id {id:?}: {error}")))
 }
 
-fn check_format(object: &CanonicalJsonObject, rules: &RoomVersionRules) -> Result<(), ReadError> {
-    let size = serde_json::to_string(object)?.len();
+/// Checks the form of an event that has so many bytes.
+fn check_format(object: &CanonicalJsonObject, size: usize, rules: &RoomVersionRules) -> Result<(), ReadError> {
     if size > MAX_PDU_BYTES {
         return Err(ReadError::Format(format!("event of {size} bytes; at most {MAX_PDU_BYTES} are allowed")));
     }

@@ -26,7 +26,7 @@ pub struct Advance {
     pub state_before: Option<StateReference>,
     /// The forward extremities after it.
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
-    /// Whether we send it to the other servers.
+    /// Whether we send it to the other servers, if there are any.
     pub outbound: bool,
     /// Filled in: all that is to be committed.
     pub changes: Vec<Change>,
@@ -56,17 +56,20 @@ pub fn advance(room: &RoomSnapshot, mut step: Advance, events: &EventsById) -> A
     after.apply(&step.entries);
     after.forward_extremities.clone_from(&step.forward_extremities);
 
+    let recipient = recipient(room, &step);
+    // Who looks for what is to be sent need not look at the rooms of a server that is alone.
+    let is_heard = recipient.is_some() || room.has_other_servers() || after.has_other_servers();
     let mut changes = vec![Change::Event(Box::new(NewEvent {
         pdu: step.pdu.clone(),
         standing: Standing::Accepted,
         placement: step.placement,
         state_before: step.state_before.clone(),
-        outbound: step.outbound,
+        outbound: step.outbound && is_heard,
     }))];
     if !step.entries.is_empty() {
         changes.push(Change::State { room_id: room.room_id.clone(), entries: step.entries.clone() });
     }
-    changes.extend(recipient(room, &step));
+    changes.extend(recipient);
     changes.extend(server_changes(room, &after, &step.entries));
     changes.extend(membership_changes(room, &step, events));
     let event_ids = after.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
