@@ -14,12 +14,11 @@ from mautrix.client import Client
 from mautrix.client.state_store import MemoryStateStore
 from mautrix.client.state_store.asyncpg import PgStateStore
 from mautrix.crypto import OlmMachine, PgCryptoStore
-from mautrix.types import EventType, Membership, StateEvent, TextMessageEventContent, MessageType
+from mautrix.types import EventType, Membership, MessageType, StateEvent, TextMessageEventContent
 from mautrix.util.async_db import Database
 
 NAME = "mautrixbot"
 AS_TOKEN, HS_TOKEN = "as-token-of-the-mautrix-bot", "hs-token-of-the-mautrix-bot"
-KEY_WAIT_S = 20
 
 
 class BotStateStore(ASStateStore, MemoryStateStore):
@@ -87,7 +86,7 @@ class Bot:
             await self.answer(event)
 
     async def answer(self, event) -> None:
-        await self.crypto.wait_for_session(event.room_id, event.content.session_id, timeout=KEY_WAIT_S)
+        # The key was sent before the message, so it comes in an earlier transaction or before it in the same one.
         said = await self.crypto.decrypt_megolm_event(event)
         body = f"You said: {said.content.body}"
         content = TextMessageEventContent(msgtype=MessageType.TEXT, body=body)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
-# as a peer, moto as object storage, heisenbridge and ngircd as a bridge; and the bots beside both homeservers. Everything
-# on loopback.
+# as a peer, moto as object storage, heisenbridge and ngircd as a bridge, mautrix as an encrypted application service; and
+# the bots beside both homeservers. Everything on loopback.
 #
-#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|s3|load]...   (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|bridge-mautrix|s3|load]...   (default: all)
 #
 # Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
@@ -58,17 +58,29 @@ encryption() {
         "$venv/bin/python" "$here/encryption.py" "$@"
 }
 
-# A bridge to IRC that others made, and an IRC server from the distribution.
-bridge_irc() {
-    local venv_bridges=$target/interop-bridges-venv requirements=$here/requirements-bridges.txt
+# Bridges and bots that others made.
+venv_bridges=$target/interop-bridges-venv
+install_bridges() {
+    local requirements=$here/requirements-bridges.txt
     if ! cmp -s "$requirements" "$venv_bridges/installed.txt"; then
         python3 -m venv "$venv_bridges"
         "$venv_bridges/bin/pip" install --quiet --requirement "$requirements"
         cp "$requirements" "$venv_bridges/installed.txt"
     fi
+}
+
+# A bridge to IRC, and an IRC server from the distribution.
+bridge_irc() {
+    install_bridges
     local ngircd
     ngircd=$(PATH=$PATH:/usr/sbin command -v ngircd) || { echo "run.sh: there is no ngircd: apt install ngircd" >&2; exit 2; }
     HEISENBRIDGE="$venv_bridges/bin/heisenbridge" NGIRCD="$ngircd" "$venv/bin/python" "$here/bridge_irc.py"
+}
+
+# An encrypted application service with the library that most bridges are made with, and matrix-nio as its users.
+bridge_mautrix() {
+    install_bridges
+    MAUTRIX_PYTHON="$venv_bridges/bin/python" "$venv/bin/python" "$here/bridge_mautrix.py"
 }
 
 # Our bots as an application service of the homeserver that is named.
@@ -77,7 +89,7 @@ bots() {
     AIBOTS_BINARY="$target/debug/nudge-aibots" "$venv/bin/python" "$here/bots.py" "$1"
 }
 
-(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc s3 load
+(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 load
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
@@ -88,6 +100,7 @@ for part; do
         bots) bots nudge ;;
         bots-synapse) bots synapse ;;
         bridge-irc) bridge_irc ;;
+        bridge-mautrix) bridge_mautrix ;;
         synapse)
             "$venv/bin/python" "$here/federation_synapse.py"
             "$venv/bin/python" "$here/media_synapse.py"
