@@ -37,6 +37,7 @@ use crate::{
     readers::{FileReaders, Readers},
     relations::RelatedRooms,
     sticky_events::StickyRooms,
+    to_device::{Acknowledged, none_acknowledged},
 };
 
 /// How many submissions wait for the committer before those who submit have to wait themselves.
@@ -111,6 +112,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: TokenCache,
     pub(crate) related_rooms: RelatedRooms,
     pub(crate) sticky_rooms: StickyRooms,
+    pub(crate) acknowledged_to_device: Acknowledged,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
 }
@@ -152,6 +154,7 @@ impl Storage {
             tokens: TokenCache::default(),
             related_rooms: RelatedRooms::default(),
             sticky_rooms: StickyRooms::default(),
+            acknowledged_to_device: none_acknowledged(),
             gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);

@@ -1,5 +1,6 @@
 //! Messages that wait for devices of local users.
 
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::change::Position;
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
@@ -9,6 +10,16 @@ use crate::{
     device_keys::json,
     dialect::{db, is_storable, list, parsed, storable},
 };
+
+/// For how many devices is kept what they acknowledged: at some 200 bytes each.
+const ACKNOWLEDGED_MAX: u64 = 50_000;
+
+/// Up to where devices have their messages, and none waits any more.
+pub(crate) type Acknowledged = Cache<(OwnedUserId, OwnedDeviceId), Position>;
+
+pub(crate) fn none_acknowledged() -> Acknowledged {
+    Cache::builder().max_capacity(ACKNOWLEDGED_MAX).eviction_policy(EvictionPolicy::lru()).build()
+}
 
 /// A message to a device.
 #[derive(Clone, Debug)]
@@ -35,9 +46,7 @@ impl Storage {
     ) -> Result<Vec<ToDeviceRecord>> {
         const SQL: &str = "SELECT position, sender, type, content FROM to_device
             WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT $5";
-        let is_for_user =
-            |entry: &LogEntry| entry.kind == LogKind::ToDevice && entry.user_id.as_deref() == Some(user_id);
-        if !is_storable(device_id.as_str()) || self.shared.bus.has_none(after, until, is_for_user) {
+        if !is_storable(device_id.as_str()) || self.got_none(user_id, after, until) {
             return Ok(Vec::new());
         }
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -88,20 +97,38 @@ impl Storage {
         if !is_storable(device_id.as_str()) {
             return Ok(());
         }
+        let device = (user_id.to_owned(), device_id.to_owned());
+        let acknowledged = &self.shared.acknowledged_to_device;
+        // What is yet to come is not acknowledged, whatever number a client names.
+        let noted = until.min(self.head());
+        if let Some(before) = acknowledged.get(&device)
+            && (until <= before || self.got_none(user_id, before, until))
+        {
+            acknowledged.insert(device, noted.max(before));
+            return Ok(());
+        }
         // Nearly always there is nothing, and looking costs no write.
         let any: Option<Position> = db!(self.read(), |pool| {
             let query = sqlx::query_scalar(ANY).bind(user_id.as_str()).bind(device_id.as_str());
             query.bind(until).fetch_optional(pool).await
         })?;
-        if any.is_none() {
-            return Ok(());
+        if any.is_some() {
+            let mut transaction = self.begin().await?;
+            db!(transaction.connection(), |connection| {
+                let query = sqlx::query(SQL).bind(user_id.as_str()).bind(device_id.as_str());
+                query.bind(until).execute(connection).await.map(drop)
+            })?;
+            transaction.commit().await?;
         }
-        let mut transaction = self.begin().await?;
-        db!(transaction.connection(), |connection| {
-            let query = sqlx::query(SQL).bind(user_id.as_str()).bind(device_id.as_str());
-            query.bind(until).execute(connection).await.map(drop)
-        })?;
-        transaction.commit().await
+        acknowledged.insert(device, noted);
+        Ok(())
+    }
+
+    /// Whether the log is known in memory from one position to another, and no message to a device of the user is in it.
+    fn got_none(&self, user_id: &UserId, since: Position, until: Position) -> bool {
+        let is_for_user =
+            |entry: &LogEntry| entry.kind == LogKind::ToDevice && entry.user_id.as_deref() == Some(user_id);
+        self.shared.bus.has_none(since, until, is_for_user)
     }
 
     /// The devices of these users for which at least so many messages wait.

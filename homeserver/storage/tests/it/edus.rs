@@ -103,6 +103,14 @@ async fn r_18_messages_to_devices_stay_until_they_are_acknowledged() {
         assert_eq!(waiting(0, 2, 9).await, ["1", "2"]);
         storage.acknowledge_to_device(alice, device, 2).await.unwrap();
         assert_eq!(waiting(0, 9, 9).await, ["3"]);
+        for n in 4..7 {
+            // A position that is yet to come says nothing of what will come before it.
+            storage.acknowledge_to_device(alice, device, 99).await.unwrap();
+            storage.acknowledge_to_device(alice, device, 99).await.unwrap();
+            assert_eq!(waiting(0, 99, 9).await, [""; 0]);
+            commit(storage, vec![message(n)]).await;
+            assert_eq!(waiting(0, 99, 9).await, [n.to_string()]);
+        }
         assert!(storage.is_to_device_id_known("b", "m1").await.unwrap());
         assert!(!storage.is_to_device_id_known("c", "m1").await.unwrap());
         storage.prune_to_device_ids(6).await.unwrap();
