@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use outbound::{CallLimits, Transport, TransportError};
 use ruma::ServerName;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// The URL of a gateway, for clients.
 pub fn url(host: &str) -> String {
@@ -42,6 +43,8 @@ pub enum Answer {
     Huge,
     /// It is not there.
     Gone,
+    /// It says nothing until it is to do something else, and does that then.
+    Held,
 }
 
 /// What a gateway was told.
@@ -79,6 +82,7 @@ pub struct PushGateways {
 #[derive(Default)]
 struct Inner {
     state: Mutex<State>,
+    changed: Notify,
 }
 
 #[derive(Default)]
@@ -87,6 +91,8 @@ struct State {
     told: Vec<Told>,
     asked: Vec<String>,
     faults: Vec<String>,
+    /// The pushkeys of the calls that are held, by host.
+    held: BTreeMap<String, Vec<String>>,
 }
 
 impl PushGateways {
@@ -98,6 +104,31 @@ impl PushGateways {
     /// From now on a gateway does this.
     pub fn answer(&self, host: &str, answer: Answer) {
         self.state().answers.insert(host.to_owned(), answer);
+        self.inner.changed.notify_waiters();
+    }
+
+    /// The pushkeys for which a gateway is being called and says nothing.
+    pub fn held(&self, host: &str) -> Vec<String> {
+        self.state().held.get(host).cloned().unwrap_or_default()
+    }
+
+    /// Waits as long as a gateway says nothing.
+    async fn hold(&self, request: &http::Request<Bytes>) {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        let told: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+        let pushkey = told["notification"]["devices"][0]["pushkey"].as_str().unwrap_or_default().to_owned();
+        let mut holding: Option<Held<'_>> = None;
+        loop {
+            let changed = self.inner.changed.notified();
+            if !matches!(self.state().answers.get(&host), Some(Answer::Held)) {
+                return;
+            }
+            if holding.is_none() {
+                self.state().held.entry(host.clone()).or_default().push(pushkey.clone());
+                holding = Some(Held { gateways: self, host: &host, pushkey: &pushkey });
+            }
+            changed.await;
+        }
     }
 
     /// What was delivered since this was asked last.
@@ -130,7 +161,7 @@ impl PushGateways {
             }
         };
         let rejected = match state.answers.get(&host).unwrap_or(&Answer::Delivered) {
-            Answer::Delivered => Vec::new(),
+            Answer::Delivered | Answer::Held => Vec::new(),
             Answer::Rejected(pushkeys) => pushkeys.clone(),
             Answer::Status(status) => return Ok(reply(*status, &json!({ "errcode": "M_UNKNOWN", "error": "no" }))),
             Answer::Garbage => {
@@ -148,6 +179,23 @@ impl PushGateways {
         };
         state.told.push(Told { host, notification });
         Ok(reply(200, &json!({ "rejected": rejected })))
+    }
+}
+
+/// A call that is held, until it is answered or given up.
+struct Held<'a> {
+    gateways: &'a PushGateways,
+    host: &'a str,
+    pushkey: &'a str,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gateways.state();
+        let held = state.held.entry(self.host.to_owned()).or_default();
+        if let Some(place) = held.iter().position(|pushkey| pushkey == self.pushkey) {
+            held.remove(place);
+        }
     }
 }
 
@@ -177,7 +225,10 @@ impl Transport for PushGateways {
         request: http::Request<Bytes>,
         limits: CallLimits,
     ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
-        Box::pin(async move { self.receive(&request, limits) })
+        Box::pin(async move {
+            self.hold(&request).await;
+            self.receive(&request, limits)
+        })
     }
 }
 

@@ -36,7 +36,7 @@ use tracing::Instrument;
 pub(crate) use self::{
     account_data::is_deleted,
     invitations::{InvitationRules, Verdict, hides_invitations},
-    mail::{Letter, escaped},
+    mail::{DIGESTS_AT_ONCE, Letter, escaped},
     tags::TAGS,
     username::check_of_service,
 };

@@ -5,6 +5,7 @@
 mod audience;
 mod counts;
 mod delivery;
+mod mute;
 mod notifications;
 mod notify;
 mod preferences;
@@ -19,6 +20,7 @@ pub use self::{
 };
 pub(crate) use self::{
     counts::shown,
+    mute::MUTE_UNTIL,
     notify::all_read,
     preferences::Push,
     rules::{PUSH_RULES, shown_rules},

@@ -150,6 +150,8 @@ pub enum Change {
         thread_root: Option<OwnedEventId>,
         /// When, by our clock.
         ts: MilliSecondsSinceUnixEpoch,
+        /// Whether somebody calls: such events count as missed calls until they are read.
+        is_call: bool,
         /// The different things that are done about it: JSON arrays of actions.
         actions: Vec<Box<RawValue>>,
         /// What it comes to for the local users who are joined to the room and not named in `notified`.

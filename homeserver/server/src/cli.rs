@@ -41,6 +41,9 @@ enum Command {
     /// Compare rooms with how other servers have them
     #[command(subcommand)]
     Room(RoomCommand),
+    /// See what files there are, and keep them from being served or remove them
+    #[command(subcommand)]
+    Media(MediaCommand),
     /// Check that what is stored is consistent, and list what is not
     Fsck,
     /// Copy the database, the keys and the files into a folder; the server may be running
@@ -140,6 +143,64 @@ pub(crate) enum RoomCommand {
     },
 }
 
+/// What can be done about files. Each is named as clients name it: mxc://server/id.
+#[derive(Subcommand)]
+pub(crate) enum MediaCommand {
+    /// Show who has uploaded how much, those with the most first, and how much is kept of other servers
+    Users {
+        /// How many users to show
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        limit: u16,
+    },
+    /// List what a user has uploaded, the latest first
+    List {
+        /// The user's name, without @ and server
+        name: String,
+        /// How many files to show
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+        limit: u16,
+    },
+    /// Serve a file to nobody any more, nor its content under another name
+    Quarantine {
+        /// The file, such as mxc://example.org/abc
+        #[arg(required_unless_present = "user")]
+        medium: Option<String>,
+        /// Instead of one file, all that this user has uploaded, but for what is protected
+        #[arg(long, value_name = "NAME", conflicts_with = "medium")]
+        user: Option<String>,
+    },
+    /// Serve a file again that was kept from being served
+    Unquarantine {
+        /// The file, such as mxc://example.org/abc
+        medium: String,
+    },
+    /// Have a file stay when all of its uploader's are quarantined or purged, or when uploads are removed by age
+    Protect {
+        /// The file, such as mxc://example.org/abc
+        medium: String,
+        /// Protect it no longer
+        #[arg(long)]
+        end: bool,
+    },
+    /// Delete a file for good, or what is kept of another server's; the server must not be running
+    Delete {
+        /// The file, such as mxc://example.org/abc
+        medium: String,
+    },
+    /// Delete what is kept of other servers and of previews and was not asked for lately; it is fetched again when somebody
+    /// asks; the server must not be running
+    PruneRemote {
+        /// For how many days nobody has asked for it
+        #[arg(long, value_name = "N")]
+        unused_days: u32,
+    },
+    /// Delete all that a user has uploaded for good, but for what is protected; the server must not be running
+    Purge {
+        /// The user's name, without @ and server
+        name: String,
+    },
+}
+
 #[derive(Subcommand)]
 enum RegistrationTokenCommand {
     /// Create a token and print it
@@ -165,6 +226,7 @@ pub fn run() -> ExitCode {
             commands::registration_token::create(&sources, uses)
         }
         Command::Room(command) => commands::room::run(&sources, command),
+        Command::Media(command) => commands::media::run(&sources, command),
         Command::Fsck => commands::fsck::run(&sources),
         Command::Backup { folder } => commands::backup::make(&sources, &folder),
         Command::Restore { folder } => commands::backup::restore(&sources, &folder),

@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod fsck;
+pub(crate) mod media;
 pub(crate) mod registration_token;
 pub(crate) mod room;
 pub(crate) mod serve;

@@ -15,12 +15,15 @@ const INTERVAL: Duration = Duration::from_hours(1);
 /// more.
 const SET_ASIDE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Judges again what waited for what it builds upon, until the server stops.
+/// Judges again what waited for what it builds upon, and ends what was muted for a while, until the server stops.
 pub(crate) async fn judge_set_aside(engine: Engine, stopping: Stopping) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(SET_ASIDE_INTERVAL) => {}
             () = stopping.asked() => return,
+        }
+        if let Err(error) = engine.end_mutes().await {
+            tracing::warn!(%error, "rooms that were muted for a while could not be unmuted; trying again later");
         }
         if let Err(error) = engine.judge_set_aside().await {
             tracing::warn!(%error, "events that were set aside could not be judged; trying again later");

@@ -34,6 +34,8 @@ use crate::{
     events::EventCache,
     log::Bus,
     names::NameCache,
+    notifications::UnreadCache,
+    pushers::PusherHolders,
     readers::{FileReaders, Readers},
     relations::RelatedRooms,
     sticky_events::StickyRooms,
@@ -113,6 +115,8 @@ pub(crate) struct Shared {
     pub(crate) related_rooms: RelatedRooms,
     pub(crate) sticky_rooms: StickyRooms,
     pub(crate) acknowledged_to_device: Acknowledged,
+    pub(crate) unread: UnreadCache,
+    pub(crate) pusher_holders: PusherHolders,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
 }
@@ -155,6 +159,8 @@ impl Storage {
             related_rooms: RelatedRooms::default(),
             sticky_rooms: StickyRooms::default(),
             acknowledged_to_device: none_acknowledged(),
+            unread: UnreadCache::default(),
+            pusher_holders: PusherHolders::default(),
             gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
@@ -443,6 +449,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (17, "pushers", include_str!("../migrations/sqlite/0017_pushers.sql")),
     (18, "log_gaps", include_str!("../migrations/sqlite/0018_log_gaps.sql")),
     (19, "to_device_position", include_str!("../migrations/sqlite/0019_to_device_position.sql")),
+    (20, "push_counts", include_str!("../migrations/sqlite/0020_push_counts.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -464,6 +471,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (17, "pushers", include_str!("../migrations/postgres/0017_pushers.sql")),
     (18, "log_gaps", include_str!("../migrations/postgres/0018_log_gaps.sql")),
     (19, "to_device_position", include_str!("../migrations/postgres/0019_to_device_position.sql")),
+    (20, "push_counts", include_str!("../migrations/postgres/0020_push_counts.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -28,6 +28,7 @@ mod key_backups;
 mod log;
 mod media;
 mod memberships;
+mod mutes;
 mod names;
 mod notifications;
 mod one_time_keys;

@@ -8,12 +8,15 @@
 //! leaves has read all that was before: so of what a user has not read, that which holds for everyone holds for them if
 //! they are joined now.
 
+mod unread;
+
 use std::collections::BTreeMap;
 
 use rules::change::Position;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, UInt, UserId};
 use serde_json::value::RawValue;
 
+pub(crate) use self::unread::UnreadCache;
 use crate::{
     Result, Storage, StorageError,
     dialect::{db, number_list, parsed},
@@ -90,26 +93,6 @@ impl Storage {
             (thread, UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 })
         };
         Ok(rows.into_iter().map(counts).collect())
-    }
-
-    /// How much a user has not read of all rooms that they are joined or invited to.
-    pub async fn unread_total(&self, user_id: &UserId) -> Result<UnreadCounts> {
-        const SQL: &str = "SELECT COUNT(*),
-                COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
-            FROM memberships m CROSS JOIN notified_events e LEFT JOIN notified n
-                ON n.position = e.position AND n.user_nid = m.user_nid
-            WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership IN ('join', 'invite')
-            AND e.room_nid = m.room_nid
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = ''), 0)
-            AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL AND e.sender_nid <> m.user_nid
-                AND m.membership = 'join')
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)";
-        let user = encode(user_id.as_str());
-        let (notifications, highlights): (i64, i64) =
-            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*user).fetch_one(pool).await)?;
-        Ok(UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 })
     }
 
     /// When a user's reading of a room, or of one of its threads, went on last; 0 if it never did.

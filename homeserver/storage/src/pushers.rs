@@ -3,11 +3,14 @@
 //! Setting a pusher is nobody else's business, so that it has no position in the log. What it is told follows from the
 //! log, after a cursor of its own.
 
+mod concerned;
 mod delivery;
+mod due;
 
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
+pub(crate) use self::concerned::PusherHolders;
 pub use self::delivery::{ConcernedPusher, PusherQueue};
 use crate::{
     Result, Storage, StorageError,
@@ -91,13 +94,16 @@ impl Storage {
     pub async fn set_pusher(&self, pusher: &PusherRecord, append: bool) -> Result<()> {
         const OTHERS: &str = "DELETE FROM pushers WHERE pushkey = $1 AND app_id = $2 AND user_id <> $3";
         const SQL: &str = "INSERT INTO pushers (user_id, app_id, pushkey, device_id, kind, gateway, app_display_name,
-                device_display_name, profile_tag, lang, data, secret, set_ts, cursor)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                device_display_name, profile_tag, lang, data, secret, set_ts, cursor,
+                generation)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $13)
             ON CONFLICT (user_id, app_id, pushkey) DO UPDATE SET device_id = excluded.device_id, kind = excluded.kind,
                 gateway = excluded.gateway, app_display_name = excluded.app_display_name,
                 device_display_name = excluded.device_display_name, profile_tag = excluded.profile_tag,
                 lang = excluded.lang, data = excluded.data, set_ts = excluded.set_ts, failures = 0,
-                retry_at_ts = CASE WHEN pushers.retry_at_ts IS NULL THEN NULL ELSE excluded.set_ts END";
+                retry_at_ts = CASE WHEN pushers.retry_at_ts IS NULL THEN NULL ELSE excluded.set_ts END,
+                generation = CASE WHEN pushers.generation < excluded.generation THEN excluded.generation
+                    ELSE pushers.generation + 1 END";
         let PusherKey { user_id, app_id, pushkey } = &pusher.key;
         let (app_id, pushkey) = (storable(app_id, "an app id")?, storable(pushkey, "a pushkey")?);
         let device_id = storable(pusher.device_id.as_str(), "a device id")?;
@@ -118,7 +124,9 @@ impl Storage {
             let query = query.bind(pusher.data.get()).bind(&pusher.secret);
             query.bind(pusher.set_ts as i64).bind(head).execute(connection).await.map(drop)
         })?;
-        transaction.commit().await
+        transaction.commit().await?;
+        self.shared.pusher_holders.add(user_id);
+        Ok(())
     }
 
     /// Deletes the pusher of which a secret is known. Returns whether there was one.
@@ -149,14 +157,14 @@ impl Storage {
         transaction.commit().await
     }
 
-    /// Deletes a pusher that its gateway knows no more, unless it was set again since it was read.
-    pub async fn delete_rejected_pusher(&self, pusher: &PusherRecord) -> Result<()> {
-        const SQL: &str = "DELETE FROM pushers WHERE user_id = $1 AND app_id = $2 AND pushkey = $3 AND set_ts = $4";
-        let PusherKey { user_id, app_id, pushkey } = &pusher.key;
+    /// Deletes a pusher that leads nowhere any more, unless it was set again since its queue was read.
+    pub async fn delete_rejected_pusher(&self, queue: &PusherQueue) -> Result<()> {
+        const SQL: &str = "DELETE FROM pushers WHERE user_id = $1 AND app_id = $2 AND pushkey = $3 AND generation = $4";
+        let PusherKey { user_id, app_id, pushkey } = &queue.key;
         let mut transaction = self.begin().await?;
         db!(transaction.connection(), |connection| {
             let query = sqlx::query(SQL).bind(user_id.as_str()).bind(app_id).bind(pushkey);
-            query.bind(pusher.set_ts as i64).execute(connection).await.map(drop)
+            query.bind(queue.generation as i64).execute(connection).await.map(drop)
         })?;
         transaction.commit().await
     }

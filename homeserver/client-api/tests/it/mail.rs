@@ -27,15 +27,47 @@ const RESET: &str = "/_matrix/client/v3/account/password/email/requestToken";
 
 /// The letters that came, as they were on the wire.
 #[derive(Clone, Default)]
-pub(crate) struct Mailbox(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Mailbox(Arc<Mutex<Taken>>);
+
+#[derive(Default)]
+struct Taken {
+    letters: Vec<String>,
+    /// What the mail server says instead of taking a letter, to those of this address or to all.
+    refusal: Option<(String, &'static str)>,
+    /// How often it was asked to take one.
+    asked: usize,
+}
 
 impl Mailbox {
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().unwrap().len()
+        self.0.lock().unwrap().letters.len()
     }
 
     pub(crate) fn last(&self) -> String {
-        self.0.lock().unwrap().last().unwrap().clone()
+        self.0.lock().unwrap().letters.last().unwrap().clone()
+    }
+
+    /// From now on the mail server says this to whoever has a letter for an address that holds a text.
+    pub(crate) fn refuse(&self, address: &str, answer: &'static str) {
+        self.0.lock().unwrap().refusal = Some((address.to_owned(), answer));
+    }
+
+    pub(crate) fn take_all(&self) {
+        self.0.lock().unwrap().refusal = None;
+    }
+
+    /// How often somebody came with a letter since this was asked last.
+    pub(crate) fn asked(&self) -> usize {
+        std::mem::take(&mut self.0.lock().unwrap().asked)
+    }
+
+    fn answer_to(&self, recipient: &str) -> &'static str {
+        let mut taken = self.0.lock().unwrap();
+        taken.asked += 1;
+        match &taken.refusal {
+            Some((address, answer)) if recipient.contains(address.as_str()) => answer,
+            _ => "250 fine",
+        }
     }
 
     /// What follows the question mark of the link in the last letter.
@@ -67,7 +99,7 @@ async fn take_letters(stream: TcpStream, mailbox: Mailbox) {
     while let Ok(Some(line)) = lines.next_line().await {
         let answer = match (&mut letter, line.as_str()) {
             (Some(text), ".") => {
-                mailbox.0.lock().unwrap().push(std::mem::take(text));
+                mailbox.0.lock().unwrap().letters.push(std::mem::take(text));
                 letter = None;
                 "250 taken"
             }
@@ -81,6 +113,7 @@ async fn take_letters(stream: TcpStream, mailbox: Mailbox) {
                 "354 go on"
             }
             (None, "QUIT") => "221 bye",
+            (None, line) if line.starts_with("RCPT") => mailbox.answer_to(line),
             (None, _) => "250 fine",
         };
         if writer.write_all(format!("{answer}\r\n").as_bytes()).await.is_err() {

@@ -4,6 +4,7 @@ mod delivery;
 mod gateways;
 mod letters;
 mod quiet;
+mod running;
 
 use std::{path::Path, sync::Arc};
 

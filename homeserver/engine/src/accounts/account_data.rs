@@ -8,7 +8,10 @@ use serde_json::value::RawValue;
 use storage::{CommitError, Submission};
 
 use super::{Requester, refuse_nul};
-use crate::{Engine, EngineError, Result, push::PUSH_RULES};
+use crate::{
+    Engine, EngineError, Result,
+    push::{MUTE_UNTIL, PUSH_RULES},
+};
 
 /// The largest content, in bytes: as much as an event may have.
 const CONTENT_BYTES_MAX: usize = 65_536;
@@ -62,12 +65,14 @@ impl Engine {
             user_id: user_id.clone(),
             room_id: room_id.map(ToOwned::to_owned),
             event_type: event_type.to_owned(),
-            content,
+            content: content.clone(),
         };
         match self.storage().commit(Submission { room: None, changes: vec![change] }).await {
             Ok(_) => {
-                if room_id.is_none() {
-                    self.inner.push.forget(user_id);
+                match room_id {
+                    None => self.inner.push.forget(user_id),
+                    Some(room_id) if event_type == MUTE_UNTIL => self.mute_until(user_id, room_id, &content).await?,
+                    Some(_) => {}
                 }
                 Ok(())
             }

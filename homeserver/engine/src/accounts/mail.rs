@@ -17,8 +17,10 @@ use crate::{MailSecurity, MailSettings};
 /// How long the mail server may take for a letter.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How many letters are on their way at the same time; more wait.
+/// How many letters for which somebody waits are on their way at the same time; more wait.
 const AT_ONCE: usize = 4;
+/// How many letters about unread messages are: so that they, however many, never hold up the others.
+pub(crate) const DIGESTS_AT_ONCE: usize = 2;
 
 /// Why a letter was not sent. The mail server's words are for the log.
 #[derive(Debug, thiserror::Error)]
@@ -29,9 +31,17 @@ pub enum MailError {
     /// There can be no such address, or no letter to it.
     #[error("the letter cannot be written: {0}")]
     Letter(String),
-    /// The mail server did not take it.
+    /// There is no mail server, or it takes no letters from us.
     #[error("the mail server did not take the letter: {0}")]
-    Refused(String),
+    Server(String),
+    /// The mail server takes no letters to this address.
+    #[error("the mail server did not take a letter to this address: {reason}")]
+    Mailbox {
+        /// Whether it says that it never will.
+        is_permanent: bool,
+        /// What it says.
+        reason: String,
+    },
 }
 
 /// The way to the mail server.
@@ -39,6 +49,7 @@ pub(crate) struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     places: Semaphore,
+    digest_places: Semaphore,
 }
 
 impl Mailer {
@@ -60,19 +71,33 @@ impl Mailer {
         if let Some((user, password)) = &settings.credentials {
             builder = builder.credentials(Credentials::new(user.clone(), password.0.clone()));
         }
-        Ok(Self { transport: builder.build(), from, places: Semaphore::new(AT_ONCE) })
+        Ok(Self {
+            transport: builder.build(),
+            from,
+            places: Semaphore::new(AT_ONCE),
+            digest_places: Semaphore::new(DIGESTS_AT_ONCE),
+        })
     }
 
-    /// Sends a letter.
+    /// Sends a letter for which somebody waits.
     pub(crate) async fn send(&self, to: &str, letter: Letter) -> Result<(), MailError> {
+        self.send_from(to, letter, &self.places).await
+    }
+
+    /// Sends a letter about unread messages.
+    async fn send_digest(&self, to: &str, letter: Letter) -> Result<(), MailError> {
+        self.send_from(to, letter, &self.digest_places).await
+    }
+
+    async fn send_from(&self, to: &str, letter: Letter, places: &Semaphore) -> Result<(), MailError> {
         let message = self.written(to, letter)?;
-        let _place = self.places.acquire().await.map_err(|error| MailError::Letter(error.to_string()))?;
+        let _place = places.acquire().await.map_err(|error| MailError::Letter(error.to_string()))?;
         let sent = tokio::time::timeout(TIMEOUT, self.transport.send(message)).await;
         metrics::counter!("engine_letters_total").increment(1);
         match sent {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(MailError::Refused(error.to_string())),
-            Err(_) => Err(MailError::Refused("it did not answer in time".to_owned())),
+            Ok(Err(error)) => Err(refusal(&error)),
+            Err(_) => Err(MailError::Server("it did not answer in time".to_owned())),
         }
     }
 
@@ -88,6 +113,17 @@ impl Mailer {
             None => builder.header(ContentType::TEXT_PLAIN).body(letter.text),
         };
         message.map_err(|error| unwritable(&error))
+    }
+}
+
+/// Whether it is the mailbox that is refused, by the codes of the answer: <https://www.rfc-editor.org/rfc/rfc5321#section-4.2.3>.
+fn refusal(error: &lettre::transport::smtp::Error) -> MailError {
+    /// Of those that are about one mailbox: busy or full for now, not there or full for good.
+    const MAILBOX: [u16; 8] = [450, 451, 452, 550, 551, 552, 553, 554];
+    let reason = error.to_string();
+    match error.status().map(u16::from) {
+        Some(code) if MAILBOX.contains(&code) => MailError::Mailbox { is_permanent: code >= 500, reason },
+        _ => MailError::Server(reason),
     }
 }
 
@@ -154,11 +190,11 @@ pub(crate) fn escaped(text: &str) -> String {
 }
 
 impl crate::Engine {
-    /// Sends a letter, if this server sends letters.
-    pub(crate) async fn send_letter(&self, to: &str, letter: Letter) -> Result<(), MailError> {
+    /// Sends a letter about unread messages, if this server sends letters.
+    pub(crate) async fn send_digest_letter(&self, to: &str, letter: Letter) -> Result<(), MailError> {
         let mailer = self.inner.accounts.mailer.as_ref();
         let mailer = mailer.ok_or_else(|| MailError::Settings("there is no mail server".to_owned()))?;
-        mailer.send(to, letter).await
+        mailer.send_digest(to, letter).await
     }
 }
 

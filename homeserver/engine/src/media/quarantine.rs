@@ -45,6 +45,24 @@ impl Engine {
         }
     }
 
+    /// Deletes all that a user has uploaded for good, but for what is protected, and returns how many.
+    pub async fn delete_media_of(&self, user_id: &UserId) -> Result<u64> {
+        let (mut kept, mut count) = (0, 0);
+        loop {
+            let media = self.storage().media_of(user_id, kept, BATCH).await?;
+            if media.is_empty() {
+                return Ok(count);
+            }
+            for medium in media {
+                if !medium.protected && self.remove_medium(&medium.origin, &medium.media_id).await? {
+                    count += 1;
+                } else {
+                    kept += 1;
+                }
+            }
+        }
+    }
+
     /// Deletes a medium for good, or what is kept of another server's.
     pub async fn delete_medium(&self, origin: &ServerName, media_id: &str) -> Result<()> {
         self.remove_medium(origin, media_id).await?.then_some(()).ok_or_else(no_such_medium)

@@ -1,10 +1,15 @@
 //! Fetching what other servers have: once, however many ask for it at the same time, and to the end, whoever leaves.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use media::{ReceiveError, disposition};
 use outbound::{CallError, RemoteMedia};
 use ruma::{OwnedServerName, OwnedUserId, ServerName, UserId};
@@ -76,13 +81,14 @@ impl Engine {
         let _own_place = repository.shares.place(&user_id, now_ms).await?;
         let _place_of_origin = place_in(self.places_of(&place.origin)).await?;
         let _place = place_in(Arc::clone(&repository.fetches)).await?;
-        let record = self.fetch_now(&place, timeout).await;
+        let received = Arc::new(AtomicU64::new(0));
+        let record = self.fetch_now(&place, timeout, &received).await;
+        // Also what broke off, or was too large in the end: it has cost as much.
+        repository.shares.count(&user_id, received.load(Ordering::Relaxed), now_ms);
         let outcome = if record.is_ok() { "fetched" } else { "failed" };
         metrics::counter!("media_fetches_total", "outcome" => outcome).increment(1);
         let record = record?;
-        let size = record.blob.as_ref().map_or(0, |blob| blob.size);
-        repository.shares.count(&user_id, size, now_ms);
-        self.make_room(size).await;
+        self.make_room(record.blob.as_ref().map_or(0, |blob| blob.size)).await;
         Ok(record)
     }
 
@@ -90,7 +96,8 @@ impl Engine {
         self.repository().origins.get_with_by_ref(origin, || Arc::new(Semaphore::new(AT_ONCE_PER_ORIGIN)))
     }
 
-    async fn fetch_now(&self, place: &MediaPlace, timeout: Duration) -> Result<MediaRecord> {
+    /// Fetches a medium, and says meanwhile how many bytes of it have come.
+    async fn fetch_now(&self, place: &MediaPlace, timeout: Duration, received: &Arc<AtomicU64>) -> Result<MediaRecord> {
         let max_bytes = self.media_settings().remote_max_bytes;
         let asked = self.federation().download_media(
             &place.origin,
@@ -103,6 +110,11 @@ impl Engine {
             Err(error) => return Err(self.failed(place, &error)),
         };
         let RemoteMedia { content_type, content_disposition, body } = remote;
+        let received = Arc::clone(received);
+        let count = move |piece: &Bytes| {
+            received.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        };
+        let body = body.inspect_ok(count).boxed();
         let spooled = match self.media_settings().spool.receive(body, max_bytes).await {
             Ok(spooled) => spooled,
             Err(error) => return Err(self.not_received(place, error)),

@@ -49,7 +49,7 @@ impl Delivery {
     pub(super) fn wake(&self, pusher: &PusherRecord) {
         let (key, gateway) = (pusher.key.clone(), pusher.gateway.clone());
         // Its client is there, and may have been given another gateway: what failed before is to be tried again.
-        self.gateways.succeeded(&gateway);
+        self.gateways.try_again(&gateway, pusher.set_ts);
         self.woken().insert(key.clone(), ConcernedPusher { key, gateway, retry_at_ts: None });
         self.wake.notify_one();
     }
@@ -72,7 +72,7 @@ struct Attempt {
 enum Next {
     /// Nothing is left, for now.
     Idle,
-    /// There may be more.
+    /// There may be more. It is written down as something that waits, so that a crash does not lose it.
     More,
     /// Not before this time, in milliseconds since the epoch.
     Wait(u64),

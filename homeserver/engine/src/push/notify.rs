@@ -254,6 +254,7 @@ impl Outcomes {
             sender: pdu.sender.clone(),
             thread_root,
             ts,
+            is_call: pdu.event_type == TimelineEventType::CallInvite,
             actions: self.actions,
             everyone: self.everyone,
             notified: self.notified,

@@ -119,6 +119,9 @@ impl Engine {
             return Err(EngineError::invalid_param(text));
         }
         check_actions(actions_of(&rule))?;
+        if let NewPushRule::Override(rule) = &rule {
+            self.keep_rule(&requester.user_id, &rule.rule_id).await?;
+        }
         self.change_push_rules(&requester.user_id, |rules| {
             rules.insert(rule, after, before)?;
             if rules.iter().filter(|rule| !rule.is_server_default()).count() > RULES_MAX {

@@ -93,6 +93,10 @@ impl Engine {
         if !may_carry_override(&self.push_rules(user_id).await?, from, to) {
             return Ok(());
         }
+        // What ends with the time ends for the new room as well.
+        if let Some(until_ts) = self.storage().mute(user_id, from).await? {
+            self.storage().set_mute(user_id, to, until_ts).await?;
+        }
         self.change_push_rules(user_id, |rules| {
             carry_override(rules, from, to);
             Ok(())

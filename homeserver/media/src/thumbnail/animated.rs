@@ -1,4 +1,4 @@
-//! Thumbnails that move: GIF and WebP, both as GIF, which every client shows. Animated PNG is a still image here.
+//! Thumbnails that move: of GIF, WebP and animated PNG, all as GIF, which every client shows.
 
 use std::{
     fs::File,
@@ -10,6 +10,7 @@ use image::{
     AnimationDecoder, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat,
     codecs::{
         gif::{GifDecoder, GifEncoder, Repeat},
+        png::PngDecoder,
         webp::WebPDecoder,
     },
 };
@@ -40,6 +41,11 @@ pub(super) fn make(file: &mut BufReader<File>, format: ImageFormat, size: Size) 
             let mut decoder = WebPDecoder::new(file).ok()?;
             decoder.set_limits(limits(format)).ok()?;
             smaller(decoder.into_frames(), size)
+        }
+        // Its pictures, too, are made within what the decoder of PNG may allocate: larger ones stay still.
+        ImageFormat::Png => {
+            let decoder = PngDecoder::with_limits(file, limits(format)).ok()?;
+            smaller(decoder.apng().ok()?.into_frames(), size)
         }
         _ => None,
     }

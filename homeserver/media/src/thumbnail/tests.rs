@@ -97,6 +97,94 @@ async fn what_moves_moves_only_when_it_is_asked_to() {
     assert!(matches!(still, Made::Smaller { content_type: "image/png", .. }));
 }
 
+/// One part of a PNG.
+fn chunk(kind: [u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut bytes = u32::try_from(data.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend(kind);
+    bytes.extend(data);
+    let sum = crc(&bytes[4..]);
+    bytes.extend(sum.to_be_bytes());
+    bytes
+}
+
+/// An animated PNG of pictures of one colour each, more and more red.
+fn moving_png(pictures: u8, width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut sequence = 0_u32;
+    let mut number = || {
+        sequence += 1;
+        (sequence - 1).to_be_bytes()
+    };
+    for picture in 0..pictures {
+        let image = RgbaImage::from_pixel(width, height, Rgba([picture * 50, 0, 0, 255]));
+        let still = encoded(&DynamicImage::from(image), ImageFormat::Png);
+        let pixels: Vec<u8> =
+            parts(&still).into_iter().filter(|(kind, _)| kind == b"IDAT").flat_map(|it| it.1).collect();
+        if picture == 0 {
+            // The signature and the header are those of a still image.
+            bytes.extend(&still[..33]);
+            bytes.extend(chunk(*b"acTL", &[u32::from(pictures).to_be_bytes(), [0; 4]].concat()));
+        }
+        let mut control = number().to_vec();
+        control.extend([width, height, 0, 0].iter().flat_map(|side| side.to_be_bytes()));
+        // A tenth of a second, nothing disposed of, nothing blended.
+        control.extend([0, 1, 0, 10, 0, 0]);
+        bytes.extend(chunk(*b"fcTL", &control));
+        if picture == 0 {
+            bytes.extend(chunk(*b"IDAT", &pixels));
+        } else {
+            bytes.extend(chunk(*b"fdAT", &[number().to_vec(), pixels].concat()));
+        }
+    }
+    bytes.extend(chunk(*b"IEND", &[]));
+    bytes
+}
+
+/// The parts of a PNG: what they are called and what they hold.
+fn parts(png: &[u8]) -> Vec<([u8; 4], Vec<u8>)> {
+    let (mut rest, mut parts) = (&png[8..], Vec::new());
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        parts.push((after[..4].try_into().unwrap(), after[4..4 + length].to_vec()));
+        rest = &after[length + 8..];
+    }
+    parts
+}
+
+#[tokio::test]
+async fn an_animated_png_moves_only_when_it_is_asked_to() {
+    let bytes = moving_png(4, 200, 100);
+    for size in [wanted(96, 96, Method::Scale), wanted(640, 480, Method::Scale)] {
+        let (content_type, image) = smaller(&bytes, size).await;
+        assert_eq!(content_type, "image/png");
+        assert_eq!(image.get_pixel(0, 0), Rgba([0, 0, 0, 255]), "the first picture");
+    }
+    let made = of(&bytes, Wanted { animated: true, ..wanted(96, 96, Method::Scale) }).await.unwrap();
+    let Made::Smaller { content_type: "image/gif", bytes: gif } = made else { panic!("{made:?}") };
+    let frames = GifDecoder::new(Cursor::new(&gif)).unwrap().into_frames().collect_frames().unwrap();
+    assert_eq!((frames.len(), frames[0].buffer().dimensions()), (4, (96, 48)));
+    assert_eq!(frames[3].buffer().get_pixel(5, 5), &Rgba([150, 0, 0, 255]));
+    assert_eq!(frames[0].delay().numer_denom_ms().0 / frames[0].delay().numer_denom_ms().1, 100);
+    let made = of(&bytes, Wanted { animated: true, ..wanted(640, 480, Method::Scale) }).await.unwrap();
+    assert!(matches!(made, Made::Original { content_type: "image/png" }), "small enough as it is: {made:?}");
+}
+
+#[tokio::test]
+async fn s_149_an_animated_png_that_is_too_much_stays_still() {
+    let asked = |size| Wanted { animated: true, ..size };
+    let large = moving_png(3, 3_000, 2_000);
+    let made = of(&large, asked(wanted(96, 96, Method::Scale))).await.unwrap();
+    assert!(matches!(made, Made::Smaller { content_type: "image/png", .. }), "{made:?}");
+    // It claims to move, and has nothing that would.
+    let mut claiming = moving_png(1, 200, 100);
+    let control = claiming.windows(4).position(|window| window == b"acTL").unwrap();
+    claiming[control + 4..control + 8].copy_from_slice(&u32::MAX.to_be_bytes());
+    let sum = crc(&claiming[control..control + 12]);
+    claiming[control + 12..control + 16].copy_from_slice(&sum.to_be_bytes());
+    let made = of(&claiming, asked(wanted(96, 96, Method::Scale))).await;
+    assert!(matches!(made, Ok(Made::Smaller { content_type: "image/png", .. }) | Err(_)), "{made:?}");
+}
+
 /// A PNG whose header says another size than there are pixels: a few bytes that would become gigabytes.
 fn claiming(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = encoded(&picture(8, 8), ImageFormat::Png);

@@ -84,7 +84,7 @@ async fn set_standing(engine: &Engine, user_id: &UserId, standing: Standing) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn close_after(house: &House, outcome: Outcome) -> Outcome {
+pub(super) async fn close_after(house: &House, outcome: Outcome) -> Outcome {
     house.engine.stop();
     house.storage.close().await;
     outcome
@@ -141,7 +141,7 @@ async fn require(engine: &Engine, user_id: &UserId) -> Result<(), Box<dyn Error>
     }
 }
 
-fn user_id(configuration: &Configuration, name: &str) -> Result<OwnedUserId, Box<dyn Error>> {
+pub(super) fn user_id(configuration: &Configuration, name: &str) -> Result<OwnedUserId, Box<dyn Error>> {
     let user_id = UserId::parse_with_server_name(name, &configuration.server_name)
         .map_err(|error| format!("{name:?} is no user's name: {error}"))?;
     if user_id.server_name() == configuration.server_name {

@@ -463,7 +463,8 @@ impl<'a> Applying<'a> {
     }
 
     fn notification(&mut self, change: &Change) {
-        let Change::Notification { room_id, event_id, sender, thread_root, ts, actions, everyone, notified } = change
+        let Change::Notification { room_id, event_id, sender, thread_root, ts, is_call, actions, everyone, notified } =
+            change
         else {
             return;
         };
@@ -477,7 +478,7 @@ impl<'a> Applying<'a> {
         let (index, highlight) =
             (everyone.map(|notice| notice.actions as i64), everyone.is_some_and(|it| it.highlight));
         let event_id = event_id.as_str();
-        let event = row![position, room_nid, event_id, sender_nid, thread_id, ts, actions, index, highlight];
+        let event = row![position, room_nid, event_id, sender_nid, thread_id, ts, actions, index, highlight, *is_call];
         self.batch.writes.notified_events.push(event);
         for notified in notified {
             let user_nid = self.batch.name(notified.user_id.as_str());

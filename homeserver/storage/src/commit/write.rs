@@ -70,7 +70,7 @@ static RECEIPTS: Insert = Insert::new(
         ts = excluded.ts, position = excluded.position",
 );
 static NOTIFIED_EVENTS: Insert = Insert::new(
-    "notified_events (position, room_nid, event_id, sender_nid, thread_id, ts, actions, everyone, everyone_highlight)",
+    "notified_events (position, room_nid, event_id, sender_nid, thread_id, ts, actions, everyone, everyone_highlight, is_call)",
     "ON CONFLICT (position) DO NOTHING",
 );
 static NOTIFIED: Insert =
@@ -388,11 +388,15 @@ impl RedactionRow {
 
     /// Nobody is notified any more of what is no longer to be read.
     async fn withdraw_notification(&self, transaction: &mut Transaction) -> Result<()> {
+        const NOTED: &str = "INSERT INTO withdrawn_notifications (room_nid, changed)
+            SELECT n.room_nid, (SELECT position FROM log_head) FROM notified_events n
+                WHERE n.position = (SELECT timeline_order FROM events WHERE event_id = $1)
+            ON CONFLICT (room_nid) DO UPDATE SET changed = excluded.changed";
         const PEOPLE: &str = "DELETE FROM notified
             WHERE position = (SELECT timeline_order FROM events WHERE event_id = $1)";
         const EVENT: &str = "DELETE FROM notified_events
             WHERE position = (SELECT timeline_order FROM events WHERE event_id = $1)";
-        for sql in [PEOPLE, EVENT] {
+        for sql in [NOTED, PEOPLE, EVENT] {
             db!(transaction.connection(), |connection| {
                 sqlx::query(sql).bind(self.event_id.as_str()).execute(connection).await.map(drop)
             })?;

@@ -1,7 +1,12 @@
 //! What has been kept for long enough.
 
-use super::{MediaPlace, place};
-use crate::{Result, Storage, dialect::db};
+use ruma::OwnedUserId;
+
+use super::{MediaPlace, MediaUsage, place};
+use crate::{
+    Result, Storage,
+    dialect::{db, parsed},
+};
 
 impl Storage {
     /// Forgets reservations that nobody came back to before a time, and returns how many.
@@ -35,6 +40,19 @@ impl Storage {
         const SQL: &str = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM media WHERE NOT local OR preview";
         let size: i64 = db!(self.read(), |pool| sqlx::query_scalar(SQL).fetch_one(pool).await)?;
         Ok(size.unsigned_abs())
+    }
+
+    /// How much users have uploaded, for those who have uploaded the most.
+    pub async fn media_usage_by_user(&self, limit: usize) -> Result<Vec<(OwnedUserId, MediaUsage)>> {
+        const SQL: &str = "SELECT uploader, COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM media
+            WHERE uploader IS NOT NULL AND sha256 IS NOT NULL GROUP BY uploader ORDER BY bytes DESC, uploader LIMIT $1";
+        let rows: Vec<(String, i64, i64)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit as i64).fetch_all(pool).await)?;
+        let usage = |(user_id, count, size): (String, i64, i64)| {
+            let usage = MediaUsage { count: count.unsigned_abs(), size: size.unsigned_abs() };
+            Ok((parsed(&user_id, "media", "uploader")?, usage))
+        };
+        rows.into_iter().map(usage).collect()
     }
 
     async fn places(&self, sql: &'static str, before_ts: u64, limit: usize) -> Result<Vec<MediaPlace>> {

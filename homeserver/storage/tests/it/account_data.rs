@@ -4,7 +4,7 @@ use rules::Change;
 use ruma::{OwnedRoomId, owned_room_id};
 use serde_json::json;
 
-use crate::stage::{on_each_database, user};
+use crate::stage::{on_each_database, room, user};
 
 fn set(user_id: &str, room_id: Option<OwnedRoomId>, event_type: &str, value: &str) -> Change {
     let content = serde_json::value::to_raw_value(&json!({ "value": value })).unwrap();
@@ -45,6 +45,26 @@ async fn each_user_room_and_type_has_its_own() {
         let all = [(1, "t"), (4, "t"), (5, "other")].map(|(position, name)| (position, name.to_owned()));
         assert_eq!(since(0, 9).await, all);
         assert_eq!(since(1, 4).await, all[1..2]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn mutes_are_known_until_their_time_has_come() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        let (alice, bob) = (user("@alice:here"), user("@bob:here"));
+        let other = ruma::RoomId::parse("!other:here").unwrap();
+        storage.set_mute(&alice, &room(), 50).await.unwrap();
+        storage.set_mute(&alice, &room(), 100).await.unwrap();
+        storage.set_mute(&bob, &other, 70).await.unwrap();
+        assert_eq!(storage.mute(&alice, &room()).await.unwrap(), Some(100), "the latest");
+        assert_eq!(storage.mute(&alice, &other).await.unwrap(), None);
+        assert_eq!(storage.due_mutes(69, 10).await.unwrap(), vec![]);
+        assert_eq!(storage.due_mutes(100, 1).await.unwrap(), vec![(bob.clone(), other.clone())], "the earliest");
+        assert_eq!(storage.due_mutes(100, 10).await.unwrap().len(), 2);
+        assert!(storage.forget_mute(&bob, &other).await.unwrap() && !storage.forget_mute(&bob, &other).await.unwrap());
+        assert_eq!(storage.due_mutes(u64::MAX, 10).await.unwrap(), vec![(alice, room())]);
     })
     .await;
 }

@@ -44,6 +44,7 @@ async fn with_replies(stage: &Stage) {
         sender: user("@bob:b"),
         thread_root: Some(event_id("$m")),
         ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+        is_call: false,
         actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
         everyone: None,
         notified: vec![notified],

@@ -92,6 +92,13 @@ async fn reservations_are_few_and_filled_once() {
         assert_eq!(storage.complete_media(&fill("r1", 150), None).await.unwrap(), StoredMedia::NotReserved);
         assert_eq!(storage.store_media(&fill("x", 150), Some(9)).await.unwrap(), StoredMedia::OverQuota);
         assert_eq!(storage.media_usage(alice).await.unwrap().size, 5);
+        let by_user = storage.media_usage_by_user(10).await.unwrap();
+        assert_eq!(
+            by_user.iter().map(|(user_id, usage)| (user_id.as_str(), usage.count, usage.size)).collect::<Vec<_>>(),
+            [("@alice:here", 1, 5)],
+            "what is only reserved is not there"
+        );
+        assert!(storage.media_usage_by_user(0).await.unwrap().is_empty());
         assert_eq!(storage.expire_reservations(201).await.unwrap(), 2);
         assert!(storage.media(&place("r2").origin, "r2").await.unwrap().is_none());
         assert_eq!(storage.media_of(alice, 0, 9).await.unwrap().len(), 1);

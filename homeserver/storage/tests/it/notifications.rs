@@ -27,6 +27,7 @@ fn notification(id: &str, thread: Option<&str>, users: &[(&str, bool)]) -> Chang
         sender: user(CAROL),
         thread_root: thread.map(|root| OwnedEventId::try_from(root).unwrap()),
         ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+        is_call: false,
         actions: vec![
             to_raw_value(&json!(["notify"])).unwrap(),
             to_raw_value(&json!(["notify", {"set_tweak": "highlight"}])).unwrap(),
@@ -163,6 +164,50 @@ async fn what_was_read_long_ago_is_forgotten() {
     .await;
 }
 
+#[tokio::test]
+async fn what_is_counted_is_kept_and_right_all_the_same() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        goes(&stage, "$a", ALICE, "join", "$create").await;
+        goes(&stage, "$c", CAROL, "join", "$a").await;
+        let total = async || stage.storage.unread_total(&user(ALICE)).await.unwrap().notifications;
+        assert_eq!(total().await, 0);
+        let mut after = "$c".to_owned();
+        let mut positions = Vec::new();
+        for number in 1..=4_u64 {
+            let id = format!("${number}");
+            positions.push(say_to_everyone(&stage, &id, &after, PLAIN, &[]).await);
+            assert_eq!(total().await, number, "what came since is added");
+            after = id;
+        }
+        stage.commit_unguarded(vec![read(ALICE, Some("main"), Some(positions[0]))]).await.unwrap();
+        assert_eq!(total().await, 3);
+        // Nothing came in between: both are read at the same position of the log.
+        stage.commit_unguarded(vec![read(ALICE, Some("main"), Some(positions[1]))]).await.unwrap();
+        assert_eq!(total().await, 2);
+        let redaction = Change::Redaction {
+            event_id: event_id("$3"),
+            redacted_by: event_id("$r"),
+            json: message("$3", "$2").json.clone(),
+        };
+        stage.commit_unguarded(vec![redaction]).await.unwrap();
+        assert_eq!(total().await, 1, "what was taken back");
+        say_to_everyone(&stage, "$5", "$4", PLAIN, &[]).await;
+        assert_eq!(total().await, 2);
+        goes(&stage, "$gone", ALICE, "leave", "$5").await;
+        assert_eq!(total().await, 0);
+        goes(&stage, "$back", ALICE, "join", "$gone").await;
+        stage.commit_unguarded(vec![read(ALICE, None, None)]).await.unwrap();
+        assert_eq!(total().await, 0);
+        say_to_everyone(&stage, "$6", "$back", PLAIN, &[]).await;
+        assert_eq!(total().await, 1);
+        let reads = stage.storage.reads();
+        assert_eq!(total().await, 1);
+        assert!(stage.storage.reads() - reads <= 6, "however many rooms");
+    })
+    .await;
+}
+
 const LOUD: Notice = Notice { highlight: true, actions: 1 };
 const PLAIN: Notice = Notice { highlight: false, actions: 0 };
 
@@ -203,6 +248,7 @@ async fn what_notifies_everyone_notifies_who_is_joined_and_not_left_out() {
         say_to_everyone(&stage, "$2", "$1", LOUD, &[]).await;
         say_to_everyone(&stage, "$3", "$2", PLAIN, &[(ALICE, None)]).await;
         let last = say_to_everyone(&stage, "$4", "$3", PLAIN, &[(ALICE, Some(LOUD)), (BOB, Some(PLAIN))]).await;
+        let invited = async |name| stage.storage.unread_total(&user(name)).await.unwrap().notifications;
         assert_eq!(counts(&stage, ALICE).await, of(&[("main", 3, 2)]));
         assert_eq!(listed(&stage, ALICE, false).await, ["$4", "$2", "$1"]);
         assert_eq!(listed(&stage, ALICE, true).await, ["$4", "$2"]);
@@ -211,7 +257,7 @@ async fn what_notifies_everyone_notifies_who_is_joined_and_not_left_out() {
         goes(&stage, "$b", BOB, "invite", "$4").await;
         assert_eq!(counts(&stage, BOB).await, of(&[("main", 1, 0)]));
         let total = async |name| stage.storage.unread_total(&user(name)).await.unwrap();
-        assert_eq!(total(BOB).await, UnreadCounts { notifications: 1, highlights: 0 });
+        assert_eq!(invited(BOB).await, 0, "of what comes to who is invited, the invitation counts");
         assert_eq!(total(ALICE).await, UnreadCounts { notifications: 3, highlights: 2 });
         assert_eq!(total(CAROL).await, UnreadCounts::default());
         assert_eq!(listed(&stage, BOB, false).await, ["$4"]);

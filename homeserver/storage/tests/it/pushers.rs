@@ -46,6 +46,7 @@ async fn say(stage: &Stage, id: &str, after: &str, except: Option<&str>) -> i64 
         sender: user(CAROL),
         thread_root: None,
         ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+        is_call: false,
         actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
         everyone: Some(Notice { highlight: false, actions: 0 }),
         notified: except.into_iter().map(nothing).collect(),
@@ -77,10 +78,12 @@ async fn pushers_are_kept_apart_and_end_by_their_secret() {
         storage.set_pusher(&other_secret, false).await.unwrap();
         assert!(!storage.delete_pusher_by_secret("another").await.unwrap(), "the first one stays");
         assert!(storage.delete_pusher_by_secret(&pusher(BOB, "one").secret).await.unwrap());
-        let older = PusherRecord { set_ts: pusher(ALICE, "two").set_ts - 1, ..pusher(ALICE, "two") };
+        let queue = async || storage.pusher_queue(&pusher(ALICE, "two").key).await.unwrap().unwrap();
+        let older = queue().await;
+        storage.set_pusher(&pusher(ALICE, "two"), false).await.unwrap();
         storage.delete_rejected_pusher(&older).await.unwrap();
         assert!(keys(&stage, ALICE).await.contains(&"two".to_owned()), "it was set again before it was rejected");
-        storage.delete_rejected_pusher(&pusher(ALICE, "two")).await.unwrap();
+        storage.delete_rejected_pusher(&queue().await).await.unwrap();
         assert_eq!(keys(&stage, ALICE).await, [""; 0]);
         storage.set_pusher(&pusher(ALICE, "two"), false).await.unwrap();
         storage.delete_pusher(&pusher(ALICE, "two").key).await.unwrap();
@@ -103,6 +106,7 @@ async fn queues_go_forward_only_and_say_who_waits() {
             failures: 2,
             retry_at_ts: Some(99),
             throttle_ms: 1_000,
+            generation: storage.pusher_queue(&key).await.unwrap().unwrap().generation,
         };
         storage.save_pusher_queues(std::slice::from_ref(&queue)).await.unwrap();
         assert_eq!(storage.pusher_queue(&key).await.unwrap(), Some(queue.clone()));
@@ -113,6 +117,12 @@ async fn queues_go_forward_only_and_say_who_waits() {
         let kept = storage.pusher_queue(&key).await.unwrap().unwrap();
         assert_eq!((kept.cursor, kept.badge), (7, None));
         assert!(storage.waiting_pushers().await.unwrap().is_empty());
+        // It is set again while an attempt is under way, and begins as it was set.
+        let under_way = PusherQueue { failures: 7, retry_at_ts: Some(1_000), ..kept };
+        storage.set_pusher(&pusher(ALICE, "one"), false).await.unwrap();
+        storage.save_pusher_queues(&[under_way]).await.unwrap();
+        let kept = storage.pusher_queue(&key).await.unwrap().unwrap();
+        assert_eq!((kept.failures, kept.retry_at_ts), (0, None));
         storage.save_pushers_read(12).await.unwrap();
         assert_eq!(storage.pushers_read().await.unwrap(), 12);
     })
@@ -154,6 +164,99 @@ async fn those_are_concerned_who_are_notified_and_due_is_what_is_not_read() {
 }
 
 #[tokio::test]
+async fn whoever_is_fewer_is_looked_at_and_all_are_found() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        people(&stage).await;
+        assert!(storage.concerned_pushers(0, storage.head()).await.unwrap().is_empty(), "nobody has a pusher");
+        let told = async |id: &str, after: &str| {
+            let before = storage.head();
+            say(&stage, id, after, None).await;
+            let concerned = storage.concerned_pushers(before, storage.head()).await.unwrap();
+            concerned.into_iter().map(|pusher| pusher.key.user_id.to_string()).collect::<Vec<_>>()
+        };
+        // One with a pusher, three in the room; then more with pushers than there are in the room, of whom one is unknown
+        // to all tables but that of pushers.
+        storage.set_pusher(&pusher(BOB, "b"), false).await.unwrap();
+        assert_eq!(told("$1", "$c").await, [BOB]);
+        for number in 0..5 {
+            storage.set_pusher(&pusher(&format!("@other{number}:here"), "x"), true).await.unwrap();
+        }
+        storage.set_pusher(&pusher(ALICE, "a"), false).await.unwrap();
+        assert_eq!(told("$2", "$1").await, [ALICE, BOB]);
+        storage.delete_pusher(&pusher(BOB, "b").key).await.unwrap();
+        assert_eq!(told("$3", "$2").await, [ALICE]);
+        // Who had no number comes into the room.
+        let pdu = member("$o", "@other3:here", "join", &["$3"]);
+        let joined = membership("@other3:here", "join", "$o");
+        stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&["$o"]), joined]).await;
+        assert_eq!(told("$4", "$o").await, [ALICE, "@other3:here"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_due_is_found_however_far_apart() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        people(&stage).await;
+        let first = say(&stage, "$1", "$c", None).await;
+        for number in 0..1_500 {
+            let data = Change::AccountData {
+                user_id: user(BOB),
+                room_id: None,
+                event_type: format!("t{}", number % 10),
+                content: to_raw_value(&json!({})).unwrap(),
+            };
+            stage.commit_unguarded(vec![data]).await.unwrap();
+        }
+        let second = say(&stage, "$2", "$1", None).await;
+        let due = async |limit| {
+            let due = storage.due_notifications(&user(ALICE), 0, storage.head(), limit).await.unwrap();
+            due.into_iter().map(|record| record.position).collect::<Vec<_>>()
+        };
+        assert!(second > first + 1_500);
+        assert_eq!(
+            (due(1).await, due(2).await, due(50).await),
+            (vec![first], vec![first, second], vec![first, second])
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn calls_that_are_not_read_count() {
+    on_each_database(async |stage| {
+        people(&stage).await;
+        let mut notification = Change::Notification {
+            room_id: room(),
+            event_id: event_id("$call"),
+            sender: user(CAROL),
+            thread_root: None,
+            ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+            is_call: true,
+            actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
+            everyone: Some(Notice { highlight: false, actions: 0 }),
+            notified: Vec::new(),
+        };
+        stage.commit(vec![live(&message("$call", "$c")), extremities(&["$call"]), notification.clone()]).await;
+        if let Change::Notification { event_id: id, is_call, .. } = &mut notification {
+            (*id, *is_call) = (event_id("$talk"), false);
+        }
+        stage.commit(vec![live(&message("$talk", "$call")), extremities(&["$talk"]), notification]).await;
+        let calls = async |name: &str, ms: u32| {
+            let before = MilliSecondsSinceUnixEpoch(UInt::from(ms));
+            stage.storage.unread_calls(&user(name), before).await.unwrap()
+        };
+        assert_eq!((calls(ALICE, 1_001).await, calls(ALICE, 1_000).await, calls(CAROL, 1_001).await), (1, 0, 0));
+        let read = Change::Read { room_id: room(), user_id: user(ALICE), thread_id: None, up_to: None };
+        stage.commit_unguarded(vec![read]).await.unwrap();
+        assert_eq!((calls(ALICE, 1_001).await, calls(BOB, 1_001).await), (0, 1));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn invitations_that_are_neither_read_nor_answered() {
     on_each_database(async |stage| {
         people(&stage).await;
@@ -165,6 +268,7 @@ async fn invitations_that_are_neither_read_nor_answered() {
             sender: user(CAROL),
             thread_root: None,
             ts: MilliSecondsSinceUnixEpoch(UInt::from(1_000_u32)),
+            is_call: false,
             actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
             everyone: None,
             notified: vec![Notified { user_id: user(DAVE), notice: Some(Notice { highlight: false, actions: 0 }) }],

@@ -20,15 +20,19 @@ async fn flush(server: &TestServer) {
 }
 
 async fn letters_to(server: &TestServer, user: &Session) {
+    letters_at(server, user, ADDRESS).await;
+}
+
+async fn letters_at(server: &TestServer, user: &Session, address: &str) {
     let id = ThirdPartyId {
         medium: "email".to_owned(),
-        address: ADDRESS.to_owned(),
+        address: address.to_owned(),
         user_id: (&*user.user_id).try_into().unwrap(),
         validated_ts: 0,
         added_ts: 0,
     };
     server.engine.storage().add_third_party_id(&id).await.unwrap();
-    set(server, user, email(ADDRESS)).await.ok();
+    set(server, user, email(address)).await.ok();
 }
 
 fn email(address: &str) -> serde_json::Value {
@@ -132,6 +136,79 @@ async fn many_messages_make_one_letter() {
     server.say(&alice, &room_id, "later", "later").await;
     flush(&server).await;
     server.clock.advance(Duration::from_mins(10));
+    flush(&server).await;
+    assert_eq!(mailbox.count(), 2);
+}
+
+#[tokio::test]
+async fn while_the_mail_server_is_down_one_letter_at_a_time_tries_it() {
+    let (server, mailbox) = with_mail(Options::default(), false).await;
+    let alice = server.register("alice").await;
+    let mut readers = Vec::new();
+    for name in ["bob", "carol", "dave"] {
+        let reader = server.register(name).await;
+        let room_id = shared_room(&server, &alice, &reader).await;
+        letters_at(&server, &reader, &format!("{name}@mail.example")).await;
+        server.say(&alice, &room_id, name, "hello").await;
+        readers.push(reader);
+    }
+    flush(&server).await;
+    server.clock.advance(Duration::from_mins(10));
+    mailbox.refuse("", "421 closing down");
+    flush(&server).await;
+    assert_eq!((mailbox.asked(), mailbox.count()), (1, 0), "the others wait for the same mail server");
+    flush(&server).await;
+    assert_eq!(mailbox.asked(), 0, "too early");
+    for _ in 0..30 {
+        server.clock.advance(Duration::from_hours(1));
+        flush(&server).await;
+        assert!(mailbox.asked() <= 1);
+    }
+    mailbox.take_all();
+    for _ in 0..2 {
+        server.clock.advance(Duration::from_mins(15));
+        flush(&server).await;
+    }
+    assert_eq!(mailbox.count(), 3, "however long that lasted, nobody was given up");
+}
+
+#[tokio::test]
+async fn a_mailbox_that_takes_nothing_gets_nothing_more_in_the_end() {
+    let (server, mailbox) = with_mail(Options::default(), false).await;
+    let (alice, bob, carol) =
+        (server.register("alice").await, server.register("bob").await, server.register("carol").await);
+    let room_id = shared_room(&server, &alice, &bob).await;
+    let other = shared_room(&server, &alice, &carol).await;
+    letters_to(&server, &bob).await;
+    letters_at(&server, &carol, "carol@mail.example").await;
+    mailbox.refuse(ADDRESS, "550 5.1.1 no such mailbox");
+    server.say(&alice, &room_id, "1", "one").await;
+    server.say(&alice, &other, "2", "two").await;
+    flush(&server).await;
+    server.clock.advance(Duration::from_mins(10));
+    flush(&server).await;
+    assert_eq!(mailbox.count(), 1, "others have theirs");
+    mailbox.asked();
+    let mut days = 0;
+    while !list(&server, &bob).await.as_array().unwrap().is_empty() {
+        server.clock.advance(Duration::from_hours(30));
+        flush(&server).await;
+        days += 1;
+        assert!(days < 20);
+    }
+    assert_eq!(mailbox.asked(), 9, "ten times in all");
+    assert_eq!(list(&server, &carol).await.as_array().unwrap().len(), 1);
+    // Busy for now is no reason to end anything.
+    mailbox.refuse("carol", "452 4.2.2 mailbox full");
+    server.say(&alice, &other, "3", "three").await;
+    flush(&server).await;
+    for _ in 0..15 {
+        server.clock.advance(Duration::from_hours(30));
+        flush(&server).await;
+    }
+    assert_eq!(list(&server, &carol).await.as_array().unwrap().len(), 1);
+    mailbox.take_all();
+    server.clock.advance(Duration::from_hours(30));
     flush(&server).await;
     assert_eq!(mailbox.count(), 2);
 }

@@ -65,20 +65,74 @@ async fn quiet_hours_by_the_clock_of_the_user() {
     assert_eq!(stage.told().await.len(), 1);
 }
 
+async fn mute(stage: &Stage, content: Value) {
+    let path =
+        format!("/_matrix/client/v3/user/{}/rooms/{}/account_data/nudge.mute_until", stage.bob.user_id, stage.room_id);
+    stage.server.put_as(&stage.bob, &path, content).await.ok();
+}
+
+/// The rule by which clients mute the room.
+async fn rule(stage: &Stage) -> Option<Value> {
+    let rules = stage.server.get_as(&stage.bob, "/_matrix/client/v3/pushrules/").await.ok();
+    let rules = rules["global"]["override"].as_array().unwrap().clone();
+    rules.into_iter().find(|rule| rule["rule_id"] == stage.room_id)
+}
+
 #[tokio::test]
 async fn a_room_is_muted_for_a_while() {
     let stage = stage().await;
-    let path =
-        format!("/_matrix/client/v3/user/{}/rooms/{}/account_data/nudge.mute_until", stage.bob.user_id, stage.room_id);
-    let until = json!({ "until_ts": START_MS + 3_600_000 });
-    stage.server.put_as(&stage.bob, &path, until).await.ok();
+    mute(&stage, json!({ "until_ts": START_MS + 3_600_000 })).await;
+    let shown = rule(&stage).await.unwrap();
+    assert_eq!((&shown["actions"], &shown["enabled"]), (&json!([]), &json!(true)), "all clients see it");
+    assert_eq!(shown["conditions"], json!([{ "kind": "event_match", "key": "room_id", "pattern": stage.room_id }]));
     stage.say("hush").await;
     assert!(stage.told().await.is_empty());
     let elsewhere = super::shared_room(&stage.server, &stage.alice, &stage.bob).await;
     stage.told().await;
     stage.server.say(&stage.alice, &elsewhere, "elsewhere", "hello").await;
     assert_eq!(stage.told().await.len(), 1, "other rooms are not");
-    stage.server.clock.advance(Duration::from_hours(1));
+    stage.server.clock.advance(Duration::from_mins(59));
+    assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 0);
+    stage.server.clock.advance(Duration::from_mins(1));
+    assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
+    assert_eq!((rule(&stage).await, stage.server.engine.end_mutes().await.unwrap()), (None, 0));
     stage.say("and now").await;
     assert_eq!(stage.told().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_mute_ends_early_and_what_the_user_muted_stays() {
+    let stage = stage().await;
+    mute(&stage, json!({ "until_ts": START_MS + 3_600_000 })).await;
+    mute(&stage, json!({})).await;
+    assert_eq!(rule(&stage).await, None, "taken back");
+    mute(&stage, json!({ "until_ts": START_MS - 1 })).await;
+    mute(&stage, json!({ "until_ts": "soon" })).await;
+    assert_eq!(rule(&stage).await, None, "no time to come");
+    // The user mutes the room for good, before and while it is muted for a while.
+    let path = format!("/_matrix/client/v3/pushrules/global/override/{}", stage.room_id);
+    let own =
+        json!({ "actions": [], "conditions": [{ "kind": "event_match", "key": "room_id", "pattern": stage.room_id }] });
+    let hour_ms = 3_600_000;
+    for (round, order) in [[true, false], [false, true]].into_iter().enumerate() {
+        let until_ms = START_MS + hour_ms * (3 * round as u64 + 1);
+        for is_own in order {
+            if is_own {
+                stage.server.put_as(&stage.bob, &path, own.clone()).await.ok();
+            } else {
+                mute(&stage, json!({ "until_ts": until_ms })).await;
+            }
+        }
+        stage.server.clock.advance(Duration::from_hours(3));
+        stage.server.engine.end_mutes().await.unwrap();
+        assert!(rule(&stage).await.is_some(), "{order:?}");
+        stage.server.send(axum::http::Method::DELETE, &path, Some(&stage.bob.token), &json!({})).await.ok();
+    }
+    // The user unmutes it with a client that knows nothing of the time.
+    mute(&stage, json!({ "until_ts": START_MS + hour_ms * 7 })).await;
+    stage.server.send(axum::http::Method::DELETE, &path, Some(&stage.bob.token), &json!({})).await.ok();
+    stage.say("hello").await;
+    assert_eq!(stage.told().await.len(), 1);
+    stage.server.clock.advance(Duration::from_hours(2));
+    assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
 }

@@ -5,7 +5,11 @@ use ruma::{MilliSecondsSinceUnixEpoch, UInt, UserId};
 use serde_json::Value;
 use storage::{NotificationRecord, PusherKey, PusherQueue, PusherRecord};
 
-use super::{Attempt, BATCH, Next, REFUSALS_MAX, STALE_AFTER_MS, gateways::backoff_ms, notification::Counts};
+use super::{
+    Attempt, BATCH, Next, REFUSALS_MAX, STALE_AFTER_MS,
+    gateways::{Admission, backoff_ms},
+    notification::Counts,
+};
 use crate::{
     Engine, Result,
     push::pushers::{EMAIL, url_of},
@@ -13,22 +17,35 @@ use crate::{
 
 /// For how long a call rings. Only then it is missed.
 const CALL_RINGS_MS: u64 = 60_000;
-/// Of how many invitations it is looked at whether the user wants to see them. Those beyond count.
+/// How many invitations count.
 const INVITATIONS_MAX: usize = 1_000;
 
 impl Attempt {
-    fn idle() -> Self {
+    pub(super) fn idle() -> Self {
         Self { queue: None, next: Next::Idle }
+    }
+
+    /// Whether the pusher has got as far as this notification, and had no trouble with it.
+    fn is_told(&self, record: &NotificationRecord) -> bool {
+        self.next == Next::More && self.queue.as_ref().is_some_and(|queue| queue.cursor == record.position)
     }
 }
 
 impl Engine {
     /// Tells a pusher the next thing that is due to it, if there is one.
     pub(super) async fn attempt(&self, key: &PusherKey) -> Result<Attempt> {
+        let mut attempt = self.attempt_next(key).await?;
+        if let (Next::More, Some(queue)) = (attempt.next, &mut attempt.queue) {
+            queue.retry_at_ts = Some(self.world().clock.now_ms());
+        }
+        Ok(attempt)
+    }
+
+    async fn attempt_next(&self, key: &PusherKey) -> Result<Attempt> {
         let storage = self.storage();
-        let (Some(pusher), Some(queue)) = (storage.pusher(key).await?, storage.pusher_queue(key).await?) else {
-            return Ok(Attempt::idle());
-        };
+        // In this order: when it is set again in between, what comes of this is not written down, and it is told again.
+        let Some(queue) = storage.pusher_queue(key).await? else { return Ok(Attempt::idle()) };
+        let Some(pusher) = storage.pusher(key).await? else { return Ok(Attempt::idle()) };
         let now_ms = self.world().clock.now_ms();
         if let Some(retry_at_ts) = queue.retry_at_ts.filter(|retry_at_ts| *retry_at_ts > now_ms) {
             return Ok(Attempt { queue: None, next: Next::Wait(retry_at_ts) });
@@ -50,6 +67,7 @@ impl Engine {
         let is_all = due.len() < BATCH;
         let before = queue.clone();
         queue.retry_at_ts = None;
+        let last = due.last().map(|record| record.position).filter(|_| is_all);
         for record in due {
             if !self.is_to_be_told(user_id, &record, now_ms).await? {
                 queue.cursor = record.position;
@@ -60,7 +78,12 @@ impl Engine {
                 queue.cursor = record.position;
                 continue;
             };
-            return self.tell(pusher, queue, &body, Some(&record), counts).await;
+            let mut attempt = self.tell(pusher, queue, &body, Some(&record), counts).await?;
+            if attempt.is_told(&record) && last == Some(record.position) {
+                // What came since is news.
+                attempt.next = Next::Idle;
+            }
+            return Ok(attempt);
         }
         if !is_all {
             return Ok(Attempt { queue: Some(queue), next: Next::More });
@@ -96,10 +119,10 @@ impl Engine {
 
     /// How much a user has not read of what they want to see.
     pub(super) async fn unread_of(&self, user_id: &UserId) -> Result<u64> {
-        let unread = self.storage().unread_total(user_id).await?.notifications;
+        let unread = self.storage().unread_joined(user_id).await?.notifications;
         let inviters = self.storage().unread_invitations(user_id, INVITATIONS_MAX).await?;
         let hidden = self.hidden_invitations(user_id, &inviters).await?;
-        Ok(unread.saturating_sub(u64::try_from(hidden).unwrap_or(u64::MAX)))
+        Ok(unread + u64::try_from(inviters.len().saturating_sub(hidden)).unwrap_or(u64::MAX))
     }
 
     /// Calls the gateway, and notes what came of it.
@@ -112,17 +135,18 @@ impl Engine {
         counts: Counts,
     ) -> Result<Attempt> {
         let gateways = &self.inner.push.delivery.gateways;
-        if let Err(until_ms) = gateways.admit(&pusher.gateway, self.world().clock.now_ms()) {
-            return Ok(self.put_off(queue, until_ms));
-        }
+        let admission = match gateways.admit(&pusher.gateway, self.world().clock.now_ms()) {
+            Ok(admission) => admission,
+            Err(until_ms) => return Ok(self.put_off(queue, until_ms)),
+        };
         let url = url_of(&pusher.data).unwrap_or_default();
         match self.federation().notify(&url, body).await {
             Ok(rejected) => {
-                gateways.succeeded(&pusher.gateway);
+                gateways.succeeded(&pusher.gateway, admission);
                 metrics::counter!("push_told_total").increment(1);
                 if rejected.contains(&pusher.key.pushkey) {
                     tracing::info!(user.id = %pusher.key.user_id, "a push gateway knows the pushkey no more");
-                    self.storage().delete_rejected_pusher(pusher).await?;
+                    self.storage().delete_rejected_pusher(&queue).await?;
                     return Ok(Attempt::idle());
                 }
                 queue.cursor = record.map_or(queue.cursor, |record| record.position);
@@ -130,7 +154,7 @@ impl Engine {
                 queue.failures = 0;
                 Ok(Attempt { queue: Some(queue), next: Next::More })
             }
-            Err(error) => Ok(self.not_told(pusher, queue, record, &error)),
+            Err(error) => Ok(self.not_told(pusher, queue, record, admission, &error)),
         }
     }
 
@@ -139,6 +163,7 @@ impl Engine {
         pusher: &PusherRecord,
         mut queue: PusherQueue,
         record: Option<&NotificationRecord>,
+        admission: Admission,
         error: &CallError,
     ) -> Attempt {
         metrics::counter!("push_failed_total").increment(1);
@@ -146,11 +171,11 @@ impl Engine {
         let gateways = &self.inner.push.delivery.gateways;
         queue.failures = queue.failures.saturating_add(1);
         if !is_refusal(error) {
-            let until_ms = gateways.failed(&pusher.gateway, queue.failures, self.world());
+            let until_ms = gateways.failed(&pusher.gateway, admission, queue.failures, self.world());
             return self.put_off(queue, until_ms);
         }
         // The gateway is there; it is this that it does not want.
-        gateways.succeeded(&pusher.gateway);
+        gateways.succeeded(&pusher.gateway, admission);
         if queue.failures < REFUSALS_MAX {
             let until_ms = self.world().clock.now_ms() + backoff_ms(queue.failures, self.world());
             return self.put_off(queue, until_ms);
@@ -165,7 +190,7 @@ impl Engine {
         Attempt { queue: Some(queue), next: Next::More }
     }
 
-    fn put_off(&self, mut queue: PusherQueue, until_ms: u64) -> Attempt {
+    pub(super) fn put_off(&self, mut queue: PusherQueue, until_ms: u64) -> Attempt {
         // Those who wait for the same gateway do not come in the same moment.
         let now_ms = self.world().clock.now_ms();
         let until_ms = until_ms + self.world().random_below(until_ms.saturating_sub(now_ms) / 8);

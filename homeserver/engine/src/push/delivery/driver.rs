@@ -2,95 +2,54 @@
 //!
 //! A pusher costs a task only while it is told something. What came of the attempts of a moment is written at once.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    panic::AssertUnwindSafe,
-    pin::pin,
-    time::Duration,
-};
+mod lanes;
+mod under_way;
+mod waiting;
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use rules::change::Position;
-use ruma::OwnedUserId;
 use storage::{ConcernedPusher, PusherKey, PusherQueue};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, timeout_at},
+};
 
+use self::{lanes::Lanes, under_way::UnderWay, waiting::Waiting};
 use super::{Attempt, LOG_BATCH, Next};
 use crate::{Engine, Result};
 
-/// How many pushers are told something at the same time.
-const WORKERS_MAX: usize = 256;
-/// How many of these may lead to one host, so that one that is slow leaves room for the others.
-const WORKERS_PER_HOST_MAX: usize = 32;
-/// How many of these may be one user's, who names the gateways: many that are slow leave room for other users.
-const WORKERS_PER_USER_MAX: usize = 4;
 /// How long to wait after storage has failed, or a worker has panicked, which are none of the gateway's doing.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that was set back does not make us sleep for hours.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-/// After how much of the log it is noted up to where it was read: after a crash no more than this is looked at again.
+/// After how much of the log it is noted up to where it was read: after a crash no more than this is looked at again, and
+/// what came since the earliest that is still under way.
 const READ_NOTED_EVERY: Position = 1_000;
+/// For how long a stop waits for calls that are under way. Most gateways answer in less. What they were told otherwise is
+/// told again after the start, with the same event id.
+const STOP_MAX: Duration = Duration::from_millis(800);
 
 pub(super) async fn run(engine: &Engine, shutdown: impl Future<Output = ()> + Send) {
-    let mut shutdown = pin!(shutdown);
-    tokio::select! {
-        () = &mut shutdown => {}
-        () = drive(engine) => {}
-    }
-}
-
-async fn drive(engine: &Engine) {
-    let mut head = engine.storage().subscribe();
     let mut driver = Driver::new(engine.clone());
-    while let Err(error) = driver.start().await {
-        tracing::error!(%error, "cannot find out which pushers wait; trying again");
-        sleep(TROUBLE_PAUSE).await;
+    tokio::select! {
+        () = shutdown => {}
+        () = driver.drive() => {}
     }
-    // What came between the last stop and now.
-    driver.follow().await;
-    loop {
-        driver.save().await;
-        driver.hear();
-        driver.due();
-        driver.spawn();
-        driver.note_read().await;
-        let pause = driver.pause();
-        tokio::select! {
-            changed = head.changed() => match changed {
-                Ok(()) => driver.follow().await,
-                // The storage is gone, and with it everything there is to do.
-                Err(_) => return,
-            },
-            () = engine.inner.push.delivery.wake.notified() => {}
-            Some(ended) = driver.workers.join_next() => driver.collect(ended).await,
-            () = sleep(pause) => {}
-        }
-    }
+    driver.stop().await;
 }
 
 /// A worker's pusher, and how it went; nothing if that was none of the gateway's doing.
 type Ended = (ConcernedPusher, Option<Attempt>);
 
-/// What has a bound of its own for how many workers there may be.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lane {
-    Host(String),
-    User(OwnedUserId),
-}
-
-impl Lane {
-    /// The lanes that a worker of a pusher takes up. A host is one however many ports are named.
-    fn of(pusher: &ConcernedPusher) -> [Self; 2] {
-        let host = pusher.gateway.rsplit_once(':').map_or(&*pusher.gateway, |(host, _)| host);
-        [Self::Host(host.to_owned()), Self::User(pusher.key.user_id.clone())]
-    }
-
-    fn workers_max(&self) -> usize {
-        match self {
-            Self::Host(_) => WORKERS_PER_HOST_MAX,
-            Self::User(_) => WORKERS_PER_USER_MAX,
-        }
-    }
+/// What came for a pusher while it has a worker.
+#[derive(Clone, Copy, Default)]
+struct News {
+    /// From where on the log has something more for it.
+    since: Option<Position>,
+    /// Whether it was set again.
+    is_set: bool,
 }
 
 struct Driver {
@@ -99,21 +58,13 @@ struct Driver {
     position: Position,
     noted: Position,
     workers: JoinSet<Ended>,
-    /// The pushers that have a worker, and whether there is news for them since it began.
-    active: BTreeMap<PusherKey, bool>,
-    active_in: BTreeMap<Lane, usize>,
+    /// The pushers that have a worker.
+    active: BTreeMap<PusherKey, News>,
     /// What came of attempts and could not be written down yet. Their pushers count as active still.
     unsaved: Vec<Ended>,
-    /// The pushers whose turn comes next, and those that wait for room in a lane: there are some only while it is full,
-    /// or while one of them is among those whose turn comes next.
-    ready: VecDeque<ConcernedPusher>,
-    parked: BTreeMap<Lane, VecDeque<ConcernedPusher>>,
-    queued: BTreeSet<PusherKey>,
-    /// The pushers that wait, by when to try again.
-    waiting: BTreeMap<PusherKey, (u64, String)>,
-    due: BTreeSet<(u64, PusherKey)>,
-    /// Those of whom storage does not know that they wait.
-    troubled: BTreeSet<PusherKey>,
+    lanes: Lanes,
+    waiting: Waiting,
+    under_way: UnderWay,
 }
 
 impl Driver {
@@ -124,14 +75,54 @@ impl Driver {
             noted: 0,
             workers: JoinSet::new(),
             active: BTreeMap::new(),
-            active_in: BTreeMap::new(),
             unsaved: Vec::new(),
-            ready: VecDeque::new(),
-            parked: BTreeMap::new(),
-            queued: BTreeSet::new(),
-            waiting: BTreeMap::new(),
-            due: BTreeSet::new(),
-            troubled: BTreeSet::new(),
+            lanes: Lanes::default(),
+            waiting: Waiting::default(),
+            under_way: UnderWay::default(),
+        }
+    }
+
+    /// Follows the log. It may be dropped wherever it waits.
+    async fn drive(&mut self) {
+        let mut head = self.engine.storage().subscribe();
+        while let Err(error) = self.start().await {
+            tracing::error!(%error, "cannot find out which pushers wait; trying again");
+            sleep(TROUBLE_PAUSE).await;
+        }
+        // What came between the last stop and now.
+        self.follow().await;
+        let engine = self.engine.clone();
+        loop {
+            self.save().await;
+            self.hear();
+            self.due();
+            self.spawn();
+            self.note_read().await;
+            let pause = self.pause();
+            tokio::select! {
+                changed = head.changed() => match changed {
+                    Ok(()) => self.follow().await,
+                    // The storage is gone, and with it everything there is to do.
+                    Err(_) => return,
+                },
+                () = engine.inner.push.delivery.wake.notified() => {}
+                Some(ended) = self.workers.join_next() => self.collect(ended).await,
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Writes down what comes of calls that are under way, for a while; the others are given up.
+    async fn stop(&mut self) {
+        let until = Instant::now() + STOP_MAX;
+        while let Ok(Some(ended)) = timeout_at(until, self.workers.join_next()).await {
+            self.gather(ended);
+        }
+        let given_up = self.workers.len();
+        self.workers.shutdown().await;
+        self.save().await;
+        if given_up > 0 {
+            tracing::info!(given_up, "not waiting for push gateways; what they did not take is told after the start");
         }
     }
 
@@ -142,7 +133,7 @@ impl Driver {
         self.noted = self.position;
         for pusher in storage.waiting_pushers().await? {
             let until_ms = pusher.retry_at_ts.unwrap_or(0);
-            self.wait(pusher.key, pusher.gateway, until_ms);
+            self.waiting.put(pusher, until_ms);
         }
         Ok(())
     }
@@ -156,7 +147,7 @@ impl Driver {
             match storage.concerned_pushers(self.position, until).await {
                 Ok(pushers) => {
                     for pusher in pushers {
-                        self.wake(pusher);
+                        self.wake(pusher, Some(self.position));
                     }
                     self.position = until;
                 }
@@ -172,75 +163,65 @@ impl Driver {
     fn hear(&mut self) {
         let woken = std::mem::take(&mut *self.engine.inner.push.delivery.woken());
         for pusher in woken.into_values() {
-            if let Some((until_ms, _)) = self.waiting.remove(&pusher.key) {
-                self.due.remove(&(until_ms, pusher.key.clone()));
+            if let Some(news) = self.active.get_mut(&pusher.key) {
+                news.is_set = true;
+                continue;
             }
-            self.wake(pusher);
+            self.waiting.take(&pusher.key);
+            self.wake(pusher, None);
         }
     }
 
-    fn wake(&mut self, pusher: ConcernedPusher) {
+    /// Queues a pusher that is to be tried, because of what the log has after `since`, or because its time has come.
+    fn wake(&mut self, pusher: ConcernedPusher, since: Option<Position>) {
         if let Some(news) = self.active.get_mut(&pusher.key) {
-            *news = true;
-        } else if !self.waiting.contains_key(&pusher.key) && self.queued.insert(pusher.key.clone()) {
-            self.ready.push_back(pusher);
+            news.since = news.since.or(since);
+        } else if !self.waiting.contains(&pusher.key) {
+            if let Some(since) = since {
+                self.under_way.begin(&pusher.key, since);
+            }
+            self.lanes.queue(pusher);
         }
-    }
-
-    fn wait(&mut self, key: PusherKey, gateway: String, until_ms: u64) {
-        self.due.insert((until_ms, key.clone()));
-        self.waiting.insert(key, (until_ms, gateway));
     }
 
     /// Queues the pushers whose time has come.
     fn due(&mut self) {
         let now_ms = self.engine.world().clock.now_ms();
-        while self.due.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
-            let Some((_, key)) = self.due.pop_first() else { return };
-            if let Some((_, gateway)) = self.waiting.remove(&key) {
-                self.wake(ConcernedPusher { key, gateway, retry_at_ts: None });
-            }
+        while let Some(pusher) = self.waiting.pop_due(now_ms) {
+            self.wake(pusher, None);
         }
     }
 
     /// Starts workers as far as there is room. While something could not be written down none: what they tell could not
     /// be either, and would be told again without end.
     fn spawn(&mut self) {
-        while self.unsaved.is_empty() && self.active.len() < WORKERS_MAX {
-            let Some(pusher) = self.ready.pop_front() else { break };
-            let lanes = Lane::of(&pusher);
-            if let Some(full) = lanes.iter().find(|lane| !self.has_room(lane)) {
-                self.parked.entry(full.clone()).or_default().push_back(pusher);
-                // It leaves its turn in the other lane to the next there.
-                for lane in &lanes {
-                    self.unpark(lane);
-                }
-                continue;
-            }
-            for lane in lanes {
-                *self.active_in.entry(lane).or_default() += 1;
-            }
-            self.queued.remove(&pusher.key);
-            self.active.insert(pusher.key.clone(), false);
+        while self.unsaved.is_empty()
+            && let Some(pusher) = self.lanes.enter()
+        {
+            self.active.insert(pusher.key.clone(), News::default());
             self.workers.spawn(work(self.engine.clone(), pusher));
         }
         let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-        metrics::gauge!("push_active").set(count(self.active.len()));
-        metrics::gauge!("push_queued").set(count(self.queued.len()));
+        metrics::gauge!("push_active").set(count(self.lanes.active()));
+        metrics::gauge!("push_queued").set(count(self.lanes.queued()));
         metrics::gauge!("push_waiting").set(count(self.waiting.len()));
     }
 
     /// Writes down what came of this worker and of all others that have ended meanwhile, then lets their pushers go on.
-    async fn collect(&mut self, first: std::result::Result<Ended, tokio::task::JoinError>) {
+    async fn collect(&mut self, first: Result<Ended, JoinError>) {
         let mut next = Some(first);
         while let Some(outcome) = next {
-            match outcome {
-                Ok(outcome) => self.unsaved.push(outcome),
-                Err(error) => tracing::error!(%error, "a worker that tells pushers was lost"),
-            }
+            self.gather(outcome);
             next = self.workers.try_join_next();
         }
         self.save().await;
+    }
+
+    fn gather(&mut self, outcome: Result<Ended, JoinError>) {
+        match outcome {
+            Ok(outcome) => self.unsaved.push(outcome),
+            Err(error) => tracing::error!(%error, "a worker that tells pushers was lost"),
+        }
     }
 
     /// Writes down what came of attempts. What cannot be written is kept, and tried again before anybody is told more.
@@ -259,62 +240,37 @@ impl Driver {
     }
 
     fn ended(&mut self, pusher: ConcernedPusher, next: Option<Next>) {
-        let news = self.active.remove(&pusher.key).unwrap_or(false);
-        self.make_room(&Lane::of(&pusher));
-        self.troubled.remove(&pusher.key);
+        let news = self.active.remove(&pusher.key).unwrap_or_default();
+        self.lanes.leave(&pusher);
+        // What it came to is written down: that it goes on, too, as something that waits for its time. Only after a
+        // failure of our own storage knows nothing.
+        if next.is_some() {
+            self.under_way.end(&pusher.key);
+        }
         match next {
-            Some(Next::Idle) if !news => {}
-            Some(Next::Idle | Next::More) => self.wake(pusher),
-            Some(Next::Wait(until_ms)) => self.wait(pusher.key, pusher.gateway, until_ms),
+            Some(Next::More) => self.wake(pusher, news.since),
+            Some(Next::Idle) if news.is_set || news.since.is_some() => self.wake(pusher, news.since),
+            Some(Next::Idle) => {}
+            // A pusher that was set again waits for nothing that was found out about it before. What else comes is told
+            // when its time has come.
+            Some(Next::Wait(_)) if news.is_set => self.wake(pusher, news.since),
+            Some(Next::Wait(until_ms)) => self.waiting.put(pusher, until_ms),
             None => {
                 let pause_ms = u64::try_from(TROUBLE_PAUSE.as_millis()).unwrap_or(u64::MAX);
                 let until_ms = self.engine.world().clock.now_ms().saturating_add(pause_ms);
-                self.troubled.insert(pusher.key.clone());
-                self.wait(pusher.key, pusher.gateway, until_ms);
+                self.waiting.put(pusher, until_ms);
             }
         }
     }
 
-    fn has_room(&self, lane: &Lane) -> bool {
-        self.active_in.get(lane).is_none_or(|count| *count < lane.workers_max())
-    }
-
-    /// One worker less in these lanes.
-    fn make_room(&mut self, lanes: &[Lane]) {
-        for lane in lanes {
-            if let Some(count) = self.active_in.get_mut(lane) {
-                *count -= 1;
-                if *count == 0 {
-                    self.active_in.remove(lane);
-                }
-            }
-            self.unpark(lane);
-        }
-    }
-
-    /// The next of those who wait for a lane comes first, if there is room.
-    fn unpark(&mut self, lane: &Lane) {
-        if !self.has_room(lane) {
-            return;
-        }
-        let Some(parked) = self.parked.get_mut(lane) else { return };
-        let next = parked.pop_front();
-        if parked.is_empty() {
-            self.parked.remove(lane);
-        }
-        if let Some(pusher) = next {
-            self.ready.push_front(pusher);
-        }
-    }
-
-    /// Notes up to where the log was read, when all that follows from it is delivered or written down.
+    /// Notes up to where the log was read, as far as what follows from it is delivered or written down.
     async fn note_read(&mut self) {
-        let is_settled = self.active.is_empty() && self.queued.is_empty() && self.troubled.is_empty();
-        if !is_settled || self.position < self.noted + READ_NOTED_EVERY {
+        let read = self.under_way.lowest().unwrap_or(self.position).min(self.position);
+        if read < self.noted + READ_NOTED_EVERY {
             return;
         }
-        match self.engine.storage().save_pushers_read(self.position).await {
-            Ok(()) => self.noted = self.position,
+        match self.engine.storage().save_pushers_read(read).await {
+            Ok(()) => self.noted = read,
             Err(error) => tracing::warn!(%error, "cannot note up to where the log was read for pushers"),
         }
     }
@@ -322,9 +278,9 @@ impl Driver {
     /// How long nothing is due.
     fn pause(&self) -> Duration {
         let now_ms = self.engine.world().clock.now_ms();
-        let until = |(at_ms, _): &(u64, PusherKey)| Duration::from_millis(at_ms.saturating_sub(now_ms));
+        let until = |at_ms: u64| Duration::from_millis(at_ms.saturating_sub(now_ms));
         let longest = if self.unsaved.is_empty() { SLEEP_MAX } else { TROUBLE_PAUSE };
-        self.due.first().map_or(longest, until).min(longest)
+        self.waiting.next_ms().map_or(longest, until).min(longest)
     }
 }
 

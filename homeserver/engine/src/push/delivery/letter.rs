@@ -6,9 +6,9 @@ use rules::change::Position;
 use serde_json::Value;
 use storage::{NotificationRecord, PusherQueue, PusherRecord};
 
-use super::{Attempt, Next, gateways::backoff_ms, notification::Scene};
+use super::{Attempt, Next, gateways::Admission, notification::Scene};
 use crate::{
-    Engine, Result,
+    Engine, MailError, Result,
     accounts::{Letter, escaped},
     push::pushers::EMAIL,
 };
@@ -17,6 +17,9 @@ use crate::{
 const DELAY_MS: u64 = 10 * 60 * 1_000;
 /// How long after one letter the next one comes at most, after many that nobody followed.
 const DELAY_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+/// As often the mail server may say that it will never take letters to a mailbox, before there are no more: over some
+/// three days, as it may also say so of all mailboxes when something is wrong with our address.
+const MAILBOX_REFUSALS_MAX: u32 = 10;
 /// How many events a letter tells of; of more it says how many.
 const EVENTS_MAX: usize = 50;
 /// How much of a message it shows, in characters.
@@ -39,8 +42,8 @@ impl Engine {
     pub(super) async fn attempt_letter(&self, pusher: &PusherRecord, mut queue: PusherQueue) -> Result<Attempt> {
         let (user_id, now_ms) = (&pusher.key.user_id, self.world().clock.now_ms());
         if self.owner_of_address(EMAIL, &pusher.key.pushkey).await?.as_ref() != Some(user_id) {
-            self.storage().delete_pusher(&pusher.key).await?;
-            return Ok(Attempt { queue: None, next: Next::Idle });
+            self.storage().delete_rejected_pusher(&queue).await?;
+            return Ok(Attempt::idle());
         }
         let (before, head) = (queue.clone(), self.storage().head());
         let due = self.storage().due_notifications(user_id, queue.cursor, head, EVENTS_MAX).await?;
@@ -79,16 +82,18 @@ impl Engine {
         if digest.order.is_empty() {
             return Ok(Attempt { queue: Some(queue), next: Next::More });
         }
+        let gateways = &self.inner.push.delivery.gateways;
+        let admission = match gateways.admit(&pusher.gateway, now_ms) {
+            Ok(admission) => admission,
+            Err(until_ms) => return Ok(self.put_off(back_to(queue, due), until_ms)),
+        };
         let unread = self.unread_of(user_id).await?;
         let letter = self.digest_letter(pusher, &digest, unread);
-        if let Err(error) = self.send_letter(&pusher.key.pushkey, letter).await {
+        if let Err(error) = self.send_digest_letter(&pusher.key.pushkey, letter).await {
             tracing::warn!(user.id = %user_id, %error, "a letter about unread messages was not sent");
-            queue.cursor = due.first().map_or(0, |first| first.position - 1);
-            queue.failures = queue.failures.saturating_add(1);
-            let until_ms = now_ms + backoff_ms(queue.failures, self.world());
-            queue.retry_at_ts = Some(until_ms);
-            return Ok(Attempt { queue: Some(queue), next: Next::Wait(until_ms) });
+            return self.not_sent(pusher, back_to(queue, due), admission, &error).await;
         }
+        gateways.succeeded(&pusher.gateway, admission);
         // The letter says how many there are in all: those that it does not show get none of their own.
         queue.cursor = head;
         queue.failures = 0;
@@ -96,6 +101,39 @@ impl Engine {
         let until_ms = now_ms + queue.throttle_ms;
         queue.retry_at_ts = Some(until_ms);
         Ok(Attempt { queue: Some(queue), next: Next::Wait(until_ms) })
+    }
+
+    /// What follows when a letter was not taken: when there is no mail server all letters wait for it; when it does not
+    /// want letters to this mailbox, only these, and not for ever.
+    async fn not_sent(
+        &self,
+        pusher: &PusherRecord,
+        mut queue: PusherQueue,
+        admission: Admission,
+        error: &MailError,
+    ) -> Result<Attempt> {
+        metrics::counter!("push_failed_total").increment(1);
+        let gateways = &self.inner.push.delivery.gateways;
+        queue.failures = queue.failures.saturating_add(1);
+        let is_permanent = match error {
+            MailError::Mailbox { is_permanent, .. } => *is_permanent,
+            MailError::Letter(_) => true,
+            MailError::Settings(_) | MailError::Server(_) => {
+                let until_ms = gateways.failed(&pusher.gateway, admission, 1, self.world());
+                // How long this lasts is no fault of the mailbox.
+                queue.failures = queue.failures.saturating_sub(1);
+                return Ok(self.put_off(queue, until_ms));
+            }
+        };
+        gateways.succeeded(&pusher.gateway, admission);
+        if is_permanent && queue.failures >= MAILBOX_REFUSALS_MAX {
+            tracing::info!(user.id = %pusher.key.user_id, "a mailbox takes no letters; there will be no more");
+            self.storage().delete_rejected_pusher(&queue).await?;
+            return Ok(Attempt::idle());
+        }
+        let doubled = DELAY_MS.saturating_mul(1 << queue.failures.saturating_sub(1).min(16));
+        let until_ms = self.world().clock.now_ms() + doubled.min(DELAY_MAX_MS);
+        Ok(self.put_off(queue, until_ms))
     }
 
     fn digest_letter(&self, pusher: &PusherRecord, digest: &Digest, unread: u64) -> Letter {
@@ -119,6 +157,12 @@ impl Engine {
             unsubscribe: Some(unsubscribe),
         }
     }
+}
+
+/// Before the first of these, as nothing was told of them.
+fn back_to(mut queue: PusherQueue, due: &[NotificationRecord]) -> PusherQueue {
+    queue.cursor = due.first().map_or(queue.cursor, |first| first.position - 1);
+    queue
 }
 
 impl Digest {

@@ -1,7 +1,7 @@
 //! When users do not want to be disturbed: account data of theirs, which counts at the moment of telling.
 //!
-//! In this order: an emergency that the user lets through, senders who always may, do-not-disturb, quiet hours, a room
-//! that is muted for a while. What is not told goes on counting as unread.
+//! In this order: an emergency that the user lets through, senders who always may, do-not-disturb, quiet hours. What is not
+//! told goes on counting as unread.
 
 use std::sync::Arc;
 
@@ -14,8 +14,6 @@ use crate::{Engine, Result};
 
 /// Do-not-disturb and quiet hours.
 const DO_NOT_DISTURB: &str = "nudge.dnd";
-/// Of a room: until when it is muted.
-const MUTE_UNTIL: &str = "nudge.mute_until";
 /// The field of an event's content by which its sender says that it is an emergency.
 const EMERGENCY: &str = "nudge.emergency";
 /// The profile field with the user's time zone.
@@ -52,19 +50,13 @@ struct Interval {
     days: Vec<String>,
 }
 
-#[derive(Deserialize)]
-struct MuteUntil {
-    until_ts: u64,
-}
-
 impl Engine {
     /// Whether the user does not want to be disturbed by it now.
     pub(super) async fn is_quiet(&self, user_id: &UserId, record: &NotificationRecord, now_ms: u64) -> Result<bool> {
-        let wish: DoNotDisturb = self.wish(user_id, None, DO_NOT_DISTURB).await?.unwrap_or_default();
+        let wish: DoNotDisturb = self.wish(user_id, DO_NOT_DISTURB).await?.unwrap_or_default();
         let is_switched_on = wish.enabled && wish.until_ts.is_none_or(|until_ts| now_ms < until_ts);
         let is_night = !wish.quiet_hours.is_empty() && self.is_night(user_id, &wish, now_ms).await?;
-        let mute: Option<MuteUntil> = self.wish(user_id, Some(&record.room_id), MUTE_UNTIL).await?;
-        if !is_switched_on && !is_night && mute.is_none_or(|mute| now_ms >= mute.until_ts) {
+        if !is_switched_on && !is_night {
             return Ok(false);
         }
         let may_disturb = if let Some(event) = self.stored_event(&record.event_id).await? {
@@ -78,13 +70,8 @@ impl Engine {
     }
 
     /// What a user wants, if it is there and can be understood.
-    async fn wish<T: for<'a> Deserialize<'a>>(
-        &self,
-        user_id: &UserId,
-        room_id: Option<&ruma::RoomId>,
-        event_type: &str,
-    ) -> Result<Option<T>> {
-        let record = self.storage().account_data(user_id, room_id, event_type).await?;
+    async fn wish<T: for<'a> Deserialize<'a>>(&self, user_id: &UserId, event_type: &str) -> Result<Option<T>> {
+        let record = self.storage().account_data(user_id, None, event_type).await?;
         Ok(record.and_then(|record| serde_json::from_str(record.content.get()).ok()))
     }
 

@@ -5,7 +5,7 @@ use std::process::Output;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::process::{Nudge, nudge};
+use super::process::{Nudge, nudge, register};
 
 const PASSWORD: &str = "we are all mad here";
 
@@ -102,6 +102,50 @@ fn the_example_passes_the_check() {
     succeeded(&nudge(&directory, &["config", "check"], &[("NUDGE_CONFIG", path)], ""));
     let wrong = [("NUDGE_LISTEN", "8008")];
     assert!(refused(&nudge(&directory, &["config", "check", "--config", path], &wrong, "")).contains("NUDGE_LISTEN"));
+}
+
+#[test]
+fn files_are_listed_hidden_and_removed() {
+    let directory = TempDir::new().unwrap();
+    let server = Nudge::start(&directory, &["--registration", "open", "--rate-limits", "off"], &[]);
+    let token = register(&server, "alice", PASSWORD);
+    let upload = |text: &str| {
+        let (status, answer) = server.post("/_matrix/media/v3/upload", Some(&token), &json!({ "file": text }));
+        assert_eq!(status, 200, "{answer}");
+        answer["content_uri"].as_str().unwrap().to_owned()
+    };
+    let [first, second, third] = ["one", "two", "three"].map(upload);
+    let media = |arguments: &[&str]| {
+        let arguments: Vec<&str> = ["media"].iter().chain(arguments).copied().collect();
+        nudge(&directory, &arguments, &[], "")
+    };
+    let status = |server: &Nudge, uri: &str| {
+        let path = format!("/_matrix/client/v1/media/download/{}", uri.strip_prefix("mxc://").unwrap());
+        server.get(&path, Some(&token)).0
+    };
+    let users = succeeded(&media(&["users"]));
+    assert!(users.contains("3 files  @alice:localhost") && users.contains("of other servers"), "{users}");
+    succeeded(&media(&["quarantine", &first]));
+    succeeded(&media(&["protect", &second]));
+    let listed = succeeded(&media(&["list", "alice"]));
+    assert!(listed.lines().any(|line| line.contains(&first) && line.ends_with(" quarantined")), "{listed}");
+    assert!(listed.lines().any(|line| line.contains(&second) && line.ends_with(" protected")), "{listed}");
+    assert_eq!((status(&server, &first), status(&server, &second)), (404, 200), "beside the server, at once");
+    succeeded(&media(&["unquarantine", &first]));
+    assert_eq!(status(&server, &first), 200);
+    assert!(succeeded(&media(&["quarantine", "--user", "alice"])).contains("2 files"));
+    assert_eq!((status(&server, &second), status(&server, &third)), (200, 404));
+    for refusal in [&["quarantine", "mxc://localhost/none"][..], &["quarantine", "nothing"]] {
+        assert!(refused(&media(refusal)).contains("nudge: "));
+    }
+    assert!(refused(&media(&["delete", &third])).contains("in use"), "not beside the server");
+    assert!(server.terminate().success());
+    succeeded(&media(&["delete", &third]));
+    assert!(succeeded(&media(&["prune-remote", "--unused-days", "30"])).contains("Deleted 0 files"));
+    assert!(succeeded(&media(&["purge", "alice"])).contains("Deleted 1 files"));
+    assert!(succeeded(&nudge(&directory, &["fsck"], &[], "")).contains("is consistent"));
+    let server = Nudge::start(&directory, &["--rate-limits", "off"], &[]);
+    assert_eq!([&first, &second, &third].map(|uri| status(&server, uri)), [404, 200, 404]);
 }
 
 #[test]
