@@ -166,11 +166,17 @@ impl Client {
         }
     }
 
-    async fn get(&self, path: &str) -> Value {
+    /// What is at a path.
+    pub async fn get(&self, path: &str) -> Value {
         match self.request(Method::GET, path, None).await {
             Ok((StatusCode::OK, answer)) => answer,
             other => panic!("GET {path}: {other:?}"),
         }
+    }
+
+    /// What the answer to a body is.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        self.ok(Method::POST, path, body).await
     }
 
     async fn ok(&self, method: Method, path: &str, body: &Value) -> Value {

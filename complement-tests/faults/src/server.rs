@@ -64,6 +64,11 @@ impl Server {
         server
     }
 
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the server runs")
+    }
+
     /// How much memory it has now, in KiB.
     pub fn memory_kib(&self) -> u64 {
         self.of_status("VmRSS")
@@ -76,7 +81,7 @@ impl Server {
 
     /// A line of what the kernel tells of the process.
     fn of_status(&self, name: &str) -> u64 {
-        let pid = self.child.id().expect("the server runs");
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("there is a /proc");
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
@@ -91,7 +96,7 @@ impl Server {
 
     /// Asks it to stop and waits; fails unless it exits with success.
     pub async fn stop(mut self) {
-        let pid = self.child.id().expect("the server runs").to_string();
+        let pid = self.pid().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().await;
         assert!(sent.expect("`kill` is there").success());
         let status = self.child.wait().await.expect("a stopped process ends");

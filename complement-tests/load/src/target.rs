@@ -1,0 +1,95 @@
+//! A homeserver under load, and what it has used.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use faults::{Client, Database, Server, server::free_port};
+use futures_util::future::join_all;
+
+/// Ticks of the kernel's clock in a second: the same on all of its ports for what it tells programs.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// A homeserver that runs.
+pub(crate) struct Target {
+    /// What the table calls it.
+    pub(crate) name: String,
+    /// Where its client API answers.
+    pub(crate) base_url: String,
+    pid: u32,
+    /// Ours, on its database. With full durability: an answer is on the disk.
+    ours: Option<(Server, Database)>,
+    registered: AtomicU32,
+}
+
+impl Target {
+    /// Ours on SQLite.
+    pub(crate) async fn nudge_on_sqlite() -> Self {
+        Self::nudge("Nudge, SQLite", Database::sqlite()).await
+    }
+
+    /// Ours on a new database in the cluster at `NUDGE_TEST_POSTGRES_URL`, if that is set.
+    pub(crate) async fn nudge_on_postgres() -> Option<Self> {
+        let database = Database::postgres("load").await?;
+        Some(Self::nudge("Nudge, PostgreSQL", database).await)
+    }
+
+    async fn nudge(name: &str, database: Database) -> Self {
+        let server = Server::start(&database, free_port()).await;
+        let (base_url, pid) = (server.base_url.clone(), server.pid());
+        Self { ours: Some((server, database)), ..Self::running(name.to_owned(), base_url, pid) }
+    }
+
+    /// One that somebody else has started.
+    pub(crate) fn running(name: String, base_url: String, pid: u32) -> Self {
+        Self { name, base_url, pid, ours: None, registered: AtomicU32::new(0) }
+    }
+
+    /// Registers so many users, a few at a time.
+    pub(crate) async fn people(&self, count: usize) -> Vec<Client> {
+        const AT_ONCE: usize = 4;
+        let mut people = Vec::with_capacity(count);
+        while people.len() < count {
+            let some = (0..AT_ONCE.min(count - people.len())).map(|_| self.person());
+            people.extend(join_all(some).await);
+        }
+        people
+    }
+
+    /// Registers a user of a new name.
+    pub(crate) async fn person(&self) -> Client {
+        let number = self.registered.fetch_add(1, Ordering::Relaxed);
+        Client::register(&self.base_url, &format!("load-{}-{number}", std::process::id())).await
+    }
+
+    /// The processor time that the server has used since it started, its kernel's part included. Of PostgreSQL's
+    /// processes it knows nothing.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(self.proc("stat")).expect("the server runs");
+        // The name in parentheses, which may hold anything, comes before the fields that count.
+        let (_, fields) = stat.rsplit_once(')').expect("a process has a name");
+        let ticks =
+            fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks are numbers"));
+        Duration::from_millis(ticks.sum::<u64>() * 1000 / TICKS_PER_SECOND)
+    }
+
+    /// The memory that the server has now, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(self.proc("status")).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("a process has memory")
+    }
+
+    /// Stops it, if it is ours.
+    pub(crate) async fn stop(self) {
+        if let Some((server, _database)) = self.ours {
+            server.stop().await;
+        }
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{file}", self.pid))
+    }
+}
