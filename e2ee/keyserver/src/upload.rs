@@ -18,6 +18,10 @@ use crate::{
 /// How many one-time keys of a device wait to be claimed. Clients keep fifty to a hundred.
 const ONE_TIME_KEYS_MAX: usize = 1_000;
 
+/// How many devices of a user a server is told of that is new to them: by the first it learns that there are devices to
+/// ask for, and the room may have thousands of servers.
+const DEVICES_INTRODUCED_MAX: usize = 10;
+
 /// What a device uploads. The keys are by algorithm and id, with a colon between.
 #[derive(Debug, Default)]
 pub struct Upload {
@@ -135,6 +139,23 @@ impl KeyServer {
         self.commit(vec![change]).await
     }
 
+    /// Makes the devices of a local user known to servers which had no part in them so far. Nothing has changed: nobody
+    /// of ours is told.
+    pub async fn introduce_devices(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<()> {
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let mut devices = self.storage.devices(user_id).await?;
+        devices.sort_by(|one, other| one.device_id.cmp(&other.device_id));
+        let change = |device: storage::Device| Change::DeviceList {
+            user_id: user_id.to_owned(),
+            device_id: Some(device.device_id),
+            viewer: Some(user_id.to_owned()),
+            servers: servers.clone(),
+        };
+        self.commit(devices.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect()).await
+    }
+
     /// Takes the keys of devices away, and what waits for them. To be called before the devices go.
     pub async fn forget_devices(&self, user_id: &UserId, device_ids: &[&DeviceId]) -> Result<()> {
         let users = [user_id.to_owned()];
@@ -162,7 +183,7 @@ impl KeyServer {
     }
 
     /// The other servers that are to hear of changes of a user's devices.
-    pub(crate) async fn servers_following(&self, user_id: &UserId) -> Result<Vec<OwnedServerName>> {
+    pub async fn servers_following(&self, user_id: &UserId) -> Result<Vec<OwnedServerName>> {
         Ok(self.storage.servers_sharing_rooms(user_id).await?)
     }
 }

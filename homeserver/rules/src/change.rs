@@ -234,7 +234,8 @@ pub enum Change {
         user_id: OwnedUserId,
         /// Which device; `None` where that is not known, or the change is one of cross-signing keys.
         device_id: Option<OwnedDeviceId>,
-        /// The local user who alone sees the change: it is one of their own signatures.
+        /// The local user who alone sees the change: it is one of their own signatures. The user themselves, together with
+        /// a device: nothing has changed, nobody here sees it, and only the servers are told.
         viewer: Option<OwnedUserId>,
         /// The servers that are to be sent an `m.device_list_update` of it.
         servers: Vec<OwnedServerName>,

@@ -54,6 +54,7 @@ impl Storage {
         const SQL: &str = "SELECT DISTINCT n.name FROM device_list_log d JOIN names n ON n.name_nid = d.user_nid
             WHERE d.position > $2 AND d.position <= $3
             AND (d.viewer_nid IS NULL OR d.viewer_nid = (SELECT name_nid FROM names WHERE name = $1))
+            AND (d.viewer_nid IS NULL OR d.viewer_nid <> d.user_nid OR d.device_id IS NULL)
             AND (n.name = $1 OR EXISTS (
                 SELECT 1 FROM memberships m JOIN room_state s ON s.room_nid = m.room_nid
                 WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'join'
@@ -72,7 +73,8 @@ impl Storage {
     /// Whose devices changed at a position, and who alone may know of it, if that is not everybody.
     pub async fn device_list_changes_at(&self, position: Position) -> Result<Vec<(OwnedUserId, Option<OwnedUserId>)>> {
         const SQL: &str = "SELECT n.name, v.name FROM device_list_log d JOIN names n ON n.name_nid = d.user_nid
-            LEFT JOIN names v ON v.name_nid = d.viewer_nid WHERE d.position = $1";
+            LEFT JOIN names v ON v.name_nid = d.viewer_nid WHERE d.position = $1
+            AND (d.viewer_nid IS NULL OR d.viewer_nid <> d.user_nid OR d.device_id IS NULL)";
         let rows: Vec<(String, Option<String>)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(position).fetch_all(pool).await)?;
         let read = |name: String| parsed(&decode(name), "device_list_log", "name");

@@ -303,6 +303,8 @@ async fn changes_and_messages_wait_for_a_server_that_is_away() {
     let stage = Stage::new().await;
     let (alice, _room, rita) = followed(&stage).await;
     stage.flush(stage.remote.name()).await;
+    // With the join, her device was made known.
+    let introduced = stage.remote.transactions().len();
     for _ in 0..3 {
         let keys = device_keys(alice.user_id.as_str(), alice.device_id.as_str());
         let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
@@ -316,6 +318,7 @@ async fn changes_and_messages_wait_for_a_server_that_is_away() {
         .remote
         .transactions()
         .iter()
+        .skip(introduced)
         .flat_map(|transaction| transaction["edus"].as_array().cloned().unwrap_or_default())
         .collect();
     let of = |edu_type: &str| edus.iter().filter(|edu| edu["edu_type"] == edu_type).collect::<Vec<_>>();
@@ -365,4 +368,45 @@ async fn s_077_answers_about_devices_are_taken_for_the_users_asked_for_and_their
     send(&stage, &[update(rita.as_str(), "LATER", 19, &[17], &device_keys(rita.as_str(), "LATER"))]).await;
     eventually(async || devices_asked(&stage) > asked).await;
     assert!(!devices_of(&stage, &alice, &rita).await.contains(&"STOLEN".to_owned()));
+}
+
+/// The devices of alice that a server was told of, sorted.
+fn told(server: &fake_homeserver::FakeHomeserver) -> Vec<String> {
+    let transactions = server.transactions();
+    let edus = transactions.iter().flat_map(|transaction| transaction["edus"].as_array().unwrap());
+    let updates = edus.filter(|edu| edu["edu_type"] == "m.device_list_update");
+    let mut told: Vec<String> =
+        updates.map(|edu| format!("{} {}", edu["content"]["user_id"], edu["content"]["device_id"])).collect();
+    told.sort();
+    told
+}
+
+#[tokio::test]
+async fn who_joins_is_introduced_with_their_devices_to_servers_that_were_not_following_them() {
+    let stage = Stage::new().await;
+    let (alice, bob) = (stage.user("alice").await, stage.user("bob").await);
+    let room = stage.joined_room(&alice).await;
+    stage.flush(stage.remote.name()).await;
+    let expected = format!("\"@alice:test\" \"{}\"", alice.device_id);
+    assert_eq!(told(&stage.remote), [expected.clone()]);
+    // A room that this server is in already, with one more server.
+    let other = stage.network.add_fake("other");
+    let olga = other.user("olga");
+    let join = room.send_state(&other, &olga, "m.room.member", olga.as_str(), json!({ "membership": "join" }));
+    stage.receive(&[&join]).await;
+    let since = stage.log_head();
+    stage.join(&bob, &room.id).await.unwrap();
+    for server in [&stage.remote, &other] {
+        stage.flush(server.name()).await;
+        assert!(told(server).contains(&format!("\"@bob:test\" \"{}\"", bob.device_id)), "{:?}", told(server));
+    }
+    // Nothing has changed for those who are here.
+    let changed = stage.engine.storage().device_lists_changed(&alice.user_id, since, stage.log_head()).await.unwrap();
+    assert!(changed.is_empty(), "{changed:?}");
+    let changed = stage.engine.storage().device_lists_changed(&bob.user_id, since, stage.log_head()).await.unwrap();
+    assert!(changed.is_empty(), "{changed:?}");
+    // Another room with the same server: it is following already.
+    stage.joined_room(&alice).await;
+    stage.flush(stage.remote.name()).await;
+    assert_eq!(told(&stage.remote).iter().filter(|told| **told == expected).count(), 1);
 }

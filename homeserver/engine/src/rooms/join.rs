@@ -2,10 +2,12 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#joining-rooms>
 
+use std::collections::HashSet;
+
 use rules::{RoomSnapshot, room::member};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomId,
-    RoomOrAliasId, events::room::member::MembershipState,
+    RoomOrAliasId, ServerName, UserId, events::room::member::MembershipState,
 };
 
 use super::{
@@ -77,21 +79,46 @@ impl Engine {
         self.refuse_unwanted_guest(&requester.user_id, room_id).await?;
         let mut content = self.member_content(&requester.user_id, reason.as_deref()).await?;
         content.extend(more.into_iter().filter(|(field, _)| !NOT_THE_CLIENTS.contains(&field.as_str())));
-        if let Some(room) = self.resident_room(room_id).await? {
+        let room = self.resident_room(room_id).await?;
+        let is_alone = room.as_ref().is_some_and(|room| room.servers().all(|server| server == self.server_name()));
+        let following =
+            if is_alone { Vec::new() } else { self.key_server().servers_following(&requester.user_id).await? };
+        if let Some(room) = room {
             if room.membership(&requester.user_id) == MembershipState::Join {
                 return Ok(());
             }
             self.join_here(requester, &room, via, content, origin_server_ts).await?;
-            self.carry_over_after_join(requester, room_id).await;
-            return Ok(());
+        } else {
+            let servers = self.servers_to_join_by(requester, room_id, via).await?;
+            if servers.is_empty() {
+                return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
+            }
+            let user_id = &requester.user_id;
+            self.enter_by_servers(WayIn::Join, user_id, room_id, &servers, content, origin_server_ts).await?;
         }
-        let servers = self.servers_to_join_by(requester, room_id, via).await?;
-        if servers.is_empty() {
-            return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
-        }
-        self.enter_by_servers(WayIn::Join, &requester.user_id, room_id, &servers, content, origin_server_ts).await?;
         self.carry_over_after_join(requester, room_id).await;
+        self.introduce_after_join(requester, room_id, &following).await;
         Ok(())
+    }
+
+    /// The join stands, whatever becomes of this: a server that is not told of the devices asks for them when one of its
+    /// users writes.
+    ///
+    /// Spec: <https://spec.matrix.org/v1.19/server-server-api/#device-management>
+    async fn introduce_after_join(&self, requester: &Requester, room_id: &RoomId, following: &[OwnedServerName]) {
+        if let Err(error) = self.introduce_devices(&requester.user_id, room_id, following).await {
+            tracing::warn!(room.id = %room_id, %error, "a user's devices were not made known to the room's servers");
+        }
+    }
+
+    /// Makes the devices of a user known to the servers of a room that were not following them.
+    async fn introduce_devices(&self, user_id: &UserId, room_id: &RoomId, following: &[OwnedServerName]) -> Result<()> {
+        let Some(room) = self.resident_room(room_id).await? else { return Ok(()) };
+        let following: HashSet<&ServerName> = following.iter().map(|server| &**server).collect();
+        let is_new = |server: &&ServerName| *server != self.server_name() && !following.contains(server);
+        let mut servers: Vec<OwnedServerName> = room.servers().filter(is_new).map(ToOwned::to_owned).collect();
+        servers.sort();
+        Ok(self.key_server().introduce_devices(user_id, servers).await?)
     }
 
     /// The join stands, whatever becomes of the settings.
@@ -148,7 +175,7 @@ impl Engine {
             // Who names servers has a reason; the one in the room's id may long have left.
             servers.extend(room_id.server_name().map(ToOwned::to_owned));
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         servers.retain(|server| server != self.server_name() && seen.insert(server.clone()));
         servers.truncate(MAX_SERVERS_ASKED);
         Ok(servers)
