@@ -56,7 +56,7 @@ use crate::{Requester, locks::Locks};
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
-    policy::is_not_asked,
+    policy::{NOT_ASKED, is_not_asked},
     receipts::MAIN_THREAD,
     remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,

@@ -450,6 +450,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (18, "log_gaps", include_str!("../migrations/sqlite/0018_log_gaps.sql")),
     (19, "to_device_position", include_str!("../migrations/sqlite/0019_to_device_position.sql")),
     (20, "push_counts", include_str!("../migrations/sqlite/0020_push_counts.sql")),
+    (21, "soft_failed", include_str!("../migrations/sqlite/0021_soft_failed.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -472,6 +473,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (18, "log_gaps", include_str!("../migrations/postgres/0018_log_gaps.sql")),
     (19, "to_device_position", include_str!("../migrations/postgres/0019_to_device_position.sql")),
     (20, "push_counts", include_str!("../migrations/postgres/0020_push_counts.sql")),
+    (21, "soft_failed", include_str!("../migrations/postgres/0021_soft_failed.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -5,6 +5,7 @@ use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
 use crate::{
     Result, Storage,
     dialect::{db, parsed, storable, without_nul},
+    names::encode,
 };
 
 /// An event that waits for what it builds upon.
@@ -89,6 +90,19 @@ impl Storage {
             sqlx::query_scalar(SQL).bind(now_ts as i64).bind(limit as i64).fetch_all(pool).await
         })?;
         rooms.iter().map(|room_id| parsed(room_id, "set_aside_events", "room_id")).collect()
+    }
+
+    /// Events of a room that were soft-failed for that reason and do not wait, those that came first first: up to `limit`.
+    pub async fn soft_failed_for(&self, room_id: &RoomId, reason: &str, limit: usize) -> Result<Vec<OwnedEventId>> {
+        const SQL: &str = "SELECT event_id FROM events
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND standing = 1 AND reason = $2
+            AND NOT EXISTS (SELECT 1 FROM set_aside_events w WHERE w.event_id = events.event_id)
+            ORDER BY event_nid LIMIT $3";
+        let name = encode(room_id.as_str());
+        let found: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(&*name).bind(reason).bind(limit as i64).fetch_all(pool).await
+        })?;
+        found.iter().map(|event_id| parsed(event_id, "events", "event_id")).collect()
     }
 
     /// Keeps an event no longer.

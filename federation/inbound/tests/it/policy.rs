@@ -238,3 +238,29 @@ async fn a_policy_event_that_says_too_little_names_no_policy_server() {
         assert_eq!(guarded.asked(), asked, "{content}");
     }
 }
+
+#[tokio::test]
+async fn s_067_what_came_while_the_policy_server_was_silent_is_judged_later_however_much_it_is() {
+    const MESSAGES: usize = 70;
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let guarded = guarded(&stage, &alice).await;
+    stage.network.cut(guarded.policy.name());
+    let sent: Vec<_> = (0..MESSAGES).map(|number| guarded.message(&stage, &number.to_string())).collect();
+    for some in sent.chunks(35) {
+        stage.receive(&some.iter().map(|pdu| &**pdu).collect::<Vec<_>>()).await;
+    }
+    let waiting = stage.engine.storage().events_set_aside(&guarded.room.id).await.unwrap().len();
+    assert!(waiting < MESSAGES, "the places are {waiting}");
+    stage.network.mend(guarded.policy.name());
+    for _ in 0..2 * MESSAGES {
+        stage.clock.advance(Duration::from_mins(2));
+        if stage.engine.judge_set_aside().await.unwrap() == 0 {
+            break;
+        }
+    }
+    for pdu in &sent {
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted, "{}", pdu.json);
+    }
+    assert!(stage.engine.storage().events_set_aside(&guarded.room.id).await.unwrap().is_empty());
+}

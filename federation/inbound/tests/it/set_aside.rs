@@ -149,3 +149,74 @@ async fn s_037_what_was_soft_failed_is_judged_anew_when_it_comes_again() {
     assert!(!ends.contains(&&regretted.event_id), "others build upon it: {ends:?}");
     assert!(stage.engine.storage().fsck().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn r_28_where_the_sender_is_gone_others_in_the_room_are_asked_for_what_its_event_builds_upon() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let third = stage.network.add_fake("third");
+    third.serve_room(room.clone());
+    let trudy = third.user("trudy");
+    let join = room.send_state(&third, &trudy, "m.room.member", trudy.as_str(), json!({"membership": "join"}));
+    stage.receive(&[&join]).await;
+    let rita = stage.remote.user("rita");
+    let gap = room.send_message(&stage.remote, &rita, "gap");
+    let tip = room.send_message(&stage.remote, &rita, "tip");
+    stage.network.cut(stage.remote.name());
+    stage.receive(&[&tip]).await;
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Unknown);
+    stage.clock.advance(Duration::from_mins(2));
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 1);
+    for pdu in [&gap, &tip] {
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted, "{}", pdu.json);
+    }
+}
+
+#[tokio::test]
+async fn r_28_what_nobody_has_is_asked_for_less_and_less_and_then_no_more() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    room.send_message(&stage.remote, &rita, "gap");
+    let tip = room.send_message(&stage.remote, &rita, "tip");
+    stage.network.cut(stage.remote.name());
+    stage.receive(&[&tip]).await;
+    let mut judged = 0;
+    for _hour in 0..8 * 24 {
+        stage.clock.advance(Duration::from_hours(1));
+        judged += stage.engine.judge_set_aside().await.unwrap();
+    }
+    assert!((20..60).contains(&judged), "{judged} times in eight days");
+    assert!(stage.engine.storage().events_set_aside(&room.id).await.unwrap().is_empty());
+    // It is not forgotten for good: whoever builds upon it brings it up again.
+    stage.network.mend(stage.remote.name());
+    let next = room.send_message(&stage.remote, &rita, "next");
+    stage.receive(&[&next]).await;
+    assert_eq!(stage.verdict(&tip.event_id).await, Verdict::Accepted);
+}
+
+#[tokio::test]
+async fn what_of_a_state_cannot_be_verified_is_asked_for_once() {
+    let stage = Stage::new().await;
+    let (_room, third, join) = room_with_stranger(&stage).await;
+    let rita = stage.remote.user("rita");
+    let room = stage.remote.room(&join.room_id).unwrap();
+    let hidden = room.send_message(&stage.remote, &rita, "not given");
+    let gap = room.send_message(&stage.remote, &rita, "gap");
+    let tip = room.send_message(&stage.remote, &rita, "tip");
+    stage.network.cut(third.name());
+    let gap_json: serde_json::Value = serde_json::from_str(&gap.json).unwrap();
+    stage.remote.on("/_matrix/federation/v1/get_missing_events", move |_| {
+        fake_homeserver::json(200, &json!({"events": [gap_json]}))
+    });
+    stage.receive(&[&tip]).await;
+    // What is lacking of the state after the one is lacking of all that follows.
+    let asked = stage.network.recorded_to(stage.remote.name(), "/state_ids/");
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert!(asked[0].line.contains(hidden.event_id.as_str().trim_start_matches('$')), "{asked:?}");
+    for pdu in [&gap, &tip] {
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Unknown, "{}", pdu.json);
+    }
+}

@@ -108,7 +108,8 @@ impl Engine {
         for event_id in lacking {
             match self.fetch_state_after(origin, room, event_id, &mut claimed.is_incomplete).await {
                 Ok(state) => claimed.states.push(state),
-                Err(Dropped::Engine(error)) => return Err(error.into()),
+                // Of the state before the event the same would be lacking.
+                Err(error @ (Dropped::Engine(_) | Dropped::UnverifiedState)) => return Err(error),
                 Err(_) => {
                     let mut claimed = ClaimedStates::default();
                     let event_id = &pdu.event_id;
@@ -184,7 +185,7 @@ impl Engine {
         let is_gap = |pdu: &Pdu| lacking.contains(&pdu.event_id) && !stored.contains(&pdu.event_id);
         let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &room.rules).ok());
         if read.any(|(pdu, _)| is_gap(&pdu) && u64::from(pdu.origin_server_ts.0) > recent_ms) {
-            return Err(Dropped::MissingAncestors);
+            return Err(Dropped::UnverifiedState);
         }
         Ok(())
     }

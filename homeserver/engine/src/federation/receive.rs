@@ -43,7 +43,7 @@ impl Engine {
             self.take(origin, &room, &pdu, &mut claims_left).await
         };
         match taken.await {
-            Err(Dropped::MissingAncestors) => Err(self.set_aside(origin, &pdu).await),
+            Err(Dropped::MissingAncestors | Dropped::UnverifiedState) => Err(self.set_aside(origin, &pdu).await),
             taken => taken,
         }
     }
@@ -70,7 +70,8 @@ impl Engine {
         }
     }
 
-    /// Takes the events between the head of the room and `pdu`, if there are any.
+    /// Takes the events between the head of the room and `pdu`, if there are any. What lacks something of the state
+    /// before one of them lacks it for `pdu` too: then nothing more is asked.
     async fn fill_gap(
         &self,
         origin: &ServerName,
@@ -86,8 +87,12 @@ impl Engine {
             if self.is_local(&missing.sender) || missing.event_id == pdu.event_id || self.is_taken(&missing).await? {
                 continue;
             }
-            if let Err(reason) = self.take(origin, room, &missing, claims_left).await {
-                tracing::info!(room.id = %room.room_id, event.id = %missing.event_id, %reason, "gap not filled");
+            match self.take(origin, room, &missing, claims_left).await {
+                Ok(_) => {}
+                Err(Dropped::UnverifiedState) => return Err(Dropped::UnverifiedState),
+                Err(reason) => {
+                    tracing::info!(room.id = %room.room_id, event.id = %missing.event_id, %reason, "gap not filled");
+                }
             }
         }
         Ok(())

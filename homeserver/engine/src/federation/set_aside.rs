@@ -7,12 +7,15 @@
 use std::{collections::HashSet, time::Duration};
 
 use rules::{Pdu, change::Standing, event::read_pdu};
-use ruma::{OwnedEventId, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
 
 use super::verify::Dropped;
-use crate::{Engine, EngineError, Result, rooms::is_not_asked};
+use crate::{
+    Engine, EngineError, Result,
+    rooms::{NOT_ASKED, is_not_asked},
+};
 
 /// How many events of a room are kept aside: as many as a transaction may hold. What comes on top is refused.
 const MAX_IN_ROOM: usize = 50;
@@ -116,20 +119,43 @@ impl Engine {
         let event_id = &event.event_id;
         self.storage().postpone_set_aside(event_id, event.attempts.saturating_add(1), next_ts).await?;
         let is_old = now_ms.saturating_sub(event.since_ts) >= KEPT_MS;
-        if !self.is_settled(&event).await? && !is_old {
+        let was_not_asked = self.is_soft_failed_for_now(event_id).await?;
+        let is_settled = self.is_settled(&event).await?;
+        if !is_settled && !is_old {
             return Ok(());
         }
-        Ok(self.storage().forget_event_set_aside(event_id).await?)
+        self.storage().forget_event_set_aside(event_id).await?;
+        if is_settled && was_not_asked { self.keep_more_not_asked(&event.room_id).await } else { Ok(()) }
+    }
+
+    /// Whether an event is soft-failed only until the policy server of its room can be asked.
+    async fn is_soft_failed_for_now(&self, event_id: &EventId) -> Result<bool> {
+        let stored = self.stored_event(event_id).await?;
+        Ok(stored
+            .is_some_and(|stored| matches!(&stored.standing, Standing::SoftFailed(reason) if is_not_asked(reason))))
+    }
+
+    /// Keeps more events of a room aside of which the policy server could not be asked, when it can be again: for those
+    /// that came while it was silent there may not have been room for all.
+    async fn keep_more_not_asked(&self, room_id: &RoomId) -> Result<()> {
+        let left = self.storage().soft_failed_for(room_id, NOT_ASKED, MAX_IN_ROOM).await?;
+        for event in self.storage().events(&left).await? {
+            self.keep_until_judged(event.pdu.sender.server_name(), &event.pdu, MAX_IN_ROOM).await?;
+        }
+        Ok(())
     }
 
     /// Whether nothing else is to be said of an event by trying it again later.
     async fn is_settled(&self, event: &SetAsideEvent) -> Result<bool> {
         let event_id = &event.event_id;
         let raw = RawValue::from_string(event.json.clone()).map_err(EngineError::internal)?;
-        match tokio::time::timeout(DEADLINE, self.receive(&event.origin, &event.room_id, &raw)).await {
+        let server = self.whom_to_ask(event).await?;
+        match tokio::time::timeout(DEADLINE, self.receive(&server, &event.room_id, &raw)).await {
             Err(_) => tracing::info!(event.id = %event_id, "event set aside could not be judged in time"),
             Ok(Err(Dropped::Engine(EngineError::Storage(error)))) => return Err(error.into()),
-            Ok(Err(Dropped::SetAside | Dropped::MissingAncestors | Dropped::Signatures(_))) => {}
+            Ok(Err(
+                Dropped::SetAside | Dropped::MissingAncestors | Dropped::UnverifiedState | Dropped::Signatures(_),
+            )) => {}
             Ok(Err(Dropped::Engine(error))) => {
                 tracing::warn!(event.id = %event_id, %error, "event set aside cannot be judged now");
             }
@@ -144,6 +170,20 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    /// Which server is asked for what an event lacks: in turn the one that sent it, which may be gone, and one more of
+    /// those in the room.
+    async fn whom_to_ask(&self, event: &SetAsideEvent) -> Result<OwnedServerName> {
+        let Some(room) = self.resident_room(&event.room_id).await? else { return Ok(event.origin.clone()) };
+        let is_other = |server: &&ServerName| *server != self.server_name() && *server != event.origin;
+        let mut others: Vec<&ServerName> = room.servers().filter(is_other).collect();
+        others.sort_unstable();
+        let turn = event.attempts as usize;
+        if turn % 2 == 1 || others.is_empty() {
+            return Ok(event.origin.clone());
+        }
+        Ok(others[(turn / 2) % others.len()].to_owned())
     }
 
     /// Whether all events that an event builds upon are there, and were not when it was set aside: the auth events, and

@@ -92,6 +92,8 @@ pub(crate) enum Dropped {
     Redaction(#[from] ruma::canonical_json::CanonicalJsonFieldError),
     #[error("events that it builds on cannot be had")]
     MissingAncestors,
+    #[error("recent events of the state before it cannot be verified")]
+    UnverifiedState,
     #[error("events that it builds on cannot be had now; it is judged when they can")]
     SetAside,
     #[error("its server does not give the events that it builds on")]

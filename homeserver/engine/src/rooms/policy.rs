@@ -56,7 +56,7 @@ pub(crate) enum NotRecommended {
 }
 
 /// Why an event is soft-failed of which the policy server could not be asked. It is judged again later.
-const NOT_ASKED: &str = "the policy server of the room could not be asked";
+pub(crate) const NOT_ASKED: &str = "the policy server of the room could not be asked";
 /// Why an event is soft-failed that the policy server did not sign.
 const NOT_RECOMMENDED: &str = "not recommended by the policy server of the room";
 
