@@ -83,7 +83,8 @@ impl Storage {
     /// users in rooms that the server was in before that position, events that it is told of though it was not, and what
     /// is for the server itself, such as messages to devices. Stops before either maximum would be exceeded: of events,
     /// and of what goes as EDUs.
-    /// Receipts that have moved on since are left out: they come again at their new position.
+    /// Receipts that have moved on since are left out: they come again at their new position. So are, up to `latest_until`,
+    /// all events of a room but the latest.
     pub async fn outbound_since(
         &self,
         server: &ServerName,
@@ -91,11 +92,12 @@ impl Storage {
         until: Option<Position>,
         max_events: usize,
         max_edus: usize,
+        latest_until: Position,
     ) -> Result<Outbound> {
         // One row more than may be answered, to notice that a maximum is reached.
         let limit = i64::try_from(max_events.saturating_add(max_edus).saturating_add(1)).unwrap_or(i64::MAX);
         let until = until.unwrap_or(Position::MAX);
-        let rows = self.outbound_rows(server, cursor, until, limit).await?;
+        let rows = self.outbound_rows(server, cursor, until, limit, latest_until).await?;
         // What lies beyond the last row that was read is not looked at yet.
         let read_until = if rows.len() as i64 == limit { rows.last().map_or(until, |row| row.position) } else { until };
         let edus = self.outbound_edus(server, cursor, read_until, limit).await?;
@@ -122,8 +124,9 @@ impl Storage {
         cursor: Position,
         until: Position,
         limit: i64,
+        latest_until: Position,
     ) -> Result<Vec<OutboundRow>> {
-        // 3 is the kind of receipts.
+        // 1 is the kind of events, 3 that of receipts.
         const SQL: &str = "SELECT l.position, l.kind, r.name, l.event_id FROM log l
             JOIN names r ON r.name_nid = l.room_nid
             WHERE l.outbound AND l.position > $2 AND l.position <= $3 AND (EXISTS (
@@ -135,10 +138,16 @@ impl Storage {
                 AND t.server_nid = (SELECT name_nid FROM names WHERE name = $1)
             )) AND (l.kind <> 3 OR EXISTS (
                 SELECT 1 FROM receipts p WHERE p.room_nid = l.room_nid AND p.position = l.position
+            )) AND (l.kind <> 1 OR NOT EXISTS (
+                SELECT 1 FROM log n JOIN room_servers s ON s.room_nid = n.room_nid
+                WHERE n.room_nid = l.room_nid AND n.outbound AND n.kind = 1 AND n.position > l.position
+                AND n.position <= $5 AND s.server_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND s.since < n.position AND (s.until IS NULL OR s.until >= n.position)
             )) ORDER BY l.position LIMIT $4";
         let name = encode(server.as_str());
         let rows: Vec<(Position, i16, String, Option<String>)> = db!(self.read(), |pool| {
-            sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).fetch_all(pool).await
+            let query = sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).bind(latest_until);
+            query.fetch_all(pool).await
         })?;
         let row = |(position, kind, room, event_id): (Position, i16, String, Option<String>)| {
             let event_id = parsed(&event_id.unwrap_or_default(), "log", "event_id")?;

@@ -16,6 +16,10 @@ use crate::{CallError, calls::TransactionAnswer};
 /// Letters of a transaction id, beside the time: enough that none comes twice.
 const ID_RANDOM_CHARS: usize = 10;
 
+/// After how long an absence a server is sent no more than the latest event of each room, so that it is up to date soon:
+/// from that it finds out what else it lacks, as far as somebody looks.
+const LONG_ABSENCE_MS: u64 = 3 * 24 * 3_600 * 1_000;
+
 /// What is to be sent.
 struct Batch {
     items: Vec<OutboundItem>,
@@ -42,6 +46,7 @@ impl Sender {
         }
         let batch = self.batch(&mut destination, isolation).await?;
         if batch.items.is_empty() && batch.ephemeral.is_empty() {
+            isolation.delivered(batch.through);
             self.rest(destination, batch.through).await?;
             return Ok(FlushOutcome::Idle);
         }
@@ -65,14 +70,14 @@ impl Sender {
     async fn batch(&self, destination: &mut Destination, isolation: &Isolation) -> Result<Batch, StorageError> {
         // Taken before the queue is read, so that everything up to it is looked at.
         let head = self.storage().head();
-        let mut outbound = self.items(destination).await?;
+        let mut outbound = self.items(destination, isolation).await?;
         if outbound.items.is_empty()
             && let Some((_, until)) = destination.in_flight.take()
         {
             // What was in flight does not exist any more.
             destination.cursor = until;
             self.storage().save_destination(destination).await?;
-            outbound = self.items(destination).await?;
+            outbound = self.items(destination, isolation).await?;
         }
         let Outbound { mut items, is_complete } = outbound;
         let Destination { server, cursor, in_flight, .. } = destination;
@@ -87,10 +92,11 @@ impl Sender {
         Ok(Batch { items, ephemeral, until, through, more })
     }
 
-    async fn items(&self, destination: &Destination) -> Result<Outbound, StorageError> {
+    async fn items(&self, destination: &Destination, isolation: &Isolation) -> Result<Outbound, StorageError> {
         let Destination { server, cursor, in_flight, .. } = destination;
         let until = in_flight.as_ref().map(|(_, until)| *until);
-        self.storage().outbound_since(server, *cursor, until, EVENTS_MAX, EDUS_MAX).await
+        let latest_until = isolation.latest_until();
+        self.storage().outbound_since(server, *cursor, until, EVENTS_MAX, EDUS_MAX, latest_until).await
     }
 
     /// The id that the batch is sent under. It is stored with the end of the batch first, so that after a restart the
@@ -117,7 +123,12 @@ impl Sender {
         batch: &Batch,
     ) -> Result<FlushOutcome, StorageError> {
         count("sent");
-        isolation.delivered(batch.until);
+        isolation.delivered(batch.through);
+        let failing_since_ts = destination.failing_since_ts.unwrap_or(u64::MAX);
+        if batch.more && self.now_ms().saturating_sub(failing_since_ts) >= LONG_ABSENCE_MS {
+            tracing::info!(server = %destination.server, "a server is back after long; it is sent what is latest");
+            isolation.leap(self.storage().head());
+        }
         self.inner.failing.remove(&destination.server);
         let was_failing = destination.failures > 0 || destination.retry_at_ts.is_some();
         if !batch.items.is_empty() || was_failing {

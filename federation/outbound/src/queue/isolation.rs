@@ -1,4 +1,5 @@
-//! Finding the one item that a server refuses, so that what is behind it gets through.
+//! Finding the one item that a server refuses, so that what is behind it gets through; and what of the queue is passed over
+//! for a server that was away for long.
 
 use rules::change::Position;
 
@@ -14,6 +15,8 @@ pub(super) struct Isolation {
     /// The end of what was refused.
     until: Position,
     skips_in_a_row: u32,
+    /// Up to where only the latest event of each room is sent.
+    latest_until: Position,
 }
 
 /// What to do about a refused transaction.
@@ -33,7 +36,17 @@ impl Isolation {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.limit.is_none() && self.skips_in_a_row == 0
+        self.limit.is_none() && self.skips_in_a_row == 0 && self.latest_until == 0
+    }
+
+    /// From now on, up to that position, only the latest event of each room is sent.
+    pub(super) fn leap(&mut self, until: Position) {
+        self.latest_until = until;
+    }
+
+    /// Up to where only the latest event of each room is sent; 0 when all are.
+    pub(super) fn latest_until(&self) -> Position {
+        self.latest_until
     }
 
     /// A transaction of so many items, up to that position, was refused for what is in it.
@@ -63,6 +76,9 @@ impl Isolation {
         if until >= self.until {
             self.limit = None;
             self.until = 0;
+        }
+        if until >= self.latest_until {
+            self.latest_until = 0;
         }
     }
 }

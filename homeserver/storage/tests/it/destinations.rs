@@ -22,7 +22,7 @@ fn receipt(user_id: &str, event: &str) -> Change {
 }
 
 async fn outbound(stage: &Stage, cursor: i64, until: Option<i64>, max_events: usize, max_receipts: usize) -> String {
-    let outbound = stage.storage.outbound_since(server_name!("b"), cursor, until, max_events, max_receipts).await;
+    let outbound = stage.storage.outbound_since(server_name!("b"), cursor, until, max_events, max_receipts, 0).await;
     let items = outbound.unwrap().items;
     let item = |item| match item {
         OutboundItem::Event(position, pdu) => format!("{position} {}", pdu.event_id),
@@ -71,7 +71,7 @@ async fn a_server_is_sent_what_it_was_there_for() {
         assert_eq!(outbound(&stage, 14, None, 50, 100).await, "");
         assert_eq!(outbound(&stage, 0, None, 1, 100).await, "6 $ours, 10 @alice:here read $theirs");
         assert_eq!(outbound(&stage, 0, None, 50, 0).await, "6 $ours", "what comes after a receipt has to wait");
-        let far = stage.storage.outbound_since(server_name!("unknown"), 0, None, 9, 9).await.unwrap().items;
+        let far = stage.storage.outbound_since(server_name!("unknown"), 0, None, 9, 9, 0).await.unwrap().items;
         assert!(far.is_empty());
     })
     .await;

@@ -32,7 +32,7 @@ fn edu(content: &str) -> Change {
 
 /// What b is to be sent: positions of updates with those before them, and contents of EDUs.
 async fn outbound(storage: &Storage, cursor: i64, max: usize) -> (Vec<String>, bool) {
-    let outbound = storage.outbound_since(server_name!("b"), cursor, None, 50, max).await.unwrap();
+    let outbound = storage.outbound_since(server_name!("b"), cursor, None, 50, max, 0).await.unwrap();
     let items = outbound.items.iter().map(|item| match item {
         OutboundItem::DeviceList(position, update) => format!("{position} after {}", update.previous),
         OutboundItem::Edu(position, edu) => format!("{position} {}", edu.content),

@@ -224,7 +224,7 @@ async fn what_is_sticky_is_found_until_it_is_not_and_sent_again() {
         assert_eq!(told, [(second.clone(), position)]);
         assert!(for_alice(position).await.is_empty());
         let server = ruma::server_name!("b");
-        let outbound = storage.outbound_since(server, position, None, 9, 9).await.unwrap().items;
+        let outbound = storage.outbound_since(server, position, None, 9, 9, 0).await.unwrap().items;
         assert!(matches!(&outbound[..], [OutboundItem::Event(_, pdu)] if pdu.event_id == second), "{outbound:?}");
         assert_eq!(storage.prune_sticky_events(500).await.unwrap(), 1);
         assert!(for_alice(0).await.is_empty());

@@ -132,3 +132,30 @@ async fn s_096_black_holes_do_not_delay_the_others() {
     let holes = room.transactions().iter().filter(|sent| sent.destination != there()).count();
     assert_eq!(holes, 100, "those that are failing are not tried at each event");
 }
+
+#[tokio::test]
+async fn r_25_a_third_of_a_thousand_servers_being_dead_costs_the_others_nothing() {
+    const SERVERS: usize = 1_000;
+    let names: Vec<OwnedServerName> =
+        (0..SERVERS).map(|index| ServerName::parse(format!("server{index}.test")).unwrap()).collect();
+    let servers: Vec<&ServerName> = names.iter().map(|name| &**name).collect();
+    let is_dead = |name: &ServerName| name.as_str().trim_start_matches("server").starts_with(['1', '2', '3']);
+    let wire = Wire::new(move |destination, _| if is_dead(destination) { Err(unreachable()) } else { ok(&json!({})) });
+    let mut room = Room::with(&servers, wire).await;
+    let (_stop, _running) = run(&room.sender);
+    let live = names.iter().filter(|name| !is_dead(name)).count();
+    let have = |room: &Room, number: u64| {
+        let sent = room.transactions();
+        sent.iter().filter(|sent| !is_dead(&sent.destination) && bodies(sent).contains(&number)).count()
+    };
+    for number in 2..=4 {
+        room.send(1).await;
+        until("those that are up have it", || have(&room, number) == live).await;
+        until("the dead were tried", || {
+            room.transactions().iter().filter(|sent| is_dead(&sent.destination)).count() == SERVERS - live
+        })
+        .await;
+    }
+    // Time stands still: each of the dead was tried once, each of the others was sent each message once.
+    assert_eq!(room.bench.wire.count(), SERVERS - live + 3 * live);
+}

@@ -103,7 +103,7 @@ async fn nobody_types_at_a_server_that_is_gone() {
 }
 
 #[tokio::test]
-async fn s_075_an_item_that_is_refused_is_left_out() {
+async fn s_075_r_24_an_item_that_is_refused_is_left_out() {
     let mut room = Room::there(Wire::new(|_, request| {
         let text = std::str::from_utf8(request.body()).unwrap();
         if text.contains(r#""body":"30""#) { error(400, "M_BAD_JSON") } else { ok(&json!({})) }
@@ -118,6 +118,7 @@ async fn s_075_an_item_that_is_refused_is_left_out() {
     assert_eq!((destination.failures, destination.retry_at_ts), (0, None), "nobody had to wait");
     let targets: std::collections::HashSet<_> = room.transactions().into_iter().map(|sent| sent.target).collect();
     assert_eq!(targets.len(), room.bench.wire.count(), "other content, other id");
+    assert!(room.bench.wire.count() <= 20, "found within {} tries", room.bench.wire.count());
 }
 
 #[tokio::test]
@@ -203,4 +204,68 @@ async fn a_transaction_that_may_have_arrived_takes_nothing_new_along() {
     let edus: Vec<usize> =
         room.transactions().iter().map(|sent| sent.json()["edus"].as_array().unwrap().len()).collect();
     assert_eq!(edus, [0, 0, 1]);
+}
+
+#[tokio::test]
+async fn r_20_after_six_hours_everything_is_there_in_order() {
+    let mut room = Room::there(Wire::dead()).await;
+    let end_ms = room.bench.now_ms() + DAY_MS / 4;
+    let mut attempts = 0;
+    while room.bench.now_ms() < end_ms {
+        room.send(1).await;
+        let (servers, number) = (vec![there().to_owned()], room.events);
+        let content = serde_json::value::to_raw_value(&json!({ "n": number })).unwrap();
+        room.commit(vec![Change::Edu { servers, edu_type: "m.direct_to_device".to_owned(), content }]).await;
+        attempts += usize::from(room.flush().await == FlushOutcome::Failed);
+        room.bench.clock.advance(60_000);
+    }
+    // The longest pause of this test is about a minute.
+    assert!((180..=360).contains(&attempts), "{attempts} attempts");
+    let sent = u64::try_from(room.bench.wire.count()).unwrap();
+    room.bench.wire.set(|_, _| ok(&json!({})));
+    room.sender.contact(there()).await;
+    room.flush_all(30).await;
+    let transactions: Vec<Sent> = room.transactions().split_off(usize::try_from(sent).unwrap());
+    let expected: Vec<u64> = (2..=room.events).collect();
+    assert_eq!(transactions.iter().flat_map(bodies).collect::<Vec<_>>(), expected);
+    let numbers = |sent: &Sent| -> Vec<u64> {
+        let json = sent.json();
+        json["edus"].as_array().unwrap().iter().map(|edu| edu["content"]["n"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(transactions.iter().flat_map(numbers).collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn after_a_long_absence_only_what_is_latest_is_sent_of_events() {
+    let mut room = Room::there(Wire::dead()).await;
+    room.send(3).await;
+    assert_eq!(room.flush().await, FlushOutcome::Failed);
+    room.send(200).await;
+    for number in 0..3 {
+        let servers = vec![there().to_owned()];
+        let content = serde_json::value::to_raw_value(&json!({ "n": number })).unwrap();
+        room.commit(vec![Change::Edu { servers, edu_type: "m.direct_to_device".to_owned(), content }]).await;
+    }
+    room.bench.clock.advance(4 * DAY_MS);
+    room.bench.wire.set(|_, _| ok(&json!({})));
+    room.flush_all(4).await;
+    let transactions = room.transactions().split_off(1);
+    // What was in flight, then what is latest, with all that nobody could find out otherwise.
+    assert_eq!(transactions.iter().map(bodies).collect::<Vec<_>>(), [vec![2, 3, 4], vec![204]]);
+    assert_eq!(transactions[1].json()["edus"].as_array().unwrap().len(), 3);
+    // From then on it is told everything again.
+    room.send(2).await;
+    room.flush_all(2).await;
+    assert_eq!(bodies(room.transactions().last().unwrap()), [205, 206]);
+    assert_eq!(room.bench.storage.destination(there()).await.unwrap().cursor, room.bench.storage.head());
+}
+
+#[tokio::test]
+async fn one_transaction_at_a_time_is_on_its_way() {
+    let mut room = Room::there(accepting()).await;
+    room.send(120).await;
+    let (one, two, three) = tokio::join!(room.flush(), room.flush(), room.flush());
+    assert_eq!([one, two, three], [SENT_MORE, SENT_MORE, SENT]);
+    let all: Vec<u64> = room.transactions().iter().flat_map(bodies).collect();
+    assert_eq!(all, (2..=121).collect::<Vec<_>>(), "nothing twice, nothing out of order");
 }
