@@ -42,6 +42,7 @@ pub(crate) enum Kind {
     Name,
     JoinRules,
     HistoryVisibility,
+    ServerAcl,
     DisplayName,
     Send,
     SendAgain,
@@ -51,6 +52,7 @@ pub(crate) enum Kind {
     Sync,
     Page,
     Restart,
+    Rotate,
     Cut,
     Mend,
     Flush,
@@ -60,7 +62,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// All of them, each with its weight in a universe of the average character.
-    pub(crate) const ALL: [(Self, u32); 26] = [
+    pub(crate) const ALL: [(Self, u32); 28] = [
         (Self::CreateRoom, 2),
         (Self::Invite, 5),
         (Self::Join, 9),
@@ -73,6 +75,7 @@ impl Kind {
         (Self::Name, 2),
         (Self::JoinRules, 2),
         (Self::HistoryVisibility, 2),
+        (Self::ServerAcl, 2),
         (Self::DisplayName, 1),
         (Self::Send, 20),
         (Self::SendAgain, 2),
@@ -82,6 +85,7 @@ impl Kind {
         (Self::Sync, 14),
         (Self::Page, 2),
         (Self::Restart, 1),
+        (Self::Rotate, 1),
         (Self::Cut, 3),
         (Self::Mend, 2),
         (Self::Flush, 18),
@@ -98,7 +102,7 @@ impl Kind {
             }
             Self::Cut => character.cuts,
             Self::Flush | Self::FlushAll => character.haste,
-            Self::Restart => u32::from(universe.servers[0].can_restart()),
+            Self::Restart | Self::Rotate => u32::from(universe.servers[0].can_restart()),
             _ => 1,
         }
     }
@@ -135,10 +139,11 @@ impl Universe {
             | Kind::Name
             | Kind::JoinRules
             | Kind::HistoryVisibility
+            | Kind::ServerAcl
             | Kind::DisplayName => self.change_state(kind).await,
             Kind::Send | Kind::SendAgain | Kind::Redact | Kind::Receipt | Kind::Typing => self.talk(kind).await,
             Kind::Sync | Kind::Page => self.read(kind).await,
-            Kind::Restart | Kind::Cut | Kind::Mend | Kind::Flush | Kind::FlushAll | Kind::Wait => {
+            Kind::Restart | Kind::Rotate | Kind::Cut | Kind::Mend | Kind::Flush | Kind::FlushAll | Kind::Wait => {
                 self.turn_the_world(kind).await
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::{Engine, PasswordHashing, Registration, Services, Settings};
 use outbound::{Federation, FederationOptions, Sender, SenderOptions};
 use rules::{event::ServerKey, world::World};
-use ruma::{OwnedServerName, RoomVersionId, ServerName};
+use ruma::{OwnedServerName, OwnedServerSigningKeyId, RoomVersionId, ServerName};
 use storage::{Durability, Storage};
 use tempfile::TempDir;
 
@@ -62,6 +62,35 @@ impl Homeserver {
         self.directory.is_some()
     }
 
+    /// The id of its key.
+    pub(crate) fn key_id(&self) -> OwnedServerSigningKeyId {
+        self.key.key_id().clone()
+    }
+
+    /// Stops it and starts it again with a new key, which others have to fetch before they believe it.
+    pub(crate) async fn rotate(&mut self, number: u64) -> Result<(), Failure> {
+        let mut seed = [0; 32];
+        self.world.chance.fill(&mut seed);
+        let key = ServerKey::from_seed(self.name.clone(), &format!("rotated{number}"), &seed);
+        self.key = Arc::new(key.map_err(Failure::new)?);
+        self.restart().await
+    }
+
+    /// Asks another server for its keys, as for somebody who asks this one as a notary.
+    pub(crate) async fn hear_of_key(
+        &self,
+        server: &ServerName,
+        key_id: &OwnedServerSigningKeyId,
+    ) -> Result<(), Failure> {
+        let key_ids = [(key_id.clone(), self.world.clock.now_ms())].into();
+        let queries = [(server.to_owned(), key_ids)].into();
+        let answer = self.engine.federation().key_ring().notary_response(queries).await.map_err(Failure::new)?;
+        match answer.is_empty() {
+            true => Err(Failure::new(format!("{} did not hear of the new key of {server}", self.name))),
+            false => Ok(()),
+        }
+    }
+
     /// Stops it and starts it again: what was in memory only is gone.
     pub(crate) async fn restart(&mut self) -> Result<(), Failure> {
         self.network.disconnect(&self.name);
@@ -93,6 +122,7 @@ async fn start(
         world: world.clone(),
         notaries: Vec::new(),
     });
+    federation.key_ring().note_own_key().await.map_err(Failure::new)?;
     let patience =
         SenderOptions { backoff_base_ms: 1_000, backoff_max_ms: BACKOFF_MAX_MS, workers_max: 1, device_names: true };
     let sender = Sender::new(federation.clone(), patience);

@@ -73,6 +73,8 @@ pub(crate) struct Universe {
     pub(crate) sent: Vec<Sent>,
     /// Events that a server has set aside at some time, by its number.
     pub(crate) set_aside: BTreeSet<(usize, OwnedEventId)>,
+    /// Servers that an access control list of a room denied at some time, or was to deny.
+    pub(crate) denied: BTreeSet<(usize, OwnedServerName)>,
     /// Counts whatever needs a name of its own.
     pub(crate) counter: u64,
 }
@@ -132,6 +134,7 @@ impl Universe {
             promises: Vec::new(),
             sent: Vec::new(),
             set_aside: BTreeSet::new(),
+            denied: BTreeSet::new(),
             counter: 0,
         };
         universe.register_users().await?;

@@ -91,6 +91,7 @@ impl House {
             world: world.clone(),
             notaries: configuration.federation_trusted_notaries.0.clone(),
         });
+        federation.key_ring().note_own_key().await?;
         let patience =
             SenderOptions { device_names: configuration.federation_device_names, ..SenderOptions::default() };
         let sender = Sender::new(federation.clone(), patience);

@@ -34,6 +34,15 @@ impl Universe {
         json!({ "join_rule": rule, "allow": [{ "type": "m.room_membership", "room_id": other }] })
     }
 
+    /// An access control list, which denies one of the other servers or none.
+    fn server_acl(&mut self, room: usize, user: usize) -> Value {
+        let server = self.users[user].server;
+        let denied = (server + self.dice.between(1, self.servers.len() - 1)) % self.servers.len();
+        let deny = if self.dice.percent(40) { vec![self.servers[denied].name().to_owned()] } else { Vec::new() };
+        self.denied.extend(deny.iter().map(|name| (room, name.clone())));
+        json!({ "allow": ["*"], "deny": deny, "allow_ip_literals": false })
+    }
+
     async fn set_state(
         &self,
         room: usize,
@@ -63,6 +72,7 @@ impl Universe {
                 let visibility = self.dice.pick(&VISIBILITIES);
                 (StateEventType::RoomHistoryVisibility, json!({ "history_visibility": visibility }))
             }
+            Kind::ServerAcl => (StateEventType::RoomServerAcl, self.server_acl(room, user)),
             _ => {
                 let Some(levels) = self.power_levels(room, user).await? else { return Ok(None) };
                 (StateEventType::RoomPowerLevels, self.changed(levels))

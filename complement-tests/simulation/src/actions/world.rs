@@ -5,6 +5,8 @@ use outbound::FlushOutcome;
 use super::Kind;
 use crate::{Failure, universe::Universe};
 
+/// After how long a server whose keys were not to be had is asked for them again.
+const KEYS_PAUSE_MS: u64 = 900_000;
 /// How long nothing happens at most.
 const PAUSE_MAX_MS: usize = 40_000;
 
@@ -12,6 +14,7 @@ impl Universe {
     pub(super) async fn turn_the_world(&mut self, kind: Kind) -> Result<(), Failure> {
         match kind {
             Kind::Restart => self.restart().await,
+            Kind::Rotate => self.rotate().await,
             Kind::Cut => self.cut(),
             Kind::Mend => {
                 self.network.mend();
@@ -32,6 +35,22 @@ impl Universe {
         self.servers[server].restart().await?;
         let who = self.servers[server].name().to_string();
         self.note(Kind::Restart, &who, "", Ok("done".to_owned()))
+    }
+
+    /// A server changes its key. The others hear of the new one in fair weather, after a while: see
+    /// `Universe::introduce`.
+    async fn rotate(&mut self) -> Result<(), Failure> {
+        let server = self.dice.below(self.servers.len());
+        let number = self.next();
+        self.servers[server].rotate(number).await?;
+        let (who, key_id) = (self.servers[server].name().to_owned(), self.servers[server].key_id());
+        self.network.heal();
+        self.clock.advance(KEYS_PAUSE_MS);
+        for other in self.servers.iter().filter(|other| *other.name() != *who) {
+            other.hear_of_key(&who, &key_id).await?;
+        }
+        self.network.set_weather(self.character.weather);
+        self.note(Kind::Rotate, who.as_str(), "", Ok(format!("now {key_id}")))
     }
 
     /// Cuts the connection of two servers, or of one server with all others, in one direction or in both.

@@ -2,7 +2,8 @@
 //!
 //! Two servers of which one holds the other to be out of the room are not compared: soft failure can part them for good.
 //! One has made the room private while the other, not knowing, let somebody in; from then on each takes what the other
-//! says for the words of strangers.
+//! says for the words of strangers. Nor are two of which one denies the other by an access control list: it takes nothing
+//! of what the other says.
 
 use rules::change::Standing;
 use ruma::events::TimelineEventType;
@@ -18,6 +19,10 @@ pub(super) async fn check(
 ) -> Result<(), Failure> {
     let residents: Vec<&RoomFacts> = facts.iter().filter(|facts| facts.is_resident(universe)).collect();
     for (one, other) in pairs(&residents) {
+        if one.denies(universe, other.server).await? || other.denies(universe, one.server).await? {
+            universe.trace.count("pairs of servers of which one denies the other");
+            continue;
+        }
         if one.presence(universe, other.server).is_some() && other.presence(universe, one.server).is_some() {
             universe.trace.count("pairs of servers that agree on a room");
             same_state(universe, room, one, other, findings);

@@ -93,6 +93,10 @@ pub(super) async fn check_receipts(
         let Some(own) = facts.iter().find(|facts| facts.server == user.server) else { continue };
         let storage = universe.servers[user.server].storage();
         let Some(receipt) = storage.receipt(room_id, user_id, &ReceiptType::Read, None).await? else { continue };
+        // It is not sent again when the server is no longer denied.
+        if universe.denied.contains(&(room, universe.servers[own.server].name().to_owned())) {
+            continue;
+        }
         for other in facts.iter().filter(|other| other.server != own.server) {
             let Some(since) = together_since(universe, own, other) else { continue };
             // The event came the same way before the receipt. One of a third server may come later, and then the

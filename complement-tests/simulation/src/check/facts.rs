@@ -9,6 +9,7 @@ use ruma::{
     OwnedEventId, OwnedUserId,
     events::{StateEventType, room::member::MembershipState},
 };
+use serde_json::Value;
 use storage::{Direction, StateSpan, StoredEvent, TimelineRange};
 
 use crate::{Failure, universe::Universe};
@@ -93,6 +94,17 @@ impl RoomFacts {
             });
         }
         present.filter(|(_, _, until)| until.is_none()).map(|(since, by, _)| (since, by))
+    }
+
+    /// Whether the access control list of the room, as the server has it, denies another.
+    pub(super) async fn denies(&self, universe: &Universe, other: usize) -> Result<bool, Failure> {
+        let key = (StateEventType::RoomServerAcl.to_string(), String::new());
+        let Some(event_id) = self.state.get(&key) else { return Ok(false) };
+        let event = universe.servers[self.server].storage().event(event_id).await?;
+        let content: Option<Value> = event.and_then(|event| serde_json::from_str(event.pdu.content.get()).ok());
+        let name = universe.servers[other].name().as_str();
+        let denied = content.as_ref().and_then(|content| content["deny"].as_array());
+        Ok(denied.is_some_and(|denied| denied.iter().any(|server| server == name)))
     }
 
     /// Whether the server has users in the room, as itself sees it.

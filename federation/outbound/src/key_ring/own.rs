@@ -34,6 +34,12 @@ impl KeyRing {
         Ok(response)
     }
 
+    /// Notes the key in use, and that others are not any more. To be called at the start: a key that nobody has asked for
+    /// while it was in use must be known as an old one when it no longer is.
+    pub async fn note_own_key(&self) -> Result<(), StorageError> {
+        self.own_known().await.map(drop)
+    }
+
     /// Our own keys. The first call notes the one in use, and that others are not any more.
     pub(super) async fn own_known(&self) -> Result<Arc<Known>, StorageError> {
         self.inner.own.get_or_try_init(|| self.load_own()).await.map(Arc::clone)

@@ -50,3 +50,17 @@ async fn s_017_a_replaced_key_is_listed_as_old() {
     let response = federation.key_ring().server_keys_response().await.unwrap();
     assert_eq!(value(&response)["old_verify_keys"], old);
 }
+
+#[tokio::test]
+async fn s_017_a_key_that_nobody_asked_for_is_listed_as_old_too() {
+    let bench = Bench::new(Wire::dead()).await;
+    bench.federation.key_ring().note_own_key().await.unwrap();
+    bench.clock.advance(DAY_MS);
+    let federation = bench.restarted_with(key(here(), "new", 50));
+    federation.key_ring().note_own_key().await.unwrap();
+    bench.clock.advance(DAY_MS);
+    // It ended with the start of the one after it, not when somebody asked.
+    let old = json!({ "ed25519:own": { "key": base64(&bench.key.public_key()), "expired_ts": START_MS + DAY_MS } });
+    let response = federation.key_ring().server_keys_response().await.unwrap();
+    assert_eq!(value(&response)["old_verify_keys"], old);
+}
