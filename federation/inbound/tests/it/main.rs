@@ -5,6 +5,7 @@
 #![expect(clippy::items_after_statements, reason = "a type or an import that one case needs stands with that case")]
 
 mod acl;
+mod cut_off;
 mod devices;
 mod edus;
 mod encoding;

@@ -6,6 +6,7 @@ use fake_homeserver::{RoomSettings, body_of, object_of, raw, text_of};
 use http::{Method, header};
 use ruma::{CanonicalJsonValue, user_id};
 use serde_json::{Value, json};
+use storage::{Direction, TimelineRange};
 
 use crate::stage::{PATIENCE, Stage, Verdict, errcode};
 
@@ -348,4 +349,45 @@ async fn an_event_of_a_room_that_we_are_not_in_is_ignored() {
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Unknown);
     let nobody = user_id!("@nobody:test");
     assert_eq!(stage.membership(&room.id, nobody).await, None);
+}
+
+#[tokio::test]
+async fn r_22_duplicated_reordered_and_replayed_transactions_end_the_same() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    let pdus: Vec<_> = (0..30)
+        .map(|number| match number % 3 {
+            0 => room.send_state(&stage.remote, &rita, "m.room.topic", "", json!({"topic": number.to_string()})),
+            1 => room.send_message(&stage.remote, &rita, &number.to_string()),
+            _ => {
+                let content = json!({"membership": "join", "displayname": number.to_string()});
+                room.send_state(&stage.remote, &rita, "m.room.member", rita.as_str(), content)
+            }
+        })
+        .collect();
+    let transactions: Vec<Vec<_>> =
+        pdus.chunks(5).map(|some| some.iter().map(|pdu| pdu.to_raw_json()).collect()).collect();
+    // The last one first, each twice; then all of them as if they were new.
+    for (number, transaction) in transactions.iter().enumerate().rev() {
+        for _ in 0..2 {
+            stage.remote.send_transaction_as(&stage.name, &format!("late{number}"), transaction, &[]).await;
+        }
+    }
+    for (number, transaction) in transactions.iter().enumerate() {
+        stage.remote.send_transaction_as(&stage.name, &format!("again{number}"), transaction, &[]).await;
+    }
+    for ((event_type, state_key), event_id) in room.state() {
+        let current = stage.current(&room.id, &event_type.to_string(), &state_key).await;
+        assert_eq!(current, Some(event_id), "{event_type} {state_key}");
+    }
+    let range = TimelineRange { after: None, until: None, direction: Direction::Forward, limit: 1_000 };
+    let timeline = stage.engine.storage().timeline(&room.id, range).await.unwrap();
+    for pdu in &pdus {
+        assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted, "{}", pdu.json);
+        assert_eq!(timeline.iter().filter(|event| event.pdu.event_id == pdu.event_id).count(), 1, "{}", pdu.json);
+    }
+    let record = stage.engine.storage().room(&room.id).await.unwrap().unwrap();
+    assert_eq!(record.forward_extremities.len(), 1);
 }
