@@ -1,6 +1,7 @@
 """nudge-aibots as an application service: `bots.py synapse|nudge`. The same scenario beside either homeserver: direct chat,
 a group with two bots, a nudge, commands, a provider that fails and one that is slow, a restart in the middle of an answer,
-and an encrypted direct chat with matrix-nio."""
+a configuration that is read again while they run, metrics, and encrypted direct chats with matrix-nio and, where
+INTEROP_AGENT_JS names it, matrix-js-sdk."""
 
 import asyncio
 import json
@@ -18,6 +19,7 @@ import aiohttp
 from nio import AsyncClient, AsyncClientConfig, MegolmEvent, RoomMessageNotice, RoomMessageText
 
 from conversation import User, eventually
+from encryption import Session
 from homeservers import CertificateAuthority, Homeserver, Nudge, Synapse, free_port
 
 PASSWORD = "correct horse battery staple"
@@ -90,7 +92,8 @@ class Bots:
     """The program under test."""
 
     def __init__(self, folder: Path, server: Homeserver, provider: Provider) -> None:
-        self.folder, self.process, self.port = folder, None, free_port()
+        self.folder, self.process, self.port, self.metrics_port = folder, None, free_port(), free_port()
+        self.file = folder / "aibots.toml"
         folder.mkdir()
         bots = "".join(f"""
 [[bots]]
@@ -101,13 +104,14 @@ prompt = "Be short."
 provider = "double"
 model = "{name}"
 """ for name in BOTS)
-        (folder / "aibots.toml").write_text(f"""
+        self.file.write_text(f"""
 [homeserver]
 url = "{server.base_url}"
 server_name = "{server.name}"
 
 [service]
 listen = "127.0.0.1:{self.port}"
+metrics_listen = "127.0.0.1:{self.metrics_port}"
 data_dir = "{folder}/data"
 
 [conversation]
@@ -121,7 +125,7 @@ base_url = "{provider.url}"
         subprocess.run(self.command("registration"), check=True, capture_output=True)
 
     def command(self, what: str) -> list[str]:
-        return [os.environ["AIBOTS_BINARY"], "--config", str(self.folder / "aibots.toml"), what]
+        return [os.environ["AIBOTS_BINARY"], "--config", str(self.file), what]
 
     def start(self) -> None:
         environment = {**os.environ, "NUDGE_AIBOTS_LOG": "info,aibots=debug"}
@@ -132,6 +136,11 @@ base_url = "{provider.url}"
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
             self.process.wait(30)
+
+    def read_again(self, change) -> None:
+        """Changes the configuration while the program runs."""
+        self.file.write_text(change(self.file.read_text()))
+        self.process.send_signal(signal.SIGHUP)
 
     def log_tail(self) -> str:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-60:])
@@ -264,6 +273,50 @@ async def restart(person: Person, provider: Provider, bots: Bots) -> None:
     assert len(await person.answers(room, event)) == 1
 
 
+async def reread(person: Person, bots: Bots) -> None:
+    """A new name and a mistake: the program takes the one, and not the other, and does not end."""
+    async def has_new_name():
+        profile = await person.call("GET", f"/profile/{person.bot('casual-friend')}")
+        return True if profile["displayname"] == "Carla" else profile
+
+    process = bots.process
+    bots.read_again(lambda text: text.replace('name = "Casual Friend"', 'name = "Carla"'))
+    await eventually("the new name", has_new_name)
+    bots.read_again(lambda text: text.replace('name = "Carla"', 'nonsense = "Carla"'))
+    room = await person.room_with("casual-friend")
+    event = await person.say(room, "are you still there")
+    await eventually("the answer", lambda: person.is_answered(room, event, [("casual-friend", "You said: are you still there")]))
+    assert bots.process is process and process.poll() is None
+    bots.read_again(lambda text: text.replace('nonsense = "Carla"', 'name = "Casual Friend"'))
+    async with person.session.get(f"http://127.0.0.1:{bots.metrics_port}/metrics") as response:
+        text = await response.text()
+    assert "aibots_replies_total" in text, text
+
+
+async def encrypted_js(server: Homeserver, person: Person) -> None:
+    client = await Session.register("js", server, "jane")
+    bot = person.bot("friendly-assistant")
+    room = await client.do("create_room")
+    await client.do("invite", room=room, user=bot)
+    await client.do("sees_member", room=room, user=bot, membership="join")
+    seen = set()
+    for words in ("a secret", "and another"):
+        await client.do("say", room=room, body=words)
+        deadline = time.monotonic() + 60
+        while True:
+            page = await client.ask(f"/rooms/{room}/messages?dir=b&limit=50")
+            new = [event["event_id"] for event in page["chunk"][::-1]
+                   if event["sender"] == bot and event["type"] == "m.room.encrypted" and event["event_id"] not in seen]
+            # The first one says that it can read along.
+            if len(new) > (0 if seen else 1):
+                break
+            assert time.monotonic() < deadline, f"no answer to {words}"
+            await asyncio.sleep(0.3)
+        seen.update(new)
+        await client.do("reads", room=room, event=new[-1], body=f"You said: {words}")
+    await client.end()
+
+
 async def encrypted(server: Homeserver, person: Person, store: Path) -> None:
     store.mkdir()
     config = AsyncClientConfig(encryption_enabled=True, store_sync_tokens=True)
@@ -318,8 +371,13 @@ async def scenario(server: Homeserver, bots: Bots, provider: Provider, folder: P
         print("  a provider that fails, and one that is slow: passed", flush=True)
         await restart(person, provider, bots)
         print("  restart in the middle of an answer: passed", flush=True)
+        await reread(person, bots)
+        print("  a configuration that is read again, and metrics: passed", flush=True)
         await encrypted(server, person, folder / "nio")
         print("  encrypted direct chat with matrix-nio: passed", flush=True)
+        if "INTEROP_AGENT_JS" in os.environ:
+            await encrypted_js(server, person)
+            print("  encrypted direct chat with matrix-js-sdk: passed", flush=True)
 
 
 async def has_profile(person: Person):

@@ -86,7 +86,9 @@ bridge_mautrix() {
 # Our bots as an application service of the homeserver that is named.
 bots() {
     cargo build --quiet --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" --workspace --bin nudge-aibots
-    AIBOTS_BINARY="$target/debug/nudge-aibots" "$venv/bin/python" "$here/bots.py" "$1"
+    install_js_sdk
+    AIBOTS_BINARY="$target/debug/nudge-aibots" INTEROP_AGENT_JS="$node $js/agent.mjs" \
+        "$venv/bin/python" "$here/bots.py" "$1"
 }
 
 (($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 load

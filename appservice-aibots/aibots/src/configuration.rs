@@ -79,6 +79,8 @@ pub struct ServiceSettings {
     pub listen: SocketAddr,
     /// How the homeserver reaches that, if not as `http://` and `listen`.
     pub url: Option<Url>,
+    /// Where to show metrics, at `/metrics`, if anywhere.
+    pub metrics_listen: Option<SocketAddr>,
     /// The id of the service at the homeserver.
     pub id: String,
     /// The localpart of the service's own user, which says nothing.
@@ -94,6 +96,7 @@ impl Default for ServiceSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 29_317)),
             url: None,
+            metrics_listen: None,
             id: "nudge-aibots".to_owned(),
             sender_localpart: "nudge-aibots".to_owned(),
             data_dir: PathBuf::from("aibots-data"),
@@ -109,6 +112,10 @@ impl Default for ServiceSettings {
 pub struct ConversationSettings {
     /// At most so many replies a minute in one room, of all bots together.
     pub replies_per_minute: usize,
+    /// And to one user, in whatever room.
+    pub replies_per_minute_to_user: Option<usize>,
+    /// And by one bot, in whatever room.
+    pub replies_per_minute_of_bot: Option<usize>,
     /// At most so many requests to one provider at the same time.
     pub answers_at_once: usize,
     /// At most so many messages of a room are told to a model.
@@ -135,6 +142,8 @@ impl Default for ConversationSettings {
     fn default() -> Self {
         Self {
             replies_per_minute: 10,
+            replies_per_minute_to_user: None,
+            replies_per_minute_of_bot: None,
             answers_at_once: ANSWERS_AT_ONCE,
             history_messages: 50,
             answer_tokens: 200,
@@ -296,7 +305,9 @@ impl Configuration {
                 return wrong(setting("colour"), "must be of the form #rrggbb");
             }
         }
-        if self.conversation.replies_per_minute == 0 || self.conversation.answers_at_once == 0 {
+        let conversation = &self.conversation;
+        let more = [conversation.replies_per_minute_to_user, conversation.replies_per_minute_of_bot];
+        if conversation.replies_per_minute == 0 || conversation.answers_at_once == 0 || more.contains(&Some(0)) {
             return wrong("conversation".to_owned(), "allows no reply; use `!ai mode off` in rooms instead");
         }
         if !is_localpart(&self.service.sender_localpart) {

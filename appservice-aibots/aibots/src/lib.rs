@@ -12,6 +12,7 @@ mod devices;
 mod door;
 mod listen;
 mod matrix;
+mod metrics_page;
 mod names;
 mod service;
 mod store;
@@ -29,4 +30,5 @@ pub mod tools;
 pub use configuration::{
     BotSettings, Configuration, ConfigurationError, ConversationSettings, HomeserverSettings, ServiceSettings,
 };
+pub use metrics_page::MetricsPage;
 pub use service::{CheckError, Running, StartError, check, start, start_at};

@@ -6,6 +6,9 @@ pub(crate) const NUDGE: &str = "chat.nudge.nudge";
 /// In the content of everything a bot says: which bot, what it answers, and how far it is from a human (`hop`).
 pub(crate) const AI: &str = "chat.nudge.ai";
 
+/// The state event in which clients find who of a room is no person, for the names of rooms (MSC4171).
+pub(crate) const FUNCTIONAL_MEMBERS: &str = "io.element.functional_members";
+
 /// The state event that says how bots are to behave in a room.
 pub(crate) const AI_CONFIG: &str = "chat.nudge.ai.config";
 

@@ -34,7 +34,7 @@ const ROOMS_MAX: u64 = 1000;
 /// For how long at most, should a change of the state never reach us.
 const ROOM_KEPT: Duration = Duration::from_mins(10);
 
-/// In how many rooms the replies of the last minute are counted before those with none are forgotten.
+/// For how many rooms, users and bots the replies of the last minute are counted before those with none are forgotten.
 const WINDOWS_MAX: usize = 4096;
 
 /// A bot.
@@ -75,6 +75,7 @@ pub(crate) struct Service {
     bots: Vec<Bot>,
     rooms: Cache<String, Arc<Room>>,
     room_changes: rooms::RoomChanges,
+    /// By room, user or bot: their ids differ.
     windows: Mutex<BTreeMap<String, Window>>,
     /// When a room was told last that its bots cannot answer.
     apologies: Mutex<BTreeMap<String, u64>>,
@@ -127,18 +128,33 @@ impl Service {
         Ok(())
     }
 
-    /// Asks for a reply in a room.
-    pub(crate) async fn ask_for_reply(&self, room_id: &str) -> Permission {
+    /// Asks for a reply of a bot to a user in a room.
+    pub(crate) async fn ask_for_reply(&self, room_id: &str, user_id: &str, bot: &str) -> Permission {
+        let limits = &self.configuration.conversation;
+        let asked = [
+            (room_id, Some(limits.replies_per_minute)),
+            (user_id, limits.replies_per_minute_to_user),
+            (bot, limits.replies_per_minute_of_bot),
+        ];
+        let asked = asked.map(|(whose, replies_max)| replies_max.map(|replies_max| (whose, replies_max)));
         let mut windows = self.windows.lock().await;
         let now_ms = self.now_ms();
-        if windows.len() >= WINDOWS_MAX && !windows.contains_key(room_id) {
+        if windows.len().saturating_add(asked.len()) > WINDOWS_MAX {
             windows.retain(|_, window| !window.is_idle(now_ms));
-            if windows.len() >= WINDOWS_MAX {
+            if windows.len().saturating_add(asked.len()) > WINDOWS_MAX {
                 return Permission::Refused;
             }
         }
-        let window = windows.entry(room_id.to_owned()).or_default();
-        window.ask(now_ms, self.configuration.conversation.replies_per_minute)
+        for (whose, replies_max) in asked.iter().flatten() {
+            let window = windows.entry((*whose).to_owned()).or_default();
+            if !window.has_room(now_ms, *replies_max) {
+                return window.refuse(now_ms);
+            }
+        }
+        for (whose, _) in asked.iter().flatten() {
+            windows.entry((*whose).to_owned()).or_default().take(now_ms);
+        }
+        Permission::Granted
     }
 
     /// Whether a room is to be told that something is wrong that only the operator can put right: once an hour.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::event::{Event, Object};
-use crate::names::AI_CONFIG;
+use crate::names::{AI_CONFIG, FUNCTIONAL_MEMBERS};
 
 /// The power that a room asks for when it says nothing.
 const STATE_POWER_DEFAULT: i64 = 50;
@@ -127,7 +127,7 @@ impl Room {
             ("m.room.history_visibility", "") => {
                 event.text("history_visibility").clone_into(&mut self.history_visibility);
             }
-            ("io.element.functional_members" | "m.member_hints", "") => {
+            (FUNCTIONAL_MEMBERS | "m.member_hints", "") => {
                 let members = event.content.get("service_members").and_then(Value::as_array);
                 self.functional.extend(members.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
             }
@@ -198,12 +198,27 @@ impl Room {
         })
     }
 
-    /// Whether somebody may set the room's state, which is what settings of bots are like.
+    /// A conversation of two humans, which others are guests in.
+    pub(crate) fn is_of_two(&self, is_ours: impl Fn(&str) -> bool) -> bool {
+        self.humans(is_ours) == 2
+    }
+
+    /// Those whom the state lists as no persons.
+    pub(crate) fn functional_members(&self) -> &BTreeSet<String> {
+        &self.functional
+    }
+
+    /// Whether somebody may change how bots are to behave.
     pub(crate) fn may_set_state(&self, user_id: &str) -> bool {
+        self.may_send(user_id, AI_CONFIG)
+    }
+
+    /// Whether somebody may set state of a type.
+    pub(crate) fn may_send(&self, user_id: &str, kind: &str) -> bool {
         let level = |value: Option<&Value>| value.and_then(Value::as_i64);
         let own = level(self.power.get("users").and_then(|users| users.get(user_id)));
         let own = own.or_else(|| level(self.power.get("users_default"))).unwrap_or(0);
-        let asked = level(self.power.get("events").and_then(|events| events.get(AI_CONFIG)));
+        let asked = level(self.power.get("events").and_then(|events| events.get(kind)));
         let asked = asked.or_else(|| level(self.power.get("state_default"))).unwrap_or(STATE_POWER_DEFAULT);
         self.creators.contains(user_id) || own >= asked
     }

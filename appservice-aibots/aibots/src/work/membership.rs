@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::{WorkError, say};
 use crate::conversation::event::Event;
+use crate::conversation::room::Room;
+use crate::names::FUNCTIONAL_MEMBERS;
 use crate::service::Service;
 
 /// At most so many messages are taken in that were sent before a bot came.
@@ -66,6 +68,9 @@ async fn after_joining(service: &Service, user_id: &str, invitation: &Event) -> 
     }
     metrics::counter!("aibots_rooms_joined_total").increment(1);
     flag(service, user_id, room_id).await?;
+    if room.is_of_two(|user_id| service.is_ours(user_id)) {
+        list(service, user_id, room_id, &room).await?;
+    }
     let is_first = room.bots(|user_id| service.bot(user_id).is_some()).first().is_some_and(|bot| bot == user_id);
     if room.encryption.is_some() && is_first {
         welcome_encrypted(service, user_id, invitation).await?;
@@ -110,6 +115,20 @@ async fn flag(service: &Service, user_id: &str, room_id: &str) -> Result<(), Wor
         }
     }
     match service.homeserver.set_state(user_id, room_id, "m.room.member", user_id, &content).await {
+        Err(error) if !error.is_refusal() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Lists a bot among those who are no persons, where it may: otherwise a room of two without a name would be named after
+/// the bot too.
+async fn list(service: &Service, user_id: &str, room_id: &str, room: &Room) -> Result<(), WorkError> {
+    if room.functional_members().contains(user_id) || !room.may_send(user_id, FUNCTIONAL_MEMBERS) {
+        return Ok(());
+    }
+    let members: Vec<&str> = room.functional_members().iter().map(String::as_str).chain([user_id]).collect();
+    let content = json!({ "service_members": members });
+    match service.homeserver.set_state(user_id, room_id, FUNCTIONAL_MEMBERS, "", &content).await {
         Err(error) if !error.is_refusal() => Err(error.into()),
         _ => Ok(()),
     }

@@ -128,7 +128,7 @@ impl Making<'_> {
         if self.job.is_permitted {
             return Ok(true);
         }
-        let permission = self.service.ask_for_reply(room_id).await;
+        let permission = self.service.ask_for_reply(room_id, &self.event.sender, &self.job.bot).await;
         if permission == Permission::Granted {
             self.service.store.note_permitted(self.job.position).await?;
             return Ok(true);

@@ -61,7 +61,7 @@ async fn why_not(service: &Service, bot: &str, trigger: &Event, room: &Room) -> 
 
 /// What a bot says of itself when somebody asks: it counts as one of the room's replies.
 pub(super) async fn reply(service: &Service, bot: &str, event: &Event, text: &str) -> Result<(), WorkError> {
-    match service.ask_for_reply(&event.room_id).await {
+    match service.ask_for_reply(&event.room_id, &event.sender, bot).await {
         Permission::Granted => notice(service, bot, event, text).await,
         refused => limited(service, bot, event, refused).await,
     }

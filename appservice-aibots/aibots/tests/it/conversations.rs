@@ -70,6 +70,44 @@ async fn two_bots_answer_a_human_and_not_each_other() {
 }
 
 #[tokio::test]
+async fn a_bot_that_two_people_invite_is_listed_as_no_person() {
+    let stage = Stage::new(|_| ()).await;
+    stage.empower(CASUAL);
+    stage.join("@bob:test");
+    with_bots(&stage, &[CASUAL, FRIENDLY]).await;
+    stage.until("the list", |known| !known.set.is_empty()).await;
+    stage.tell("last", &[message("$last", "hello")]).await;
+    stage.until("both answers", |known| known.answers("$last").len() == 2).await;
+    let known = stage.known.lock().unwrap();
+    let listed = serde_json::json!({ "service_members": [CASUAL] });
+    // The other one has no power to.
+    assert_eq!(known.set, [("io.element.functional_members".to_owned(), listed)]);
+}
+
+#[tokio::test]
+async fn the_limits_of_a_user_and_of_a_bot_hold_beside_that_of_the_room() {
+    for (to_user, of_bot, expected) in [(Some(3), None, 3), (None, Some(1), 2)] {
+        let stage = Stage::new(|configuration| {
+            configuration.conversation.replies_per_minute_to_user = to_user;
+            configuration.conversation.replies_per_minute_of_bot = of_bot;
+        })
+        .await;
+        with_bots(&stage, &[FRIENDLY, CASUAL]).await;
+        for (id, event_id) in [("1", "$1"), ("2", "$2")] {
+            stage.tell(id, &[message(event_id, "hello")]).await;
+            // Each bot answers, or says that there is no more for a minute.
+            stage.until("both", |known| known.answers(event_id).len() == 2).await;
+        }
+        let known = stage.known.lock().unwrap();
+        let answers = known.timeline.iter().filter(|event| event["sender"] != ALICE);
+        // What is shown while it grows is one answer still.
+        let answers = answers.filter(|event| event["content"]["m.relates_to"]["rel_type"] != "m.replace");
+        let answers = answers.filter(|event| event["content"]["msgtype"] == "m.text").count();
+        assert_eq!(answers, expected, "{:#?}", known.timeline);
+    }
+}
+
+#[tokio::test]
 async fn the_limit_of_a_room_holds_and_is_told_once() {
     let stage = Stage::new(|configuration| configuration.conversation.replies_per_minute = 2).await;
     with_bots(&stage, &[CASUAL]).await;

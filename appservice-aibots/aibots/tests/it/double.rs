@@ -38,6 +38,8 @@ pub(crate) struct Known {
     pub(crate) shut: u32,
     /// How many further sends are done without saying so.
     pub(crate) lost: u32,
+    /// What was set of the room's state but memberships: type and content.
+    pub(crate) set: Vec<(String, Value)>,
     /// The body of each new room.
     pub(crate) made: Vec<Value>,
 }
@@ -235,6 +237,10 @@ impl Known {
             }
             ("PUT", ["client", "v3", "rooms", _, "send", kind, transaction_id]) => {
                 self.send(caller, kind, transaction_id, body)
+            }
+            ("PUT", ["client", "v3", "rooms", _, "state", kind, ..]) if *kind != "m.room.member" => {
+                self.set.push(((*kind).to_owned(), body.clone()));
+                found(json!({ "event_id": "$set" }))
             }
             ("PUT", ["client", "v3", "rooms", _, "typing", user_id]) => {
                 self.typing.push(((*user_id).to_owned(), body["typing"] == true));
