@@ -202,6 +202,13 @@ async fn whose_devices_a_service_is_to_know_follows_who_is_in_its_rooms() {
     membership(None, other, "join").await;
     wait_for("changed", &[alice_id, eve_id, alice_id]).await;
     assert_eq!(told("left"), [] as [&str; 0]);
+    // Who leaves a room that is none of the service's is nobody that it hears of.
+    let carol = server.register("carol").await;
+    let private = json!({ "preset": "public_chat" });
+    let private = server.post_as(&alice, "/_matrix/client/v3/createRoom", private).await.ok();
+    let private = private["room_id"].as_str().unwrap();
+    membership(Some(&carol), private, "join").await;
+    membership(Some(&carol), private, "leave").await;
     membership(Some(&eve), one, "leave").await;
     wait_for("left", &[eve_id]).await;
     // Alice is in another room still.

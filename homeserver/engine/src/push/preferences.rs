@@ -2,10 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use moka::sync::Cache;
@@ -40,7 +37,7 @@ pub(crate) struct Push {
     /// Those of users who changed nothing.
     pub(super) unchanged: Arc<Preferences>,
     /// How often preferences were forgotten.
-    forgotten: AtomicU64,
+    forgotten: RwLock<u64>,
     /// Display names in lower case, by member event; empty where there is none.
     display_names: Cache<OwnedEventId, Arc<str>>,
     /// Who in each room is asked one by one.
@@ -58,7 +55,7 @@ impl Push {
         Self {
             preferences: Cache::new(PREFERENCES_CAPACITY),
             unchanged: Arc::new(Preferences { rules, ignored: HashSet::new() }),
-            forgotten: AtomicU64::new(0),
+            forgotten: RwLock::new(0),
             display_names: Cache::new(DISPLAY_NAMES_CAPACITY),
             audiences: Audiences::new(),
             changing: Locks::default(),
@@ -68,9 +65,15 @@ impl Push {
 
     /// A user's account data changed that is not of a room.
     pub(crate) fn forget(&self, user_id: &UserId) {
-        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        let mut forgotten = self.forgotten.write().unwrap_or_else(PoisonError::into_inner);
+        *forgotten += 1;
         self.preferences.invalidate(user_id);
+        drop(forgotten);
         self.audiences.heed(user_id);
+    }
+
+    fn forgotten(&self) -> RwLockReadGuard<'_, u64> {
+        self.forgotten.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,15 +81,13 @@ impl Engine {
     /// The preferences of users, in the same order. None of them may be named twice.
     pub(super) async fn preferences(&self, user_ids: &[OwnedUserId]) -> Result<Vec<Arc<Preferences>>> {
         let cache = &self.inner.push.preferences;
-        let missing: Vec<OwnedUserId> = user_ids.iter().filter(|id| !cache.contains_key(*id)).cloned().collect();
-        let mut loaded = HashMap::new();
+        let mut known: HashMap<OwnedUserId, Arc<Preferences>> =
+            user_ids.iter().filter_map(|user_id| Some((user_id.clone(), cache.get(user_id)?))).collect();
+        let missing: Vec<OwnedUserId> = user_ids.iter().filter(|id| !known.contains_key(*id)).cloned().collect();
         for user_ids in missing.chunks(LOADED_AT_ONCE) {
-            self.load_preferences(user_ids, &mut loaded).await?;
+            self.load_preferences(user_ids, &mut known).await?;
         }
-        let of = |user_id: &OwnedUserId| {
-            let known = loaded.get(user_id).cloned().or_else(|| cache.get(user_id));
-            known.unwrap_or_else(|| self.inner.push.unchanged.clone())
-        };
+        let of = |user_id| known.get(user_id).unwrap_or(&self.inner.push.unchanged).clone();
         Ok(user_ids.iter().map(of).collect())
     }
 
@@ -105,7 +106,7 @@ impl Engine {
         loaded: &mut HashMap<OwnedUserId, Arc<Preferences>>,
     ) -> Result<()> {
         let push = &self.inner.push;
-        let forgotten = push.forgotten.load(Ordering::Acquire);
+        let forgotten = *push.forgotten();
         let mut contents: HashMap<OwnedUserId, (Option<PushRules>, HashSet<OwnedUserId>)> = HashMap::new();
         for (user_id, record) in self.storage().account_data_of(user_ids, &[PUSH_RULES, IGNORED_USERS]).await? {
             let rules = (record.event_type == PUSH_RULES).then(|| stored_rules(&user_id, &record.content));
@@ -125,11 +126,12 @@ impl Engine {
                     Arc::new(Preferences { rules, ignored })
                 }
             };
-            push.preferences.insert(user_id.clone(), preferences.clone());
-            if push.forgotten.load(Ordering::Acquire) != forgotten {
-                // Somebody's changed while these were read; they are good for this event, but not to be kept.
-                push.preferences.invalidate(user_id);
+            // If somebody's changed while these were read, they are good for this event, but not to be kept.
+            let now = push.forgotten();
+            if *now == forgotten {
+                push.preferences.insert(user_id.clone(), preferences.clone());
             }
+            drop(now);
             loaded.insert(user_id.clone(), preferences);
         }
         Ok(())

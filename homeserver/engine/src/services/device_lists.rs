@@ -73,7 +73,7 @@ impl Worker {
         let is_ours = !self.interest.members(&self.engine, room_id, until).await?.is_empty();
         for change in others {
             match (is_there(change.before.as_ref()), is_there(change.after.as_ref())) {
-                (_, false) => drop(gone.insert(change.user_id)),
+                (true, false) if is_ours => drop(gone.insert(change.user_id)),
                 // Who was away may have changed devices meanwhile, and nobody told us; and who was only invited too.
                 (_, true) if is_ours => drop(contents.changed_devices.insert(change.user_id)),
                 _ => {}
