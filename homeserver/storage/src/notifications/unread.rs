@@ -20,8 +20,8 @@ use crate::{
     names::encode,
 };
 
-/// How many events of a room are looked at, the latest: those before are not counted. More than anybody reads, and what
-/// a count that begins anew costs at most.
+/// How many events of a room are looked at, the latest: of those before only what stands out is counted. More than anybody
+/// reads, and what a count that begins anew costs at most. No more than this counts of a room.
 const ROOM_EVENTS_MAX: i64 = 10_000;
 /// How many invitations count.
 const INVITATIONS_MAX: usize = 1_000;
@@ -57,21 +57,40 @@ const SINCE: &str = "SELECT m.room_nid, COUNT(*),
         WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)
     GROUP BY m.room_nid";
 
-/// Of the user `$1`, what was notified of in the room `$2` with `position <= $3`, among its latest `$4` events.
-const ROOM: &str = "SELECT COUNT(*),
-        COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
-    FROM (SELECT l.position, l.thread_id, l.sender_nid, l.everyone, l.everyone_highlight FROM notified_events l
-            WHERE l.room_nid = $2 AND l.position <= $3 AND l.position > COALESCE((SELECT r.position FROM read_up_to r
+/// Of the room `$2` its latest `$4` events with `position <= $3` that the user `$1` has not read with all of the room: how
+/// many these are, where they begin, and what of them the user was notified of and has not read.
+const ROOM: &str = "SELECT COUNT(*), COALESCE(MIN(u.position), 0), COALESCE(SUM(CASE WHEN u.counts THEN 1 ELSE 0 END), 0),
+        COALESCE(SUM(CASE WHEN u.loud AND u.counts THEN 1 ELSE 0 END), 0)
+    FROM (SELECT e.position, COALESCE(n.highlight, e.everyone_highlight) AS loud,
+            (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL AND e.sender_nid <> $1)
+            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = e.thread_id), 0) AS counts
+        FROM (SELECT l.position, l.thread_id, l.sender_nid, l.everyone, l.everyone_highlight FROM notified_events l
+                WHERE l.room_nid = $2 AND l.position <= $3 AND l.position > COALESCE((SELECT r.position FROM read_up_to r
+                    WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
+                ORDER BY l.position DESC LIMIT $4) AS e
+            LEFT JOIN notified n ON n.position = e.position AND n.user_nid = $1) AS u";
+
+/// What stands out to the user `$1` in the room `$2` with `position < $3`. The plus keeps `SQLite` from looking through
+/// all of the room for the few that stand out to everyone.
+const EARLIER_HIGHLIGHTS: &str = "SELECT COUNT(*) FROM (
+        SELECT e.position, e.thread_id FROM notified n CROSS JOIN notified_events e
+            WHERE n.user_nid = $1 AND n.highlight AND n.actions >= 0 AND n.position < $3
+            AND n.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
-            ORDER BY l.position DESC LIMIT $4) AS e
-        LEFT JOIN notified n ON n.position = e.position AND n.user_nid = $1
-    WHERE (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL AND e.sender_nid <> $1)
-    AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+            AND e.position = n.position AND e.room_nid = $2
+        UNION ALL SELECT l.position, l.thread_id FROM notified_events l
+            WHERE l.everyone_highlight AND l.position < $3
+            AND l.position > COALESCE((SELECT r.position FROM read_up_to r
+                WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
+            AND +l.room_nid = $2 AND l.everyone IS NOT NULL AND l.sender_nid <> $1
+            AND NOT EXISTS (SELECT 1 FROM notified n WHERE n.position = l.position AND n.user_nid = $1)) AS e
+    WHERE e.position > COALESCE((SELECT r.position FROM read_up_to r
         WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = e.thread_id), 0)";
 
 impl Storage {
     /// How much a user has not read of all rooms that they are joined or invited to. Of each room its latest 10,000 events
-    /// that notified anybody count.
+    /// that notified anybody count, and what stands out, however long ago: up to 10,000.
     pub async fn unread_total(&self, user_id: &UserId) -> Result<UnreadCounts> {
         let mut total = self.unread_joined(user_id).await?;
         total.notifications += self.unread_invitations(user_id, INVITATIONS_MAX).await?.len() as u64;
@@ -82,13 +101,13 @@ impl Storage {
     pub async fn unread_joined(&self, user_id: &UserId) -> Result<UnreadCounts> {
         const USER: &str = "SELECT name_nid FROM names WHERE name = $1";
         let name = encode(user_id.as_str());
-        let user_nid: Option<i64> =
+        let known: Option<i64> =
             db!(self.read(), |pool| sqlx::query_scalar(USER).bind(&*name).fetch_optional(pool).await)?;
-        let Some(user_nid) = user_nid else { return Ok(UnreadCounts::default()) };
+        let Some(number) = known else { return Ok(UnreadCounts::default()) };
         // In this order: what changes while it is counted has changed after this position.
         let (head, reading) = (self.head(), self.shared.unread.0.reading());
         let before = self.shared.unread.0.get(&user_id.to_owned());
-        let rooms = self.counted_since(user_nid, before.as_deref(), head).await?;
+        let rooms = self.counted_since(number, before.as_deref(), head).await?;
         let mut total = UnreadCounts::default();
         for counts in rooms.values() {
             total += *counts;
@@ -122,6 +141,7 @@ impl Storage {
             for (room_nid, counts) in self.notified_since(user_nid, before.up_to, head).await? {
                 if let Some(room) = rooms.get_mut(&room_nid) {
                     *room += counts;
+                    *room = capped(*room);
                 }
             }
         }
@@ -172,12 +192,28 @@ impl Storage {
     }
 
     async fn notified_in(&self, user_nid: i64, room_nid: i64, until: Position) -> Result<UnreadCounts> {
-        let row: (i64, i64) = db!(self.read(), |pool| {
+        let row: (i64, Position, i64, i64) = db!(self.read(), |pool| {
             let query = sqlx::query_as(ROOM).bind(user_nid).bind(room_nid).bind(until).bind(ROOM_EVENTS_MAX);
             query.fetch_one(pool).await
         })?;
-        Ok(counts(row))
+        let (seen, first, notifications, highlights) = row;
+        // However much came since: what stands out is what a user comes back for.
+        let earlier: i64 = if seen < ROOM_EVENTS_MAX {
+            0
+        } else {
+            db!(self.read(), |pool| {
+                let query = sqlx::query_scalar(EARLIER_HIGHLIGHTS).bind(user_nid).bind(room_nid).bind(first);
+                query.fetch_one(pool).await
+            })?
+        };
+        Ok(capped(counts((notifications + earlier, highlights + earlier))))
     }
+}
+
+/// No more of a room than is counted when it is counted anew, so that both ways come to the same.
+fn capped(counts: UnreadCounts) -> UnreadCounts {
+    let max = ROOM_EVENTS_MAX.unsigned_abs();
+    UnreadCounts { notifications: counts.notifications.min(max), highlights: counts.highlights.min(max) }
 }
 
 fn counts((notifications, highlights): (i64, i64)) -> UnreadCounts {

@@ -4,7 +4,7 @@
 //! those who have pushers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -47,8 +47,8 @@ impl Storage {
     /// The pushers to which entries of the log with `since < position <= until` may be of interest: their users are
     /// notified of something, have read something, or came or went.
     pub async fn concerned_pushers(&self, since: Position, until: Position) -> Result<Vec<ConcernedPusher>> {
-        const ROOMS: &str = "SELECT DISTINCT room_nid FROM notified_events
-            WHERE position > $1 AND position <= $2 AND everyone IS NOT NULL";
+        const ROOMS: &str = "SELECT room_nid, COUNT(*) FROM notified_events
+            WHERE position > $1 AND position <= $2 AND everyone IS NOT NULL GROUP BY room_nid";
         const USERS: &str = "SELECT n.user_nid FROM notified n
                 WHERE n.position > $1 AND n.position <= $2 AND n.actions >= 0
             UNION SELECT l.user_nid FROM log l
@@ -63,12 +63,27 @@ impl Storage {
             query.fetch_all(pool).await
         })?;
         let mut found: BTreeSet<i64> = users.into_iter().filter(|user_nid| holders.contains(user_nid)).collect();
-        let rooms: Vec<i64> =
-            db!(self.read(), |pool| sqlx::query_scalar(ROOMS).bind(since).bind(until).fetch_all(pool).await)?;
-        for room_nid in rooms {
-            found.extend(self.holders_in(room_nid, &holders).await?);
+        // In this order: what is taken back in between leaves nobody out.
+        let rooms: Vec<(i64, i64)> =
+            db!(self.read(), |pool| sqlx::query_as(ROOMS).bind(since).bind(until).fetch_all(pool).await)?;
+        let left_out = self.left_out(since, until).await?;
+        for (room_nid, events) in rooms {
+            let mut holders = self.holders_in(room_nid, &holders).await?;
+            holders.retain(|user_nid| left_out.get(&(room_nid, *user_nid)).is_none_or(|count| *count < events));
+            found.extend(holders);
         }
         self.pushers_of(found).await
+    }
+
+    /// Of how many events that notify everyone in a room some there are not notified, by room and user: those who muted
+    /// the room, or want to hear of what mentions them only. It is not looked for them what is due.
+    async fn left_out(&self, since: Position, until: Position) -> Result<BTreeMap<(i64, i64), i64>> {
+        const SQL: &str = "SELECT e.room_nid, n.user_nid, COUNT(*) FROM notified_events e CROSS JOIN notified n
+            WHERE e.position > $1 AND e.position <= $2 AND e.everyone IS NOT NULL
+            AND n.position = e.position AND n.actions < 0 GROUP BY e.room_nid, n.user_nid";
+        let rows: Vec<(i64, i64, i64)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(since).bind(until).fetch_all(pool).await)?;
+        Ok(rows.into_iter().map(|(room_nid, user_nid, events)| ((room_nid, user_nid), events)).collect())
     }
 
     /// The joined members of a room who have pushers.

@@ -67,18 +67,30 @@ impl Storage {
     }
 
     /// Who invited a user, once for each invitation that notified them and that is neither read nor answered: up to
-    /// `limit` of them, the latest first.
+    /// `limit` of them, the latest first. Of a room that is not known here, the last invitation.
     pub async fn unread_invitations(&self, user_id: &UserId, limit: usize) -> Result<Vec<OwnedUserId>> {
-        const SQL: &str = "SELECT s.name FROM memberships m CROSS JOIN notified_events e CROSS JOIN notified n
-                CROSS JOIN names s
-            WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'invite'
-            AND e.room_nid = m.room_nid AND n.position = e.position AND n.user_nid = m.user_nid AND n.actions >= 0
-            AND s.name_nid = e.sender_nid
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = ''), 0)
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)
-            ORDER BY e.position DESC LIMIT $2";
+        // Where the room is known, an invitation stands where it became the user's membership, else where their list of
+        // rooms changed: so nothing else of the room is looked at, however much there is.
+        const SQL: &str = "SELECT i.name FROM (
+                SELECT e.position, s.name FROM memberships m CROSS JOIN room_state v CROSS JOIN notified_events e
+                    CROSS JOIN notified n CROSS JOIN names s
+                WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'invite'
+                AND v.room_nid = m.room_nid AND v.state_key_nid = m.user_nid
+                AND v.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+                AND e.position = v.since AND e.room_nid = m.room_nid
+                AND n.position = e.position AND n.user_nid = m.user_nid AND n.actions >= 0
+                AND s.name_nid = e.sender_nid
+                AND e.position > COALESCE((SELECT MAX(r.position) FROM read_up_to r WHERE r.user_nid = m.user_nid
+                    AND r.room_nid = m.room_nid AND r.thread_id IN ('', e.thread_id)), 0)
+            UNION SELECT e.position, s.name FROM memberships m CROSS JOIN notified_events e
+                    CROSS JOIN notified n CROSS JOIN names s
+                WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'invite'
+                AND e.position = m.position AND e.room_nid = m.room_nid
+                AND n.position = e.position AND n.user_nid = m.user_nid AND n.actions >= 0
+                AND s.name_nid = e.sender_nid
+                AND e.position > COALESCE((SELECT MAX(r.position) FROM read_up_to r WHERE r.user_nid = m.user_nid
+                    AND r.room_nid = m.room_nid AND r.thread_id IN ('', e.thread_id)), 0)
+            ) AS i ORDER BY i.position DESC LIMIT $2";
         let (user, limit) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
         let names: Vec<String> =
             db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).bind(limit).fetch_all(pool).await)?;

@@ -208,6 +208,41 @@ async fn what_is_counted_is_kept_and_right_all_the_same() {
     .await;
 }
 
+#[tokio::test]
+async fn what_stands_out_counts_however_much_came_since_and_both_ways_of_counting_agree() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        goes(&stage, "$a", ALICE, "join", "$create").await;
+        goes(&stage, "$b", BOB, "join", "$a").await;
+        goes(&stage, "$c", CAROL, "join", "$b").await;
+        say_to_everyone(&stage, "$1", "$c", PLAIN, &[(ALICE, Some(LOUD))]).await;
+        let total = async |name| stage.storage.unread_total(&user(name)).await.unwrap();
+        let one = UnreadCounts { notifications: 1, highlights: 1 };
+        let most = UnreadCounts { notifications: 10_000, highlights: 0 };
+        assert_eq!(total(ALICE).await, one);
+        total(BOB).await;
+        for hundreds in 0..101 {
+            let mut changes = Vec::new();
+            for number in hundreds * 100..(hundreds + 1) * 100 {
+                let id = format!("$m{number}");
+                let mut change = notification(&id, None, &[]);
+                if let Change::Notification { everyone, notified, .. } = &mut change {
+                    *everyone = Some(PLAIN);
+                    notified.push(Notified { user_id: user(ALICE), notice: None });
+                }
+                changes.extend([live(&message(&id, "$1")), change]);
+            }
+            stage.commit_unguarded(changes).await.unwrap();
+        }
+        assert_eq!((total(ALICE).await, total(BOB).await), (one, most), "what came is counted on");
+        let json = message("$m5", "$1").json.clone();
+        let redaction = Change::Redaction { event_id: event_id("$m5"), redacted_by: event_id("$r"), json };
+        stage.commit_unguarded(vec![redaction]).await.unwrap();
+        assert_eq!((total(ALICE).await, total(BOB).await), (one, most), "the room is counted anew");
+    })
+    .await;
+}
+
 const LOUD: Notice = Notice { highlight: true, actions: 1 };
 const PLAIN: Notice = Notice { highlight: false, actions: 0 };
 

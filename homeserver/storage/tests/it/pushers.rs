@@ -40,6 +40,10 @@ async fn keys(stage: &Stage, name: &str) -> Vec<String> {
 /// What everyone is notified of, but for one.
 async fn say(stage: &Stage, id: &str, after: &str, except: Option<&str>) -> i64 {
     let nothing = |name: &str| Notified { user_id: user(name), notice: None };
+    say_to(stage, id, after, except.into_iter().map(nothing).collect()).await
+}
+
+async fn say_to(stage: &Stage, id: &str, after: &str, notified: Vec<Notified>) -> i64 {
     let notification = Change::Notification {
         room_id: room(),
         event_id: event_id(id),
@@ -49,7 +53,7 @@ async fn say(stage: &Stage, id: &str, after: &str, except: Option<&str>) -> i64 
         is_call: false,
         actions: vec![to_raw_value(&json!(["notify"])).unwrap()],
         everyone: Some(Notice { highlight: false, actions: 0 }),
-        notified: except.into_iter().map(nothing).collect(),
+        notified,
     };
     let changes = vec![live(&message(id, after)), extremities(&[id]), notification];
     stage.commit(changes).await.positions[0].1
@@ -144,6 +148,9 @@ async fn those_are_concerned_who_are_notified_and_due_is_what_is_not_read() {
         let concerned = storage.concerned_pushers(before, storage.head()).await.unwrap();
         let users: Vec<_> = concerned.iter().map(|pusher| pusher.key.user_id.as_str()).collect();
         assert_eq!(users, [ALICE, BOB]);
+        let concerned = storage.concerned_pushers(before, first).await.unwrap();
+        let users: Vec<_> = concerned.iter().map(|pusher| pusher.key.user_id.as_str()).collect();
+        assert_eq!(users, [ALICE], "who muted the room is not woken by what is said there");
         let due = async |name: &str, since: i64| {
             let due = storage.due_notifications(&user(name), since, storage.head(), 10).await.unwrap();
             due.into_iter().map(|record| record.position).collect::<Vec<_>>()
@@ -278,8 +285,11 @@ async fn invitations_that_are_neither_read_nor_answered() {
         stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&["$d"]), membership_change, notification]).await;
         say(&stage, "$1", "$d", None).await;
         assert_eq!(inviters().await, [user(CAROL)]);
+        let loud = Notified { user_id: user(DAVE), notice: Some(Notice { highlight: true, actions: 0 }) };
+        say_to(&stage, "$2", "$1", vec![loud]).await;
+        assert_eq!(inviters().await, [user(CAROL)], "nothing else of the room is looked at");
         assert!(storage.unread_invitations(&user(ALICE), 10).await.unwrap().is_empty());
-        let pdu = member("$j", DAVE, "join", &["$1"]);
+        let pdu = member("$j", DAVE, "join", &["$2"]);
         stage.commit(vec![live(&pdu), set_state(&[&pdu]), extremities(&["$j"]), membership(DAVE, "join", "$j")]).await;
         assert!(inviters().await.is_empty(), "what is answered");
     })

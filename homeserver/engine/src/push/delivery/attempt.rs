@@ -1,6 +1,7 @@
 //! One attempt to tell one pusher one thing.
 
 use outbound::CallError;
+use rules::change::Position;
 use ruma::{MilliSecondsSinceUnixEpoch, UInt, UserId};
 use serde_json::Value;
 use storage::{NotificationRecord, PusherKey, PusherQueue, PusherRecord};
@@ -19,10 +20,21 @@ use crate::{
 const CALL_RINGS_MS: u64 = 60_000;
 /// How many invitations count.
 const INVITATIONS_MAX: usize = 1_000;
+/// How far a pusher that has nothing to tell gets behind the log before that is written down: so much of the log is
+/// looked through again each time, and it is not written with each message.
+const CURSOR_NOTED_EVERY: Position = 1_000;
 
 impl Attempt {
     pub(super) fn idle() -> Self {
         Self { queue: None, next: Next::Idle }
+    }
+
+    /// Nothing is left to tell until `head`: all that is before is not looked at again.
+    pub(super) fn done(before: &PusherQueue, mut queue: PusherQueue, head: Position) -> Self {
+        if queue != *before || head - queue.cursor >= CURSOR_NOTED_EVERY {
+            queue.cursor = queue.cursor.max(head);
+        }
+        Self { queue: (queue != *before).then_some(queue), next: Next::Idle }
     }
 
     /// Whether the pusher has got as far as this notification, and had no trouble with it.
@@ -80,8 +92,11 @@ impl Engine {
             };
             let mut attempt = self.tell(pusher, queue, &body, Some(&record), counts).await?;
             if attempt.is_told(&record) && last == Some(record.position) {
-                // What came since is news.
+                // What came since is news. What it was looked through until is done with.
                 attempt.next = Next::Idle;
+                if let Some(queue) = &mut attempt.queue {
+                    queue.cursor = queue.cursor.max(head);
+                }
             }
             return Ok(attempt);
         }
@@ -95,7 +110,7 @@ impl Engine {
             return self.tell(pusher, queue, &body, None, counts).await;
         }
         queue.failures = 0;
-        Ok(Attempt { queue: (queue != before).then_some(queue), next: Next::Idle })
+        Ok(Attempt::done(&before, queue, head))
     }
 
     /// Whether the user is still to be told of it now.
@@ -204,4 +219,23 @@ fn is_refusal(error: &CallError) -> bool {
     /// Of those by which a server says that something is wrong with the request: for want of time, and too many.
     const NOT_THE_REQUEST: [u16; 3] = [408, 425, 429];
     matches!(error, CallError::Refused { status, .. } if (400..500).contains(status) && !NOT_THE_REQUEST.contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::owned_user_id;
+    use storage::PusherKey;
+
+    use super::*;
+
+    #[test]
+    fn what_was_looked_through_is_done_with_and_seldom_written_down() {
+        let key = PusherKey { user_id: owned_user_id!("@a:here"), app_id: String::new(), pushkey: String::new() };
+        let before =
+            PusherQueue { key, cursor: 7, badge: None, failures: 0, retry_at_ts: None, throttle_ms: 0, generation: 0 };
+        let done = |queue: PusherQueue, head| Attempt::done(&before, queue, head).queue.map(|queue| queue.cursor);
+        assert_eq!((done(before.clone(), 1_006), done(before.clone(), 1_007)), (None, Some(1_007)));
+        let told = PusherQueue { badge: Some(1), ..before.clone() };
+        assert_eq!((done(told.clone(), 8), done(told, 6)), (Some(8), Some(7)), "never back");
+    }
 }

@@ -52,7 +52,7 @@ impl Engine {
             if self.unread_of(user_id).await? == 0 {
                 queue.throttle_ms = 0;
             }
-            return Ok(Attempt { queue: (queue != before).then_some(queue), next: Next::Idle });
+            return Ok(Attempt::done(&before, queue, head));
         };
         let ready_at_ms = u64::from(first.ts.0) + DELAY_MS;
         if now_ms < ready_at_ms {
