@@ -17,6 +17,9 @@ const SET_ASIDE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Judges again what waited for what it builds upon, and ends what was muted for a while, until the server stops.
 pub(crate) async fn judge_set_aside(engine: Engine, stopping: Stopping) {
+    if let Err(error) = engine.take_up_mutes().await {
+        tracing::warn!(%error, "it could not be found out which rooms are to be muted for a while");
+    }
     loop {
         tokio::select! {
             () = tokio::time::sleep(SET_ASIDE_INTERVAL) => {}

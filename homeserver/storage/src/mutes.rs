@@ -1,11 +1,29 @@
 //! Rooms that users have muted until a time, and whose mute is to be ended then.
 
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
+use serde_json::value::RawValue;
 
 use crate::{
-    Result, Storage,
+    Result, Storage, StorageError,
     dialect::{db, parsed},
+    names::decode,
 };
+
+/// One piece of account data of a room, and the place after which those that come next stand.
+#[derive(Clone, Debug)]
+pub struct RoomAccountData {
+    /// The place: by the numbers of the user and the room.
+    pub place: (i64, i64),
+    /// Whose it is.
+    pub user_id: OwnedUserId,
+    /// Of which room.
+    pub room_id: OwnedRoomId,
+    /// The content.
+    pub content: Box<RawValue>,
+}
+
+/// User and room as numbers and by name, content.
+type Row = (i64, i64, String, String, String);
 
 impl Storage {
     /// Notes until when a room is muted, in milliseconds since the epoch.
@@ -40,6 +58,33 @@ impl Storage {
         })?;
         transaction.commit().await?;
         Ok(forgotten > 0)
+    }
+
+    /// What users keep for rooms as account data of a type, of all users: up to `limit`, those after a place. Looks through
+    /// all account data.
+    pub async fn room_account_data(
+        &self,
+        event_type: &str,
+        after: (i64, i64),
+        limit: usize,
+    ) -> Result<Vec<RoomAccountData>> {
+        const SQL: &str = "SELECT a.user_nid, a.room_nid, u.name, r.name, a.content
+            FROM account_data a CROSS JOIN names u CROSS JOIN names r
+            WHERE (a.user_nid, a.room_nid) > ($1, $2) AND a.type = $3 AND a.room_nid <> 0
+            AND u.name_nid = a.user_nid AND r.name_nid = a.room_nid
+            ORDER BY a.user_nid, a.room_nid LIMIT $4";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<Row> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(after.0).bind(after.1).bind(event_type).bind(limit).fetch_all(pool).await
+        })?;
+        let found = |(user, room, user_id, room_id, content): Row| {
+            let content = RawValue::from_string(content)
+                .map_err(|error| StorageError::corrupt("account_data", "content", event_type, &error))?;
+            let user_id = parsed(&decode(user_id), "account_data", "user_nid")?;
+            let room_id = parsed(&decode(room_id), "account_data", "room_nid")?;
+            Ok(RoomAccountData { place: (user, room), user_id, room_id, content })
+        };
+        rows.into_iter().map(found).collect()
     }
 
     /// The mutes whose time has come, the earliest first.

@@ -5,7 +5,7 @@
 
 use rules::{Change, push::default_rules};
 use ruma::{
-    UserId,
+    RoomId, UserId,
     push::{
         Action, AnyPushRule, AnyPushRuleRef, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset,
     },
@@ -119,17 +119,26 @@ impl Engine {
             return Err(EngineError::invalid_param(text));
         }
         check_actions(actions_of(&rule))?;
-        if let NewPushRule::Override(rule) = &rule {
-            self.keep_rule(&requester.user_id, &rule.rule_id).await?;
-        }
-        self.change_push_rules(&requester.user_id, |rules| {
+        let user_id = &requester.user_id;
+        // No mute begins or ends in between.
+        let _lock = self.lock_mutes(user_id).await;
+        let of_room = match &rule {
+            NewPushRule::Override(rule) => RoomId::parse(&rule.rule_id).ok(),
+            _ => None,
+        };
+        self.change_push_rules(user_id, |rules| {
             rules.insert(rule, after, before)?;
             if rules.iter().filter(|rule| !rule.is_server_default()).count() > RULES_MAX {
                 return Err(EngineError::TooLarge(format!("There can be no more than {RULES_MAX} push rules")));
             }
             Ok(())
         })
-        .await
+        .await?;
+        if let Some(room_id) = of_room {
+            // A rule that the user sets is theirs from now on, and not taken back.
+            self.storage().forget_mute(user_id, &room_id).await?;
+        }
+        Ok(())
     }
 
     /// Removes a rule that the user made.

@@ -136,3 +136,57 @@ async fn a_mute_ends_early_and_what_the_user_muted_stays() {
     stage.server.clock.advance(Duration::from_hours(2));
     assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
 }
+
+fn own_rule_path(stage: &Stage) -> String {
+    format!("/_matrix/client/v3/pushrules/global/override/{}", stage.room_id)
+}
+
+#[tokio::test]
+async fn a_rule_that_is_refused_changes_nothing_and_one_that_is_disabled_mutes_nothing() {
+    let stage = stage().await;
+    let own =
+        json!({ "actions": [], "conditions": [{ "kind": "event_match", "key": "room_id", "pattern": stage.room_id }] });
+    mute(&stage, json!({ "until_ts": START_MS + 3_600_000 })).await;
+    let refused = format!("{}?before=nothing", own_rule_path(&stage));
+    assert_eq!(stage.server.put_as(&stage.bob, &refused, own.clone()).await.status, 400);
+    stage.server.clock.advance(Duration::from_hours(1));
+    assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
+    assert_eq!(rule(&stage).await, None, "the server takes back what it made");
+    stage.server.put_as(&stage.bob, &own_rule_path(&stage), own).await.ok();
+    let enabled = format!("{}/enabled", own_rule_path(&stage));
+    stage.server.put_as(&stage.bob, &enabled, json!({ "enabled": false })).await.ok();
+    mute(&stage, json!({ "until_ts": START_MS + 2 * 3_600_000 })).await;
+    assert_eq!(rule(&stage).await.unwrap()["enabled"], true);
+    stage.say("hush").await;
+    assert!(stage.told().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_muted_before_the_server_knew_of_it_is_muted_after_the_start() {
+    let stage = stage().await;
+    mute(&stage, json!({ "until_ts": START_MS + 3_600_000 })).await;
+    // As it was then, or when the server was killed in between: account data that nobody acted on.
+    let (user_id, room_id) =
+        (stage.bob.user_id.as_str().try_into().unwrap(), stage.room_id.as_str().try_into().unwrap());
+    assert!(stage.server.engine.storage().forget_mute(user_id, room_id).await.unwrap());
+    stage
+        .server
+        .send(axum::http::Method::DELETE, &own_rule_path(&stage), Some(&stage.bob.token), &json!({}))
+        .await
+        .ok();
+    stage.server.engine.take_up_mutes().await.unwrap();
+    stage.say("hush").await;
+    assert!(stage.told().await.is_empty());
+    // Who unmutes it is not muted again by the next start.
+    stage
+        .server
+        .send(axum::http::Method::DELETE, &own_rule_path(&stage), Some(&stage.bob.token), &json!({}))
+        .await
+        .ok();
+    stage.server.engine.take_up_mutes().await.unwrap();
+    assert_eq!(rule(&stage).await, None);
+    stage.server.clock.advance(Duration::from_hours(1));
+    assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
+    stage.server.engine.take_up_mutes().await.unwrap();
+    assert_eq!(rule(&stage).await, None, "its time is over");
+}
