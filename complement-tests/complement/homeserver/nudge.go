@@ -3,6 +3,7 @@ package homeserver
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sort"
 	"strings"
 )
@@ -18,6 +19,11 @@ type Nudge struct {
 
 // Command says how to start it.
 func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
+	// What Complement copies into its containers for the application services of a blueprint.
+	registrations, err := filepath.Glob(place.Copied("complement/appservice/*.yaml"))
+	if err != nil {
+		return nil, err
+	}
 	command := exec.Command(nudge.Binary, "serve")
 	command.Env = append([]string{
 		"NUDGE_SERVER_NAME=" + place.Name,
@@ -42,6 +48,7 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
 		// Some users of the tests have passwords of seven characters.
 		"NUDGE_ACCOUNTS__PASSWORD_CHARACTERS_MIN=1",
+		"NUDGE_APPLICATION_SERVICES__REGISTRATIONS=" + strings.Join(registrations, ","),
 		// Where the tests look for the server's notices.
 		"NUDGE_SERVER_NOTICES__USER=_server",
 		// The test of previews serves its page on this machine, at some port.
