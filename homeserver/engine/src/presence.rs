@@ -123,8 +123,10 @@ impl Engine {
 
     fn heed(&self, user_id: &UserId, noted: Noted) {
         if noted.changed {
+            // At once, for the user's own answer to be the last to tell of what led to it.
+            self.announce_to_self(user_id);
             let (engine, user_id) = (self.clone(), user_id.to_owned());
-            tokio::spawn(async move { engine.announce_presence(&user_id).await });
+            tokio::spawn(async move { engine.announce_to_others(&user_id).await });
         }
         if noted.needs_watch {
             tokio::spawn(watch(std::sync::Arc::downgrade(&self.inner)));
@@ -135,7 +137,8 @@ impl Engine {
     async fn expire_presence(&self) -> bool {
         let (changed, is_anybody_left) = self.inner.presence.known.expire(self.world().clock.now_ms());
         for user_id in changed {
-            self.announce_presence(&user_id).await;
+            self.announce_to_self(&user_id);
+            self.announce_to_others(&user_id).await;
         }
         is_anybody_left
     }

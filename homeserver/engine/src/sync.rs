@@ -128,12 +128,12 @@ impl Sync {
         self.users.wake_room(room_id, News { typing, ..News::default() });
     }
 
-    /// Tells the users in some rooms that the presence of one changed.
+    /// Tells the other users in some rooms that the presence of one changed.
     pub(crate) fn presence_changed<'a>(&self, about: &UserId, rooms: impl Iterator<Item = &'a ruma::RoomId>) {
         self.users.wake_for_presence(about, rooms);
     }
 
-    /// Tells a user of others whom the user sees from now on.
+    /// Tells a user of some whom the user sees from now on, or sees anew.
     pub(crate) fn presence_of_others(&self, user_id: &UserId, others: &[ruma::OwnedUserId]) {
         self.users.wake_for_presences(user_id, others);
     }

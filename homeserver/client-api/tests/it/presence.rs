@@ -172,3 +172,17 @@ async fn what_users_say_about_themselves_outlives_a_restart() {
     server.post_as(&alice, "/_matrix/client/v3/account/deactivate", body).await.ok();
     assert_eq!(server.engine.storage().status_messages(9).await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn the_first_answer_is_the_last_to_tell_of_what_asking_led_to() {
+    let server = TestServer::start().await;
+    for number in 0..10 {
+        let user = server.register(&format!("user{number}")).await;
+        let begun = server.get_as(&user, "/_matrix/client/v3/sync?timeout=0").await.ok();
+        assert_eq!(begun["presence"]["events"][0]["content"]["presence"], "online", "{begun}");
+        // Those who share a room hear of it when they do.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let later = sync(&server, &user, &next(&begun), "").await;
+        assert!(later["presence"]["events"].as_array().is_none_or(Vec::is_empty), "{later}");
+    }
+}

@@ -75,14 +75,19 @@ impl<'a> Update<'a> {
 }
 
 impl Engine {
-    /// A user's presence changed.
-    pub(super) async fn announce_presence(&self, user_id: &UserId) {
-        if let Err(error) = self.try_announce_presence(user_id).await {
+    /// A user's presence changed: the user's own devices are to hear of it.
+    pub(super) fn announce_to_self(&self, user_id: &UserId) {
+        self.inner.sync.presence_of_others(user_id, &[user_id.to_owned()]);
+    }
+
+    /// A user's presence changed: those who share a room are to hear of it.
+    pub(super) async fn announce_to_others(&self, user_id: &UserId) {
+        if let Err(error) = self.try_announce_to_others(user_id).await {
             tracing::warn!(user.id = %user_id, %error, "cannot tell others of a presence");
         }
     }
 
-    async fn try_announce_presence(&self, user_id: &UserId) -> Result<()> {
+    async fn try_announce_to_others(&self, user_id: &UserId) -> Result<()> {
         self.inner.services.presence_changed(user_id);
         let rooms = self.presence_rooms(user_id).await?;
         let room_ids = rooms.iter().map(|room| &*room.room_id);

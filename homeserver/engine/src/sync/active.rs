@@ -197,14 +197,14 @@ impl ActiveUsers {
         }
     }
 
-    /// Wakes those in some rooms, because the presence of a user changed, and that user.
+    /// Wakes those in some rooms, because the presence of a user changed, but not that user.
     pub(crate) fn wake_for_presence<'a>(&self, about: &UserId, rooms: impl Iterator<Item = &'a RoomId>) {
         let index = self.lock();
         let mut users: HashMap<&UserId, &Arc<ActiveUser>> = HashMap::new();
-        users.extend(index.users.get(about).map(|entry| (about, &entry.user)));
         for in_room in rooms.filter_map(|room_id| index.by_room.get(room_id)) {
             users.extend(in_room.iter().map(|(user_id, user)| (&**user_id, user)));
         }
+        users.remove(about);
         let users: Vec<Arc<ActiveUser>> = users.into_values().cloned().collect();
         drop(index);
         for user in users {
