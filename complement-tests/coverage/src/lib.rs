@@ -2,6 +2,34 @@
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
+/// Why an endpoint is not served, by its path as the list of the specification has it.
+const REASONS: [(&str, &str); 7] = [
+    (
+        "/_matrix/client/v1/auth_metadata",
+        "belongs to the chapter of the OAuth 2.0 API. Accounts are this server's own; clients learn that from the 404 \
+         `M_UNRECOGNIZED`.",
+    ),
+    (
+        "/_matrix/client/v3/events ",
+        "deprecated, see `deprecated-endpoints.md`: the stream of all rooms. The one of a room that anybody may read, by \
+         the same path with a `room_id`, is served.",
+    ),
+    ("/_matrix/client/v3/events/{eventId}", DEPRECATED),
+    ("/_matrix/client/v3/initialSync", DEPRECATED),
+    ("/_matrix/client/v3/login/sso/redirect", SINGLE_SIGN_ON),
+    ("/_matrix/client/v3/login/sso/redirect/{idpId}", SINGLE_SIGN_ON),
+    (
+        "/_matrix/federation/v1/query/{queryType}",
+        "a pattern, not an endpoint: the two queries that the specification defines, `directory` and `profile`, are \
+         served; any other is answered 404 `M_UNRECOGNIZED`.",
+    ),
+];
+/// What stands in the page when nobody has said why.
+pub const NO_REASON: &str = "not built, for no reason that is known";
+const DEPRECATED: &str = "deprecated, see `deprecated-endpoints.md`.";
+const SINGLE_SIGN_ON: &str =
+    "belongs to the chapter of login by single sign-on (SSO), whose place the OAuth 2.0 API takes.";
+
 /// One endpoint of the specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -53,7 +81,9 @@ pub fn page() -> String {
         let missing = specified.iter().filter(|endpoint| endpoint.api == api && !is_served(endpoint));
         writeln!(page, "\n## Not served: {api}\n").ok();
         for endpoint in missing {
-            writeln!(page, "- `{} {}`", endpoint.method, endpoint.path).ok();
+            let reason = REASONS.iter().find(|(path, _)| *path == endpoint.path);
+            let reason = reason.map_or(NO_REASON, |(_, reason)| reason);
+            writeln!(page, "- `{} {}`: {reason}", endpoint.method, endpoint.path.trim_end()).ok();
         }
     }
     page

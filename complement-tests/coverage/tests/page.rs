@@ -1,6 +1,6 @@
 //! The page says what the doors do.
 
-use complement_tests_coverage::{page, served, specified};
+use complement_tests_coverage::{NO_REASON, page, served, specified};
 
 #[test]
 fn the_page_is_up_to_date() {
@@ -10,6 +10,7 @@ fn the_page_is_up_to_date() {
         std::fs::write(path, &page).expect("the page can be written");
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(!page.contains(NO_REASON), "say in REASONS why it is not served, or serve it: {page}");
     assert!(written == page, "docs/spec-coverage.md is out of date: run this test with NUDGE_TEST_UPDATE=1");
 }
 
