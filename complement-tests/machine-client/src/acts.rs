@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Failure, escaped};
 use crate::client::Client;
+use crate::storage;
 
 const PASSWORD: &str = "correct horse battery staple";
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -168,6 +169,8 @@ async fn devices(client: &mut Client, what: &str, asked: &Value) -> Result<Value
             let is_so = |client: &Client| client.machine.is_device_verified(&user_id, &device_id);
             until!(client, "the verified device", is_so(client).then_some(()));
         }
+        "back_up" => return Ok(json!(storage::back_up(client).await?)),
+        "restore" => storage::restore(client, text(asked, "key")?).await?,
         "request_verification" => return request_verification(client, asked).await,
         "accept_verification" => {
             let flow_id = until!(client, "a request", flow_at(client, |stage| *stage == Stage::Offered));

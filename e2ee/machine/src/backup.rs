@@ -3,7 +3,7 @@
 //! Its algorithm authenticates nothing: whoever knows the public key can put sessions in it. What is restored from it is
 //! therefore never taken as proof of who sent an event.
 
-mod recovery_key;
+pub(crate) mod recovery_key;
 mod restore;
 
 pub use recovery_key::RecoveryKeyError;

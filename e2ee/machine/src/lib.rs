@@ -23,6 +23,7 @@ mod olm;
 mod outbound;
 mod request;
 mod rooms;
+mod secret_storage;
 mod secrets;
 mod signed_json;
 mod store;
@@ -40,6 +41,7 @@ pub use olm::OlmError;
 pub use outbound::{Audience, EncryptError, Readiness};
 pub use request::{Answer, AnswerError, Request, RequestBody, RequestId, RoomEvent};
 pub use rooms::RoomSettings;
+pub use secret_storage::{DEFAULT_KEY, STORED_SECRETS, SecretStorageError, SecretStorageKey, default_key_id};
 pub use store::{
     Batch, Change, FileStore, FileStoreError, Held, MemoryStore, Record, Store, StoreKey, StoreKeyError, Table,
 };

@@ -25,6 +25,10 @@ use crate::store::Table;
 /// Most sessions kept with one device. The spec asks for at least 4; the least recently used goes first.
 const SESSIONS_MAX: usize = 8;
 
+/// Most devices with which there are sessions, more than share rooms with anybody: a stranger can make as many devices
+/// as they like. The one that was not used for longest goes first; a session that is wanted again is made again.
+const PEERS_MAX: usize = 50_000;
+
 /// How many of the last messages of a device are remembered, to tell one that came twice from a broken session.
 const SEEN_MAX: usize = 100;
 
@@ -83,6 +87,17 @@ impl OlmSessions {
         self.peers.insert(key.to_owned(), peer);
     }
 
+    /// The sessions with a device, to which one is added. What has to go for that is given as well.
+    pub(crate) fn peer_to_add_to(&mut self, key: &str) -> (&mut Peer, Option<String>) {
+        let is_full = self.peers.len() >= PEERS_MAX && !self.peers.contains_key(key);
+        let gone = self.peers.iter().min_by_key(|(_, peer)| peer.used_at_ms()).filter(|_| is_full);
+        let gone = gone.map(|(key, _)| key.clone());
+        if let Some(gone) = &gone {
+            self.peers.remove(gone);
+        }
+        (self.peers.entry(key.to_owned()).or_default(), gone)
+    }
+
     /// Whether a device was not told yet that no session can be made with it.
     pub(crate) fn note_unreachable(&mut self, device: &Device) -> bool {
         self.unreachable.insert((device.user_id.clone(), device.device_id.clone()))
@@ -105,6 +120,10 @@ impl Peer {
         self.sessions.push(OlmSession { session, used_at_ms: now_ms, used_order });
         self.sessions.sort_by_key(|session| std::cmp::Reverse((session.used_at_ms, session.used_order)));
         self.sessions.truncate(SESSIONS_MAX);
+    }
+
+    fn used_at_ms(&self) -> u64 {
+        self.sessions.iter().map(|session| session.used_at_ms).max().unwrap_or(0)
     }
 
     fn see(&mut self, hash: [u8; 16]) {

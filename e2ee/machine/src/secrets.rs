@@ -39,7 +39,7 @@ impl Machine {
         self.hold(())
     }
 
-    fn secret(&self, name: &str) -> Option<String> {
+    pub(crate) fn secret(&self, name: &str) -> Option<String> {
         if name == BACKUP { self.backup.secret() } else { self.usable_key(name).map(|key| key.to_base64()) }
     }
 

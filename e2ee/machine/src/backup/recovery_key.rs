@@ -1,4 +1,4 @@
-//! The backup's private key in the form that people write down.
+//! A private key, of the backup or the secret storage, in the form that people write down.
 //! <https://spec.matrix.org/v1.19/appendices/#cryptographic-key-representation>
 
 /// The alphabet of base58: no characters that look alike.
@@ -16,7 +16,7 @@ const LENGTH: usize = 2 + 32 + 1;
 pub struct RecoveryKeyError;
 
 /// Writes a key, in groups of four.
-pub(super) fn encode(secret: &[u8; 32]) -> String {
+pub(crate) fn encode(secret: &[u8; 32]) -> String {
     let mut bytes = [PREFIX.as_slice(), secret].concat();
     bytes.push(bytes.iter().fold(0, |parity, byte| parity ^ byte));
     // Long division by 58. The prefix makes the number as long as it can be, so that there are no leading zeros.
@@ -36,7 +36,7 @@ pub(super) fn encode(secret: &[u8; 32]) -> String {
 }
 
 /// Reads a key, with or without spaces.
-pub(super) fn decode(text: &str) -> Result<[u8; 32], RecoveryKeyError> {
+pub(crate) fn decode(text: &str) -> Result<[u8; 32], RecoveryKeyError> {
     let mut bytes = [0_u8; LENGTH];
     for character in text.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
         let digit = ALPHABET.iter().position(|known| *known == character).ok_or(RecoveryKeyError)?;

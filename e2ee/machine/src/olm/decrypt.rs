@@ -116,7 +116,11 @@ impl Machine {
         let created = self.account.account.create_inbound_session(SessionConfig::version_1(), sender_key, message);
         let created = created.map_err(|_| OlmError::NoSession)?;
         let now = self.world.clock.now_ms();
-        self.olm.peers.entry(sender_key.to_base64()).or_default().add(created.session, now);
+        let (peer, gone) = self.olm.peer_to_add_to(&sender_key.to_base64());
+        peer.add(created.session, now);
+        if let Some(gone) = gone {
+            self.touch(Table::OlmSessions, gone);
+        }
         self.touch(Table::Account, "");
         Ok(created.plaintext)
     }

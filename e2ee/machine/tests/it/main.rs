@@ -7,6 +7,7 @@ mod hostile;
 mod megolm;
 mod olm;
 mod party;
+mod secret_storage;
 mod server;
 mod stores;
 mod trust;
