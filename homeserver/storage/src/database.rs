@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::copy::CopyError;
 use crate::{
     OpenError, Result, StorageError,
+    claims::ClaimQueue,
     commit::{self, Request},
     devices::TokenCache,
     dialect::{Backend, db},
@@ -117,6 +118,7 @@ pub(crate) struct Shared {
     pub(crate) acknowledged_to_device: Acknowledged,
     pub(crate) unread: UnreadCache,
     pub(crate) pusher_holders: PusherHolders,
+    pub(crate) claims: ClaimQueue,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
 }
@@ -161,6 +163,7 @@ impl Storage {
             acknowledged_to_device: none_acknowledged(),
             unread: UnreadCache::default(),
             pusher_holders: PusherHolders::default(),
+            claims: ClaimQueue::default(),
             gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);

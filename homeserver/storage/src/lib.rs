@@ -9,6 +9,7 @@ mod account_data;
 mod accounts;
 mod aliases;
 mod cache;
+mod claims;
 mod commit;
 mod database;
 mod dehydrated_devices;

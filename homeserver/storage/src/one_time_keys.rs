@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 use crate::{
     Result, Storage,
     database::Transaction,
-    device_keys::json,
     devices::lock_device,
     dialect::{db, is_storable, storable},
     insert::{Insert, row},
@@ -132,24 +131,6 @@ impl Storage {
         Ok(OneTimeKeysUpload::Stored)
     }
 
-    /// Hands out a key for each claim, as far as there are any: each one-time key once ever, in the order in which
-    /// they were uploaded; when none is left, the fallback key. The claims must be in ascending order.
-    pub async fn claim_one_time_keys(&self, claims: &[KeyClaim]) -> Result<Vec<ClaimedKey>> {
-        let mut claimed = Vec::with_capacity(claims.len());
-        let mut transaction = self.begin().await?;
-        for claim in claims.iter().filter(|claim| is_storable(claim.device_id.as_str())) {
-            if !lock_device(&mut transaction, claim.user_id.as_str(), claim.device_id.as_str(), None).await? {
-                continue;
-            }
-            if let Some((key_id, key)) = take_key(&mut transaction, claim).await? {
-                let key = json(key, "one_time_keys", &key_id)?;
-                claimed.push(ClaimedKey { claim: claim.clone(), key_id, key });
-            }
-        }
-        transaction.commit().await?;
-        Ok(claimed)
-    }
-
     /// What a device has left.
     pub async fn key_counts(&self, user_id: &UserId, device_id: &DeviceId) -> Result<KeyCounts> {
         const SQL: &str = "SELECT algorithm, COUNT(*) FROM one_time_keys
@@ -237,7 +218,8 @@ async fn forget_claimed(transaction: &mut Transaction, user: &str, device: &str,
     Ok(())
 }
 
-async fn take_key(transaction: &mut Transaction, claim: &KeyClaim) -> Result<Option<(String, String)>> {
+/// The next key of a device, which is handed out by that.
+pub(crate) async fn take_key(transaction: &mut Transaction, claim: &KeyClaim) -> Result<Option<(String, String)>> {
     const NEXT: &str = "SELECT key_id, json FROM one_time_keys WHERE user_id = $1 AND device_id = $2 AND algorithm = $3
         AND NOT claimed ORDER BY upload_order LIMIT 1";
     const TAKE: &str = "UPDATE one_time_keys SET claimed = TRUE

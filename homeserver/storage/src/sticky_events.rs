@@ -8,7 +8,7 @@ use std::{
 };
 
 use rules::change::Position;
-use ruma::{OwnedEventId, OwnedRoomId, RoomId, UserId};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, UserId};
 
 use crate::{
     Result, Storage,
@@ -17,30 +17,40 @@ use crate::{
     names::{decode, encode},
 };
 
-/// Until when the last of a room's sticky events is, for all rooms that have any. In nearly all rooms none ever is, and
-/// every answer to a client that synchronises asks. Holds no more rooms than there were sticky events in since the table
-/// was pruned last.
+/// The sticky events, by their rooms. In nearly all rooms none ever is, and every answer to a client that synchronises
+/// asks. Holds no more than the table does.
 #[derive(Default)]
-pub(crate) struct StickyRooms(RwLock<HashMap<OwnedRoomId, i64>>);
+pub(crate) struct StickyRooms(RwLock<HashMap<OwnedRoomId, StickyRoom>>);
+
+#[derive(Default)]
+struct StickyRoom {
+    /// Until when the last of them is sticky.
+    last_ms: u64,
+    until_ms: HashMap<OwnedEventId, u64>,
+}
 
 impl StickyRooms {
-    /// Takes in sticky events. To be called before anybody hears of them.
-    pub(crate) fn extend(&self, events: impl IntoIterator<Item = (OwnedRoomId, i64)>) {
+    /// Takes in sticky events, and until when they are. To be called before anybody hears of them.
+    pub(crate) fn extend(&self, events: impl IntoIterator<Item = (OwnedRoomId, OwnedEventId, u64)>) {
         let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for (room_id, until_ms) in events {
-            let last_ms = rooms.entry(room_id).or_insert(until_ms);
-            *last_ms = until_ms.max(*last_ms);
+        for (room_id, event_id, until_ms) in events {
+            let room = rooms.entry(room_id).or_default();
+            room.last_ms = until_ms.max(room.last_ms);
+            room.until_ms.insert(event_id, until_ms);
         }
     }
 
     fn has_any(&self, room_id: &RoomId, now_ms: u64) -> bool {
         let rooms = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        rooms.get(room_id).is_some_and(|until_ms| until_ms.unsigned_abs() > now_ms)
+        rooms.get(room_id).is_some_and(|room| room.last_ms > now_ms)
     }
 
     fn forget_until(&self, now_ms: u64) {
         let mut rooms = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        rooms.retain(|_, until_ms| until_ms.unsigned_abs() > now_ms);
+        rooms.retain(|_, room| {
+            room.until_ms.retain(|_, until_ms| *until_ms > now_ms);
+            !room.until_ms.is_empty()
+        });
     }
 }
 
@@ -53,16 +63,21 @@ pub struct StickyEvent {
     pub event_id: OwnedEventId,
     /// Since when it concerns the user: since it was sent, or since the user came into the room.
     pub since: Position,
+    /// When it was sent.
+    pub position: Position,
 }
 
 impl Shared {
     /// Takes in what was sticky when the server stopped. For the start, before anybody asks.
     pub(crate) async fn load_sticky_rooms(&self) -> Result<()> {
-        const SQL: &str = "SELECT r.name, MAX(s.until_ts) FROM sticky_events s
-            JOIN names r ON r.name_nid = s.room_nid GROUP BY r.name";
-        let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).fetch_all(pool).await)?;
-        let room = |(room_id, until_ms)| Ok((parsed(&decode(room_id), "sticky_events", "room_nid")?, until_ms));
-        self.sticky_rooms.extend(rows.into_iter().map(room).collect::<Result<Vec<_>>>()?);
+        const SQL: &str = "SELECT r.name, s.event_id, s.until_ts FROM sticky_events s
+            JOIN names r ON r.name_nid = s.room_nid";
+        let rows: Vec<(String, String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).fetch_all(pool).await)?;
+        let event = |(room_id, event_id, until_ms): (String, String, i64)| {
+            let room_id = parsed(&decode(room_id), "sticky_events", "room_nid")?;
+            Ok((room_id, parsed(&event_id, "sticky_events", "event_id")?, until_ms.unsigned_abs()))
+        };
+        self.sticky_rooms.extend(rows.into_iter().map(event).collect::<Result<Vec<_>>>()?);
         Ok(())
     }
 }
@@ -91,34 +106,47 @@ impl Storage {
         found.iter().rev().map(|event_id| parsed(event_id, "sticky_events", "event_id")).collect()
     }
 
-    /// The events that are sticky at a time in rooms that a local user is joined to, and concern the user with
-    /// `after < since <= until`: in that order, the first of them.
+    /// Until when an event of a room is sticky, in milliseconds since the epoch; nothing if it never was, or no longer is
+    /// for some time. Costs no query.
+    pub fn sticky_until(&self, room_id: &RoomId, event_id: &EventId) -> Option<u64> {
+        let rooms = self.shared.sticky_rooms.0.read().unwrap_or_else(PoisonError::into_inner);
+        rooms.get(room_id)?.until_ms.get(event_id).copied()
+    }
+
+    /// The events that are sticky at a time in rooms that a local user is joined to, and concern the user since after
+    /// `after` and up to `until`: in that order, the first of them. All that concern the user since the same moment, for
+    /// the user came into the room then, are told apart by their own positions, of which those up to the second of
+    /// `after` are left out.
     pub async fn sticky_events_for(
         &self,
         user_id: &UserId,
-        after: Position,
+        after: (Position, Position),
         until: Position,
         now_ms: u64,
         limit: usize,
     ) -> Result<Vec<StickyEvent>> {
-        const SQL: &str = "SELECT r.name, s.event_id,
-                CASE WHEN m.position > s.position THEN m.position ELSE s.position END AS since
-            FROM sticky_events s
-            JOIN memberships m ON m.room_nid = s.room_nid AND m.membership = 'join'
-                AND m.user_nid = (SELECT name_nid FROM names WHERE name = $1)
-            JOIN names r ON r.name_nid = s.room_nid
-            WHERE s.until_ts > $4 AND s.position <= $3 AND m.position <= $3 AND (s.position > $2 OR m.position > $2)
-            ORDER BY since, s.position LIMIT $5";
+        const SQL: &str = "SELECT room, event_id, since, position FROM (
+                SELECT r.name AS room, s.event_id AS event_id, s.position AS position,
+                    CASE WHEN m.position > s.position THEN m.position ELSE s.position END AS since
+                FROM sticky_events s
+                JOIN memberships m ON m.room_nid = s.room_nid AND m.membership = 'join'
+                    AND m.user_nid = (SELECT name_nid FROM names WHERE name = $1)
+                JOIN names r ON r.name_nid = s.room_nid
+                WHERE s.until_ts > $5 AND s.position <= $4 AND m.position <= $4
+            ) found
+            WHERE since > $2 OR (since = $2 AND position > $3)
+            ORDER BY since, position LIMIT $6";
         let user = encode(user_id.as_str());
-        let rows: Vec<(String, String, Position)> = db!(self.read(), |pool| {
-            let query = sqlx::query_as(SQL).bind(&*user).bind(after).bind(until);
+        let rows: Vec<(String, String, Position, Position)> = db!(self.read(), |pool| {
+            let query = sqlx::query_as(SQL).bind(&*user).bind(after.0).bind(after.1).bind(until);
             query.bind(now_ms as i64).bind(limit as i64).fetch_all(pool).await
         })?;
-        let event = |(room_id, event_id, since): (String, String, Position)| {
+        let event = |(room_id, event_id, since, position): (String, String, Position, Position)| {
             Ok(StickyEvent {
                 room_id: parsed(&decode(room_id), "sticky_events", "room_nid")?,
                 event_id: parsed(&event_id, "sticky_events", "event_id")?,
                 since,
+                position,
             })
         };
         rows.into_iter().map(event).collect()

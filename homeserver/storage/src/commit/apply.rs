@@ -103,7 +103,7 @@ impl<'a> Applying<'a> {
                 let live = self.live.iter().find(|(live_id, _)| live_id == event_id);
                 if let Some((_, position)) = live {
                     self.batch.writes.sticky.push(row![*position, room_nid, event_id.as_str(), *until_ms as i64]);
-                    self.batch.writes.sticky_rooms.push((room_id.clone(), *until_ms as i64));
+                    self.batch.writes.sticky_rooms.push((room_id.clone(), event_id.clone(), *until_ms));
                 }
             }
             Change::Resend { event_id, servers } => self.resend(event_id, servers),

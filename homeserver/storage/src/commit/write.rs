@@ -245,7 +245,7 @@ pub(super) struct Writes {
     pub(super) search_texts: Vec<Vec<Value>>,
     pub(super) sticky: Vec<Vec<Value>>,
     /// The rooms of those, and until when they are sticky.
-    pub(super) sticky_rooms: Vec<(OwnedRoomId, i64)>,
+    pub(super) sticky_rooms: Vec<(OwnedRoomId, OwnedEventId, u64)>,
     pub(super) transactions: Vec<Vec<Value>>,
     pub(super) log: Vec<LogRow>,
     pub(super) keys: KeyWrites,

@@ -5,6 +5,7 @@ mod account_data;
 mod accounts;
 mod aliases;
 mod commit;
+mod dehydrated_devices;
 mod destinations;
 mod devices;
 mod durability;

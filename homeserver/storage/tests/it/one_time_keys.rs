@@ -103,3 +103,26 @@ async fn keys_come_in_the_order_of_their_upload_and_then_the_fallback() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn s_081_who_gives_up_holds_up_nobody() {
+    on_each_database(async |stage| {
+        log_in(&stage.storage).await;
+        let keys: Vec<NewOneTimeKey> = (0..100).map(|id| key(id, "{}")).collect();
+        add(&stage.storage, &keys, &[]).await;
+        let claims = (0..60).map(|_| {
+            let storage = stage.storage.clone();
+            tokio::spawn(async move { take(&storage).await })
+        });
+        let claims: Vec<_> = claims.collect();
+        tokio::task::yield_now().await;
+        claims.iter().take(20).for_each(tokio::task::JoinHandle::abort);
+        let mut claimed = BTreeSet::new();
+        for claim in claims.into_iter().skip(20) {
+            claimed.insert(claim.await.unwrap().unwrap());
+        }
+        assert_eq!(claimed.len(), 40);
+        assert!(!claimed.contains(&take(&stage.storage).await.unwrap()));
+    })
+    .await;
+}

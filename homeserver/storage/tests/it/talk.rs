@@ -220,14 +220,17 @@ async fn what_is_sticky_is_found_until_it_is_not_and_sent_again() {
         assert_eq!(found(0, 499).await, std::slice::from_ref(&second), "only the new one");
         assert_eq!((found(0, 500).await.len(), found(position, 499).await.len()), (0, 0));
         let for_alice = async |after| storage.sticky_events_for(alice, after, position, 499, 9).await.unwrap();
-        let told: Vec<_> = for_alice(0).await.into_iter().map(|event| (event.event_id, event.since)).collect();
+        let told: Vec<_> = for_alice((0, 0)).await.into_iter().map(|event| (event.event_id, event.since)).collect();
         assert_eq!(told, [(second.clone(), position)]);
-        assert!(for_alice(position).await.is_empty());
+        assert_eq!(for_alice((position, position - 1)).await.len(), 1, "not all since then were told");
+        assert!(for_alice((position, position)).await.is_empty());
+        assert_eq!(storage.sticky_until(&room(), &second), Some(500));
         let server = ruma::server_name!("b");
         let outbound = storage.outbound_since(server, position, None, 9, 9, 0).await.unwrap().items;
         assert!(matches!(&outbound[..], [OutboundItem::Event(_, pdu)] if pdu.event_id == second), "{outbound:?}");
         assert_eq!(storage.prune_sticky_events(500).await.unwrap(), 1);
-        assert!(for_alice(0).await.is_empty());
+        assert!(for_alice((0, 0)).await.is_empty());
+        assert_eq!(storage.sticky_until(&room(), &second), None);
     })
     .await;
 }
