@@ -193,8 +193,7 @@ impl Engine {
         let sent_ms = u64::from(event.pdu.origin_server_ts.0) as i64;
         let now_ms = self.world().clock.now_ms();
         let mut unsigned = Unsigned { age: Some(now_ms as i64 - sent_ms), ..Unsigned::default() };
-        let left_ms = event.pdu.sticky_until_ms(now_ms).map(|until_ms| until_ms.saturating_sub(now_ms));
-        unsigned.sticky_left_ms = left_ms.filter(|left_ms| *left_ms > 0);
+        unsigned.sticky_left_ms = self.sticky_left_ms(&event.pdu, now_ms);
         if let Some(redacted_by) = &event.redacted_by
             && let Some(redaction) = self.stored_event(redacted_by).await?
         {
@@ -202,6 +201,14 @@ impl Engine {
             unsigned.redacted_because = Some(because.0);
         }
         Ok(unsigned)
+    }
+
+    /// For how long an event is still sticky. Not as its sender's clock has it: what is dated ahead counts from when it
+    /// came.
+    fn sticky_left_ms(&self, pdu: &Pdu, now_ms: u64) -> Option<u64> {
+        pdu.sticky_duration_ms?;
+        let until_ms = self.storage().sticky_until(&pdu.room_id, &pdu.event_id)?;
+        Some(until_ms.saturating_sub(now_ms)).filter(|left_ms| *left_ms > 0)
     }
 
     /// What a state event replaced.

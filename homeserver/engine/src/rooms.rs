@@ -51,7 +51,7 @@ use ruma::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{Requester, locks::Locks};
+use crate::{Requester, federation::RefusedSticky, locks::Locks};
 
 pub(crate) use self::{
     bundles::Bundling,
@@ -60,6 +60,7 @@ pub(crate) use self::{
     receipts::MAIN_THREAD,
     remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,
+    sticky::StickyCursor,
     summary::Viewer,
     thread_subscription::{PAGE_SUBSCRIPTIONS_MAX, Untold},
     typing::Typing,
@@ -114,6 +115,7 @@ pub(crate) struct Rooms {
     locks: Locks,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
+    pub(crate) refused_sticky: RefusedSticky,
     delayed: delayed::Delayed,
     policy_answers: policy::PolicyAnswers,
     /// The keys with which identity servers sign.
@@ -142,6 +144,7 @@ impl Rooms {
                 .time_to_live(RECENT_SENDS_LIFETIME)
                 .build(),
             typing: Typing::new(),
+            refused_sticky: RefusedSticky::default(),
             delayed: delayed::Delayed::default(),
             policy_answers: policy::PolicyAnswers::default(),
             identity_keys: Cache::builder()

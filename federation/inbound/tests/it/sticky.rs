@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use engine::{Requester, SendCommand};
-use fake_homeserver::text_of;
-use rules::{event::read_pdu, room::create::Preset};
-use ruma::{OwnedEventId, RoomId};
+use fake_homeserver::{Room, text_of};
+use rules::{Pdu, event::read_pdu, room::create::Preset};
+use ruma::{CanonicalJsonValue, OwnedEventId, RoomId, UserId};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, raw_json};
+use crate::stage::{Stage, Verdict, raw_json};
 
 async fn stick(stage: &Stage, user: &Requester, room_id: &RoomId, name: &str, duration_ms: u32) -> OwnedEventId {
     let command = SendCommand {
@@ -78,4 +78,60 @@ async fn what_another_server_sends_is_sticky_by_its_own_word_for_an_hour_at_most
     assert_eq!(names(sync().await), [json!(60_000), json!(999_999_999)]);
     stage.clock.advance(Duration::from_secs(3_700));
     assert!(names(sync().await).is_empty());
+}
+
+/// An event of another server's user that is sticky for an hour.
+fn sticky_by(stage: &Stage, room: &Room, sender: &UserId, name: &str, dated_ahead: Duration) -> Pdu {
+    let draft = room.draft(&stage.remote, sender, "m.rtc.member", None, json!({ "name": name }));
+    let sent_ms = u64::from(draft.origin_server_ts.0) + u64::try_from(dated_ahead.as_millis()).unwrap();
+    let mut object = draft.into_object(&room.rules);
+    object.insert("msc4354_sticky".to_owned(), serde_json::from_value(json!({ "duration_ms": 3_600_000 })).unwrap());
+    let sent_ms = CanonicalJsonValue::Integer(i64::try_from(sent_ms).unwrap().try_into().unwrap());
+    object.insert("origin_server_ts".to_owned(), sent_ms);
+    read_pdu(&text_of(&stage.remote.seal(object, &room.rules)), &room.rules).unwrap().0
+}
+
+#[tokio::test]
+async fn what_is_dated_ahead_is_sticky_no_longer_than_what_is_not() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let event = sticky_by(&stage, &room, &stage.remote.user("rita"), "ahead", Duration::from_mins(30));
+    assert_eq!(stage.receive(&[&event]).await[event.event_id.as_str()], json!({}));
+    for (minutes, expected) in [(0, json!(3_600_000)), (40, json!(1_200_000)), (21, Value::Null)] {
+        stage.clock.advance(Duration::from_mins(minutes));
+        let told = stage.sync(&alice).await["rooms"]["join"][room.id.as_str()]["timeline"]["events"].clone();
+        let told = told.as_array().unwrap().last().unwrap().clone();
+        assert_eq!(told["content"]["name"], "ahead", "{told}");
+        assert_eq!(told["unsigned"]["msc4354_sticky_duration_ttl_ms"], expected, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_sticky_is_judged_again_when_the_state_changes() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let (rita, bob) = (stage.remote.user("rita"), stage.remote.user("bob"));
+    let join = room.send_state(&stage.remote, &bob, "m.room.member", bob.as_str(), json!({ "membership": "join" }));
+    let early = sticky_by(&stage, &room, &bob, "early", Duration::ZERO);
+    let levels = |default: i64| {
+        let content = json!({ "events_default": default, "users": { rita.as_str(): 100 } });
+        room.send_state(&stage.remote, &rita, "m.room.power_levels", "", content)
+    };
+    let forbidden = levels(50);
+    stage.receive(&[&join, &forbidden, &early]).await;
+    assert_eq!(stage.verdict(&early.event_id).await, Verdict::SoftFailed);
+    let named = room.send_state(&stage.remote, &rita, "m.room.topic", "", json!({ "topic": "other" }));
+    let allowed = levels(0);
+    stage.receive(&[&named]).await;
+    assert_eq!(stage.verdict(&early.event_id).await, Verdict::SoftFailed);
+    stage.receive(&[&allowed]).await;
+    let judged = async {
+        while stage.verdict(&early.event_id).await != Verdict::Accepted {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), judged).await.unwrap();
+    assert!(stage.sees(&alice, &room.id, &early.event_id).await);
 }

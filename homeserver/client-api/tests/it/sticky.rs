@@ -113,6 +113,37 @@ async fn sliding_sync_tells_what_is_sticky_in_all_rooms() {
 }
 
 #[tokio::test]
+async fn what_becomes_visible_at_one_moment_is_told_in_pages() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room_id = room(&server, &alice).await;
+    let sent: Vec<String> = (0..5).map(|number| format!("n{number}")).collect();
+    for name in &sent {
+        stick(&server, &alice, &room_id, name).await;
+    }
+    server.post_as(&bob, &format!("/_matrix/client/v3/join/{}", encode(&room_id)), json!({})).await.ok();
+    let (mut since, mut told) = (None, Vec::new());
+    for expected in [2, 2, 1, 0] {
+        let mut extension = json!({ "enabled": true, "limit": 2 });
+        if let Some(since) = &since {
+            extension["since"] = json!(since);
+        }
+        let body = json!({ "extensions": { "org.matrix.msc4354.sticky_events": extension } });
+        let path = format!("{SLIDING}?timeout=0&set_presence=offline");
+        let answer = server.post_as(&bob, &path, body).await.ok();
+        let extension = &answer["extensions"]["org.matrix.msc4354.sticky_events"];
+        let page = names(&extension["rooms"][&room_id]["events"]);
+        assert_eq!(page.len(), expected, "{answer}");
+        told.extend(page.into_iter().map(ToOwned::to_owned));
+        since = extension["next_batch"].as_str().map(ToOwned::to_owned).or(since);
+    }
+    assert_eq!(told, sent);
+    let extension = json!({ "enabled": true, "since": "1_x" });
+    let body = json!({ "extensions": { "org.matrix.msc4354.sticky_events": extension } });
+    server.post_as(&bob, &format!("{SLIDING}?timeout=0"), body).await.assert_error(400, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
 async fn only_durations_of_up_to_an_hour_are_taken() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;

@@ -9,7 +9,7 @@ use ruma::{RoomId, ServerName, events::TimelineEventType};
 use serde_json::value::RawValue;
 
 use super::{append::Provenance, verify::Dropped};
-use crate::{Engine, EngineError, rooms::is_not_asked};
+use crate::{Engine, EngineError};
 
 /// How often, for one event that was sent to us, we take another server's word for the state before an event.
 const MAX_CLAIMED_STATES: usize = 3;
@@ -124,8 +124,8 @@ impl Engine {
             // Refused by a state that is not complete.
             return Err(Dropped::MissingAncestors);
         }
-        if matches!(&standing, Standing::SoftFailed(reason) if is_not_asked(reason)) {
-            self.set_aside_not_asked(origin, pdu).await?;
+        if let Standing::SoftFailed(reason) = &standing {
+            self.set_aside_soft_failed(origin, pdu, reason).await?;
         }
         if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomGuestAccess) {
             // A task of its own: that many may leave is not for the other server to wait for.

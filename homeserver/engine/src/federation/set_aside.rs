@@ -4,10 +4,15 @@
 //! A server that is away for a moment, or its key, says nothing about an event. Such an event is neither rejected nor
 //! forgotten: nobody may ever send it again, for its server has been told that we have it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use rules::{Pdu, change::Standing, event::read_pdu};
-use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
 
@@ -25,6 +30,8 @@ const MAX_LACKING_OF_ORIGIN: usize = 10;
 const MAX_JUDGED: usize = 10;
 /// How many rooms are looked at in one round.
 const MAX_ROOMS: usize = 50;
+/// In how many rooms sticky events are judged again as soon as the state changes.
+const MAX_STICKY_ROOMS: usize = 1_000;
 /// How long one event may hold up its room when it is judged again.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// After how long an event is tried again; twice as long each time.
@@ -33,6 +40,43 @@ const FIRST_PAUSE_MS: u64 = 60 * 1_000;
 const PAUSE_MAX_MS: u64 = 6 * 3_600 * 1_000;
 /// How long an event is kept: servers that are to come back have come back after a week.
 const KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+/// Why events are judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occasion {
+    /// The time of some has come.
+    Time,
+    /// Others have come. Whoever waits for an answer of ours must not wait for other servers in turn, so that only those
+    /// are judged of which everything is there now.
+    Arrival,
+    /// The state of their room has changed.
+    StateChanged,
+}
+
+/// The rooms in which sticky events wait for the state to allow them, and until when the last of them is sticky. After a
+/// start there are none: what waits is tried again from time to time as well.
+#[derive(Default)]
+pub(crate) struct RefusedSticky(Mutex<BTreeMap<OwnedRoomId, u64>>);
+
+impl RefusedSticky {
+    fn insert(&self, room_id: OwnedRoomId, until_ms: u64) {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooms.len() < MAX_STICKY_ROOMS || rooms.contains_key(&room_id) {
+            let last_ms = rooms.entry(room_id).or_default();
+            *last_ms = until_ms.max(*last_ms);
+        }
+    }
+
+    /// Whether there are any in a room. Forgets those whose time is over.
+    pub(crate) fn has_any(&self, room_id: &RoomId, now_ms: u64) -> bool {
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if rooms.is_empty() {
+            return false;
+        }
+        rooms.retain(|_, until_ms| *until_ms > now_ms);
+        rooms.contains_key(room_id)
+    }
+}
 
 impl Engine {
     /// Keeps an event aside for which something is missing. What becomes of it: [`Dropped::SetAside`] if it is kept.
@@ -44,13 +88,32 @@ impl Engine {
         }
     }
 
-    /// Keeps an event aside, besides among those that were soft-failed, of which the policy server of the room could not
-    /// be asked. Nothing of it is missing.
-    pub(super) async fn set_aside_not_asked(&self, origin: &ServerName, pdu: &Pdu) -> Result<()> {
+    /// Keeps an event aside, besides among those that were soft-failed, that may pass yet. Nothing of it is missing: the
+    /// policy server of the room could not be asked, or it is sticky and the state of the room may come to allow it.
+    pub(super) async fn set_aside_soft_failed(&self, origin: &ServerName, pdu: &Pdu, reason: &str) -> Result<()> {
+        let now_ms = self.world().clock.now_ms();
+        let sticky_until_ms = pdu.sticky_until_ms(now_ms).filter(|_| is_sticky(pdu, now_ms));
+        if sticky_until_ms.is_none() && !is_not_asked(reason) {
+            return Ok(());
+        }
         if !self.keep_until_judged(origin, pdu, MAX_IN_ROOM).await? {
-            tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "too many wait for the policy server");
+            tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "too many soft-failed events wait");
+        } else if let Some(until_ms) = sticky_until_ms {
+            self.inner.rooms.refused_sticky.insert(pdu.room_id.clone(), until_ms);
         }
         Ok(())
+    }
+
+    /// The state of a room has changed: judges sticky events again that it did not allow. A future of its own, since that
+    /// may change the state in turn.
+    pub(crate) fn judge_sticky_again(&self, room_id: OwnedRoomId) -> BoxFuture<'static, ()> {
+        let engine = self.clone();
+        async move {
+            if let Err(error) = engine.judge_set_aside_of(&room_id, Occasion::StateChanged).await {
+                tracing::warn!(room.id = %room_id, %error, "sticky events cannot be judged now");
+            }
+        }
+        .boxed()
     }
 
     async fn keep_until_judged(&self, origin: &ServerName, pdu: &Pdu, max_of_origin: usize) -> Result<bool> {
@@ -72,7 +135,7 @@ impl Engine {
         let now_ms = self.world().clock.now_ms();
         let mut judged = 0;
         for room_id in self.storage().rooms_with_due_events(now_ms, MAX_ROOMS).await? {
-            match self.judge_set_aside_of(&room_id, true).await {
+            match self.judge_set_aside_of(&room_id, Occasion::Time).await {
                 Ok(in_room) => judged += in_room,
                 Err(error) => tracing::warn!(room.id = %room_id, %error, "events set aside cannot be judged now"),
             }
@@ -80,9 +143,8 @@ impl Engine {
         Ok(judged)
     }
 
-    /// Judges events of a room again of which everything is there now; and, if others are to be asked, those whose time
-    /// has come. Whoever waits for an answer of ours must not wait for other servers in turn.
-    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, ask: bool) -> Result<usize> {
+    /// Judges events of a room again of which everything is there now, and those that the occasion is for.
+    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, occasion: Occasion) -> Result<usize> {
         let waiting = self.storage().events_set_aside(room_id).await?;
         if waiting.is_empty() {
             return Ok(0);
@@ -100,8 +162,13 @@ impl Engine {
                 self.storage().forget_event_set_aside(&event.event_id).await?;
                 continue;
             };
-            if (ask && event.next_ts <= now_ms) || self.lacks_nothing(&pdu).await? {
-                self.judge_again(event, now_ms).await?;
+            let is_due = match occasion {
+                Occasion::Time => event.next_ts <= now_ms,
+                Occasion::Arrival => false,
+                Occasion::StateChanged => is_sticky(&pdu, now_ms),
+            };
+            if is_due || self.lacks_nothing(&pdu).await? {
+                self.judge_again(event, &pdu, now_ms).await?;
                 judged += 1;
             }
             if judged >= MAX_JUDGED {
@@ -113,14 +180,14 @@ impl Engine {
 
     /// Judges an event again. That it waits for the next time is noted before: nothing that happens meanwhile makes it
     /// come up again at once.
-    async fn judge_again(&self, event: SetAsideEvent, now_ms: u64) -> Result<()> {
+    async fn judge_again(&self, event: SetAsideEvent, pdu: &Pdu, now_ms: u64) -> Result<()> {
         let pause_ms = FIRST_PAUSE_MS.saturating_mul(2_u64.saturating_pow(event.attempts.saturating_add(1)));
         let next_ts = now_ms.saturating_add(pause_ms.min(PAUSE_MAX_MS));
         let event_id = &event.event_id;
         self.storage().postpone_set_aside(event_id, event.attempts.saturating_add(1), next_ts).await?;
         let is_old = now_ms.saturating_sub(event.since_ts) >= KEPT_MS;
         let was_not_asked = self.is_soft_failed_for_now(event_id).await?;
-        let is_settled = self.is_settled(&event).await?;
+        let is_settled = self.is_settled(&event, is_sticky(pdu, now_ms)).await?;
         if !is_settled && !is_old {
             return Ok(());
         }
@@ -146,7 +213,7 @@ impl Engine {
     }
 
     /// Whether nothing else is to be said of an event by trying it again later.
-    async fn is_settled(&self, event: &SetAsideEvent) -> Result<bool> {
+    async fn is_settled(&self, event: &SetAsideEvent, is_sticky: bool) -> Result<bool> {
         let event_id = &event.event_id;
         let raw = RawValue::from_string(event.json.clone()).map_err(EngineError::internal)?;
         let server = self.whom_to_ask(event).await?;
@@ -159,7 +226,7 @@ impl Engine {
             Ok(Err(Dropped::Engine(error))) => {
                 tracing::warn!(event.id = %event_id, %error, "event set aside cannot be judged now");
             }
-            Ok(Ok(Standing::SoftFailed(reason))) if is_not_asked(&reason) => {}
+            Ok(Ok(Standing::SoftFailed(reason))) if is_sticky || is_not_asked(&reason) => {}
             Ok(Err(reason)) => {
                 tracing::info!(event.id = %event_id, %reason, "event set aside is given up");
                 return Ok(true);
@@ -197,4 +264,8 @@ impl Engine {
         let known = self.storage().event_ids_known(&pdu.auth_events).await?;
         Ok(named.iter().all(|event_id| known.contains(event_id)) && self.missing_prev(pdu).await?.is_empty())
     }
+}
+
+fn is_sticky(pdu: &Pdu, now_ms: u64) -> bool {
+    pdu.sticky_until_ms(now_ms).is_some_and(|until_ms| until_ms > now_ms)
 }

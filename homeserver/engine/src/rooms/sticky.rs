@@ -19,16 +19,19 @@ use crate::{ClientEvent, Engine, Requester, Result};
 const OF_ROOM_MAX: usize = 1_000;
 /// How many sticky events of our users a server gets that comes into the room.
 const RESENT_MAX: usize = 200;
-/// How many sticky events of all rooms of a user are looked at for one answer, and how many are told by default.
+/// How many sticky events of all rooms of a user are told at once, at most and by default.
 const OF_USER_MAX: usize = 1_000;
 const OF_USER_DEFAULT: usize = 100;
 
+/// How far somebody has been told of sticky events: of those that concern the user since before the first position, and
+/// of those since then that were sent up to the second.
+pub(crate) type StickyCursor = (Position, Position);
+
 /// A part of the sticky events that concern a user.
-#[derive(Default)]
 pub(crate) struct StickyPage {
     pub(crate) events: Vec<StickyEvent>,
     /// Up to where this is everything.
-    pub(crate) until: Position,
+    pub(crate) until: StickyCursor,
 }
 
 impl Engine {
@@ -91,24 +94,19 @@ impl Engine {
         self.client_events(requester, &seen.collect::<Vec<_>>(), false).await
     }
 
-    /// The sticky events that concern a user within some positions, room by room. Those of a room that the user came into
-    /// are told together, so that the page may be longer than was asked for.
+    /// The sticky events that concern a user after what was told, and up to a position.
     pub(crate) async fn sticky_page(
         &self,
         requester: &Requester,
-        (after, until): (Position, Position),
+        after: StickyCursor,
+        until: Position,
         limit: Option<usize>,
     ) -> Result<StickyPage> {
         let limit = limit.unwrap_or(OF_USER_DEFAULT).clamp(1, OF_USER_MAX);
         let now_ms = self.world().clock.now_ms();
-        let mut events =
-            self.storage().sticky_events_for(&requester.user_id, after, until, now_ms, OF_USER_MAX).await?;
-        let is_all = events.len() < OF_USER_MAX && events.len() <= limit;
-        let Some(last) = events.get(limit - 1).map(|event| event.since).filter(|_| !is_all) else {
-            return Ok(StickyPage { events, until });
-        };
-        events.retain(|event| event.since <= last);
-        Ok(StickyPage { events, until: last })
+        let events = self.storage().sticky_events_for(&requester.user_id, after, until, now_ms, limit).await?;
+        let last = events.last().map(|event| (event.since, event.position)).filter(|_| events.len() == limit);
+        Ok(StickyPage { events, until: last.unwrap_or((until, Position::MAX)) })
     }
 
     /// Those of some sticky events that still are: what was redacted is not.

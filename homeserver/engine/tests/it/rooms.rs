@@ -1,5 +1,6 @@
 //! What users read of rooms.
 
+mod large;
 mod markers;
 mod pages;
 mod visibility;
