@@ -22,6 +22,10 @@ pub const TAKEN_OVER: [StateEventType; 7] = [
 const CREATOR_LEVEL: i32 = 100;
 /// The least power that talking and inviting take in a room that was replaced.
 const CLOSED_LEVEL: i32 = 50;
+/// The power that state takes where nothing else is said.
+const STATE_LEVEL: i32 = 50;
+/// The power that replacing a room takes where only its creators should have it, as in new rooms.
+const TOMBSTONE_LEVEL: i32 = 150;
 const LEVELS: [&str; 7] = ["users_default", "events_default", "state_default", "ban", "redact", "kick", "invite"];
 const MAPS: [&str; 3] = ["users", "events", "notifications"];
 
@@ -46,6 +50,7 @@ pub fn levels(
     let users = map(&mut content, "users");
     if rules.explicitly_privilege_room_creators {
         users.retain(|user_id, _| creators.iter().all(|creator| creator != user_id));
+        set_tombstone_apart(&mut content);
         return Levels { at_first: content, in_the_end: None };
     }
     for user_id in former {
@@ -58,6 +63,19 @@ pub fn levels(
         map(&mut at_first, "users").insert(creator.to_string(), CanonicalJsonValue::Integer(needed));
     }
     Levels { in_the_end: (at_first != content).then_some(content), at_first }
+}
+
+/// Where creators stand above all levels, replacing the room must take more than other state does.
+/// <https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3createroom>
+fn set_tombstone_apart(content: &mut CanonicalJsonObject) {
+    let of_state = content.get("state_default").and_then(CanonicalJsonValue::as_integer);
+    let of_state = of_state.unwrap_or(Int::from(STATE_LEVEL));
+    let tombstone = map(content, "events").entry("m.room.tombstone".to_owned());
+    let tombstone = tombstone.or_insert_with(|| CanonicalJsonValue::Integer(of_state));
+    if tombstone.as_integer().is_none_or(|now| now <= of_state) {
+        let above = Int::from(TOMBSTONE_LEVEL).max(of_state.saturating_add(Int::from(1)));
+        *tombstone = CanonicalJsonValue::Integer(above);
+    }
 }
 
 /// The power levels of a room that was replaced; `None` when it is closed already.
@@ -163,7 +181,7 @@ mod tests {
         let old =
             object(json!({"users": {"@admin:a": "100", "@moderator:a": 50, "nobody": 100}, "events": {"x": 120}}));
         let later = levels(&old, &[moderator.clone(), admin.clone()], &[], &AuthorizationRules::V12);
-        assert_eq!(later.at_first, object(json!({"users": {}, "events": {"x": 120}})));
+        assert_eq!(later.at_first, object(json!({"users": {}, "events": {"x": 120, "m.room.tombstone": 150}})));
         assert_eq!(later.in_the_end, None);
         let before = levels(&old, &[moderator], &[], &AuthorizationRules::V11);
         assert_eq!(before.at_first["users"], object(json!({"u": {"@admin:a": 100, "@moderator:a": 120}}))["u"]);
@@ -173,6 +191,27 @@ mod tests {
         let from_12 = levels(&object(json!({})), admin, admin, &AuthorizationRules::V11);
         assert_eq!(from_12.at_first["users"], object(json!({"u": {"@admin:a": 100}}))["u"]);
         assert_eq!(from_12.in_the_end, None);
+    }
+
+    #[test]
+    fn replacing_a_room_of_version_12_takes_more_than_its_other_state() {
+        for (old, expected) in [
+            (json!({"events": {"m.room.tombstone": 100}}), 100),
+            (json!({"events": {"m.room.tombstone": "100"}}), 100),
+            (json!({"events": {"m.room.tombstone": 50}}), 150),
+            (json!({"state_default": 100, "events": {"m.room.tombstone": 100}}), 150),
+            (json!({"state_default": 200}), 201),
+            (json!({}), 150),
+        ] {
+            let content = levels(&object(old.clone()), &[], &[], &AuthorizationRules::V12).at_first;
+            let events = content["events"].as_object().unwrap();
+            assert_eq!(events["m.room.tombstone"], CanonicalJsonValue::Integer(Int::from(expected)), "{old}");
+            let before = levels(&object(old), &[], &[], &AuthorizationRules::V11).at_first;
+            assert_ne!(
+                before.get("events").and_then(|events| events.as_object()?.get("m.room.tombstone")),
+                Some(&CanonicalJsonValue::Integer(Int::from(150)))
+            );
+        }
     }
 
     #[test]
