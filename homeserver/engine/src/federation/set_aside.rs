@@ -24,7 +24,8 @@ use crate::{
 
 /// How many events of a room are kept aside: as many as a transaction may hold. What comes on top is refused.
 const MAX_IN_ROOM: usize = 50;
-/// How many of these lack something and come from one server, so that it cannot take the places of all others.
+/// How many of these lack something, or are sticky and not allowed now, and come from one server, so that it cannot take
+/// the places of all others.
 const MAX_LACKING_OF_ORIGIN: usize = 10;
 /// How many events of a room are judged again in one go.
 const MAX_JUDGED: usize = 10;
@@ -93,10 +94,12 @@ impl Engine {
     pub(super) async fn set_aside_soft_failed(&self, origin: &ServerName, pdu: &Pdu, reason: &str) -> Result<()> {
         let now_ms = self.world().clock.now_ms();
         let sticky_until_ms = pdu.sticky_until_ms(now_ms).filter(|_| is_sticky(pdu, now_ms));
-        if sticky_until_ms.is_none() && !is_not_asked(reason) {
-            return Ok(());
-        }
-        if !self.keep_until_judged(origin, pdu, MAX_IN_ROOM).await? {
+        let max_of_origin = match sticky_until_ms {
+            _ if is_not_asked(reason) => MAX_IN_ROOM,
+            Some(_) => MAX_LACKING_OF_ORIGIN,
+            None => return Ok(()),
+        };
+        if !self.keep_until_judged(origin, pdu, max_of_origin).await? {
             tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "too many soft-failed events wait");
         } else if let Some(until_ms) = sticky_until_ms {
             self.inner.rooms.refused_sticky.insert(pdu.room_id.clone(), until_ms);
@@ -145,7 +148,9 @@ impl Engine {
 
     /// Judges events of a room again of which everything is there now, and those that the occasion is for.
     pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, occasion: Occasion) -> Result<usize> {
-        let waiting = self.storage().events_set_aside(room_id).await?;
+        let mut waiting = self.storage().events_set_aside(room_id).await?;
+        // Those first that were not tried for long: however many there are, each has its turn.
+        waiting.sort_by_key(|event| event.next_ts);
         if waiting.is_empty() {
             return Ok(0);
         }
