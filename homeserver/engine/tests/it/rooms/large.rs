@@ -85,8 +85,8 @@ impl Room {
         let last = stage.send(&self.alice, id, "read this").await;
         let receipt = self
             .least(async |round| {
-                let read = stage.engine.receipt(&member(round), id, ReceiptType::Read, &last, None);
-                read.await.unwrap();
+                let reader = member(round);
+                stage.engine.receipt(&reader, id, ReceiptType::Read, &last, None).await.unwrap();
             })
             .await;
         let one_of_the_state = self
