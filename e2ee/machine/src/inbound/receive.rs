@@ -18,9 +18,6 @@ use crate::store::Table;
 /// Most refusals that are remembered: they come from anybody.
 const WITHHELD_MAX: usize = 10_000;
 
-/// Most sessions of devices that are not known: a key may come before the device does, but not many at a time.
-const STRANGERS_SESSIONS_MAX: usize = 500;
-
 /// Most devices through which a key may have been passed on.
 const CHAIN_MAX: usize = 100;
 
@@ -63,9 +60,6 @@ impl Machine {
         if session.session_id() != session_id {
             return;
         }
-        if !self.has_room_for(payload) {
-            return;
-        }
         let new = InboundSession {
             room_id: room_id.clone(),
             sender: Some(payload.sender.clone()),
@@ -81,20 +75,6 @@ impl Machine {
             self.notices.push(Notice::RoomKey { room_id: room_id.clone(), session_id: session_id.clone() });
         }
         self.cancel_key_request(&room_id, &session_id);
-    }
-
-    /// Anybody may send keys of rooms that nobody is in. Those of devices that are known (of users in our rooms, that is)
-    /// are kept; all others together have so much room and no more.
-    fn has_room_for(&self, payload: &OlmPayload) -> bool {
-        let is_known = |sender: &UserId, key| self.users.device_with_key(sender, key).is_some();
-        if is_known(&payload.sender, payload.sender_key) {
-            return true;
-        }
-        let of_stranger = |session: &&InboundSession| {
-            let sender = session.sender.as_deref().filter(|_| session.source == Source::Direct);
-            sender.is_some_and(|sender| !is_known(sender, session.sender_key))
-        };
-        self.inbound.all().filter(of_stranger).nth(STRANGERS_SESSIONS_MAX - 1).is_none()
     }
 
     /// `m.forwarded_room_key`: only what we asked for, and only from a verified device of our own.

@@ -331,30 +331,3 @@ fn nonsense_to_a_device_is_passed_over() {
         assert_eq!(party.decrypt(0, event.as_object().unwrap()), Err(DecryptError::Malformed));
     }
 }
-
-#[test]
-fn strangers_fill_nobodys_memory_with_keys() {
-    let mut party = Party::new(&["alice", "bob"]);
-    let mut stranger = Stranger::new(&mut party, "mallory");
-    let session = |number: usize| (GroupSession::new(MegolmConfig::version_1()), format!("!room{number}:example.org"));
-    let count = |party: &Party| {
-        party.clients[0].notices.iter().filter(|notice| matches!(notice, Notice::RoomKey { .. })).count()
-    };
-    for number in 0..503 {
-        let (session, room_id) = session(number);
-        let payload = stranger.payload(&party, 0, "m.room_key", &room_key(&session, &room_id));
-        stranger.send(&mut party, 0, &payload);
-    }
-    assert_eq!(count(&party), 500);
-    // Keys of those whose devices are known are not held up by that.
-    party.meet(0);
-    let event = party.send(1, "hello");
-    assert_eq!(party.read(0, &event).as_deref(), Some("hello"));
-    let held = party.clients[0].machine.follow(&user("mallory"));
-    party.clients[0].keep(held);
-    party.pump();
-    let (session, room_id) = session(503);
-    let payload = stranger.payload(&party, 0, "m.room_key", &room_key(&session, &room_id));
-    stranger.send(&mut party, 0, &payload);
-    assert_eq!(count(&party), 502, "mallory is a stranger no more");
-}
