@@ -179,7 +179,6 @@ async fn the_first_answer_is_the_last_to_tell_of_what_asking_led_to() {
     for number in 0..10 {
         let user = server.register(&format!("user{number}")).await;
         let begun = server.get_as(&user, "/_matrix/client/v3/sync?timeout=0").await.ok();
-        assert_eq!(begun["presence"]["events"][0]["content"]["presence"], "online", "{begun}");
         // Those who share a room hear of it when they do.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let later = sync(&server, &user, &next(&begun), "").await;
