@@ -18,7 +18,8 @@ pub(crate) async fn back_up(client: &mut Client) -> Result<String, Failure> {
     client.keep(held)?;
     client.send_requests().await?;
     let key = SecretStorageKey::new(&world());
-    for (kind, content) in client.machine.store_secrets(&key) {
+    let stored = stored_secrets(client).await?;
+    for (kind, content) in client.machine.store_secrets(&key, &stored)? {
         client.api.put(&account_data_path(client, &kind), Value::Object(content)).await?;
     }
     Ok(key.recovery_key())
@@ -31,12 +32,7 @@ pub(crate) async fn restore(client: &mut Client, written: &str) -> Result<(), Fa
     let kind = format!("m.secret_storage.key.{id}");
     let description = account_data(client, &kind).await?.ok_or("the key is not described")?;
     let key = SecretStorageKey::open_by_recovery_key(id, &description, written)?;
-    let mut stored = BTreeMap::new();
-    for name in STORED_SECRETS {
-        if let Some(content) = account_data(client, name).await? {
-            stored.insert(name.to_owned(), content);
-        }
-    }
+    let stored = stored_secrets(client).await?;
 
     let backup = client.api.get("room_keys/version").await?;
     let text = |field: &str| backup[field].as_str().ok_or_else(|| format!("a backup has its {field}"));
@@ -53,6 +49,16 @@ pub(crate) async fn restore(client: &mut Client, written: &str) -> Result<(), Fa
     let held = client.machine.restore_backup(&get_backup_keys::v3::Response::new(part(&mut answer, "rooms")?));
     client.keep(held)?;
     client.send_requests().await
+}
+
+async fn stored_secrets(client: &Client) -> Result<BTreeMap<String, Object>, Failure> {
+    let mut stored = BTreeMap::new();
+    for name in STORED_SECRETS {
+        if let Some(content) = account_data(client, name).await? {
+            stored.insert(name.to_owned(), content);
+        }
+    }
+    Ok(stored)
 }
 
 async fn account_data(client: &Client, kind: &str) -> Result<Option<Object>, Failure> {

@@ -29,17 +29,32 @@ pub const STORED_SECRETS: [&str; 4] = [MASTER, SELF_SIGNING, USER_SIGNING, BACKU
 impl Machine {
     /// Seals all secrets that this device has: contents of account data by their types, to be put there. With what
     /// describes the key, and says that it is the one to use.
-    pub fn store_secrets(&self, key: &SecretStorageKey) -> BTreeMap<String, Object> {
-        let mut contents = BTreeMap::from([
-            (key.description_type(), key.description().clone()),
-            (DEFAULT_KEY.to_owned(), object(json!({ "key": key.id() }))),
-        ]);
+    ///
+    /// `stored` is what is there by now of the types in [`STORED_SECRETS`], and of other secrets that the user has. What
+    /// was sealed with other keys stays; should there be a secret that this device does not have, the key that opens it
+    /// remains the one to use.
+    pub fn store_secrets(
+        &self,
+        key: &SecretStorageKey,
+        stored: &BTreeMap<String, Object>,
+    ) -> Result<BTreeMap<String, Object>, SecretStorageError> {
+        if !key.is_checked() {
+            return Err(SecretStorageError::Unchecked);
+        }
+        let mut contents = BTreeMap::from([(key.description_type(), key.description().clone())]);
         for name in STORED_SECRETS {
             let Some(secret) = self.secret(name) else { continue };
-            let sealed = key.seal(&self.world, name, &secret);
-            contents.insert(name.to_owned(), object(json!({ "encrypted": { key.id(): sealed } })));
+            let mut content = stored.get(name).cloned().unwrap_or_default();
+            let mut encrypted = sealed(&content).cloned().unwrap_or_default();
+            encrypted.insert(key.id().to_owned(), Value::Object(key.seal(&self.world, name, &secret)));
+            content.insert("encrypted".to_owned(), Value::Object(encrypted));
+            contents.insert(name.to_owned(), content);
         }
-        contents
+        let is_sealed = |content: &Object| sealed(content).is_some_and(|encrypted| !encrypted.is_empty());
+        if stored.iter().all(|(name, content)| contents.contains_key(name) || !is_sealed(content)) {
+            contents.insert(DEFAULT_KEY.to_owned(), object(json!({ "key": key.id() })));
+        }
+        Ok(contents)
     }
 
     /// Takes in the secrets of the storage: what the account data holds of the types in [`STORED_SECRETS`]. Takes only
@@ -81,6 +96,11 @@ impl Machine {
 /// The id of the key that is the user's, by the content of [`DEFAULT_KEY`].
 pub fn default_key_id(content: &Object) -> Option<&str> {
     text(content, "key")
+}
+
+/// What a secret was sealed to, by the ids of the keys.
+fn sealed(content: &Object) -> Option<&Object> {
+    content.get("encrypted").and_then(Value::as_object)
 }
 
 fn object(value: Value) -> Object {

@@ -35,7 +35,6 @@ pub(crate) use self::{
     invite::stripped_with,
     outliers::outlier_change,
     rescind::{rules_shown, servers_shown},
-    set_aside::RefusedSticky,
 };
 pub use self::{
     hierarchy::HierarchyReply,

@@ -51,7 +51,7 @@ use ruma::{
 };
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{Requester, federation::RefusedSticky, locks::Locks};
+use crate::{Requester, locks::Locks};
 
 pub(crate) use self::{
     bundles::Bundling,
@@ -115,7 +115,6 @@ pub(crate) struct Rooms {
     locks: Locks,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
-    pub(crate) refused_sticky: RefusedSticky,
     delayed: delayed::Delayed,
     policy_answers: policy::PolicyAnswers,
     /// The keys with which identity servers sign.
@@ -144,7 +143,6 @@ impl Rooms {
                 .time_to_live(RECENT_SENDS_LIFETIME)
                 .build(),
             typing: Typing::new(),
-            refused_sticky: RefusedSticky::default(),
             delayed: delayed::Delayed::default(),
             policy_answers: policy::PolicyAnswers::default(),
             identity_keys: Cache::builder()

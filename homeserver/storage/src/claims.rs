@@ -15,6 +15,8 @@ use crate::{
 
 /// How many requests one transaction answers at most: beyond that the flush is a small part of its cost.
 const BATCH_MAX: usize = 128;
+/// How many keys one transaction hands out at most: while it does, nobody else writes.
+const CLAIMS_MAX: usize = 500;
 /// How many requests wait at most; others wait for a place among them.
 const WAITING_MAX: usize = 10_000;
 
@@ -54,7 +56,13 @@ impl ClaimQueue {
     fn next(&self) -> Vec<Waiting> {
         let mut queue = self.lock();
         queue.waiting.retain(|waiting| !waiting.answer.is_closed());
-        let count = queue.waiting.len().min(BATCH_MAX);
+        let mut claims = 0;
+        let fits = |waiting: &&Waiting| {
+            claims += waiting.claims.len();
+            claims <= CLAIMS_MAX
+        };
+        // Each alone fits.
+        let count = queue.waiting.iter().take(BATCH_MAX).take_while(fits).count();
         queue.is_served = count > 0;
         queue.waiting.drain(..count).collect()
     }
@@ -82,8 +90,16 @@ impl Drop for Serving {
 impl Storage {
     /// Hands out a key for each claim, as far as there are any: each one-time key once ever, in the order in which
     /// they were uploaded; when none is left, the fallback key. Who stops waiting for the answer may have claimed keys
-    /// nevertheless.
+    /// nevertheless, and so may who gets an error for one of many claims.
     pub async fn claim_one_time_keys(&self, claims: &[KeyClaim]) -> Result<Vec<ClaimedKey>> {
+        let mut claimed = Vec::new();
+        for part in claims.chunks(CLAIMS_MAX) {
+            claimed.extend(self.claim_some(part).await?);
+        }
+        Ok(claimed)
+    }
+
+    async fn claim_some(&self, claims: &[KeyClaim]) -> Result<Vec<ClaimedKey>> {
         let _place = self.shared.claims.places.acquire().await.map_err(|_| StorageError::Closed)?;
         let (answer, claimed) = oneshot::channel();
         if self.shared.claims.add(Waiting { claims: claims.to_vec(), answer }) {

@@ -46,6 +46,9 @@ pub enum SecretStorageError {
     /// The text is no key, or not this one.
     #[error("this is not the key of the secret storage; perhaps it was mistyped")]
     OtherKey,
+    /// Nothing tells whether it is the user's key, so that nothing is sealed with it.
+    #[error("the key of the secret storage cannot be checked")]
+    Unchecked,
     /// What is stored was not sealed with this key, or was changed since.
     #[error("what is stored does not open with this key")]
     Sealed,
@@ -95,6 +98,11 @@ impl SecretStorageKey {
         &self.description
     }
 
+    /// Whether the description tells this key from others. It was compared then.
+    pub(super) fn is_checked(&self) -> bool {
+        text(&self.description, "iv").is_some() && text(&self.description, "mac").is_some()
+    }
+
     /// The key for the user to write down.
     pub fn recovery_key(&self) -> String {
         recovery_key::encode(&self.secret)
@@ -109,7 +117,7 @@ impl SecretStorageKey {
         key
     }
 
-    /// Descriptions without a check fit any key.
+    /// Descriptions without a check fit any key, which opens what it can, but seals nothing.
     fn checked(id: &str, description: &Object, secret: Zeroizing<[u8; 32]>) -> Result<Self, SecretStorageError> {
         if text(description, "algorithm") != Some(ALGORITHM) {
             return Err(SecretStorageError::OtherKind);

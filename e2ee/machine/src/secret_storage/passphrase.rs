@@ -13,6 +13,9 @@ const ALGORITHM: &str = "m.pbkdf2";
 /// How often our keys are stretched: as often as other clients do.
 const ITERATIONS: u32 = 500_000;
 
+/// How often at least: the server, which says the number, could try out the passphrases of keys stretched less.
+const ITERATIONS_MIN: u32 = 100_000;
+
 /// How often at most, for the server could say any number: ten seconds of work or so.
 const ITERATIONS_MAX: u32 = 10_000_000;
 
@@ -33,7 +36,8 @@ impl Stretching {
     /// What a description says, if keys of that kind can be made.
     pub(super) fn read(described: &Object) -> Option<Self> {
         let iterations = described.get("iterations").and_then(Value::as_u64)?;
-        let iterations = u32::try_from(iterations).ok().filter(|number| (1..=ITERATIONS_MAX).contains(number))?;
+        let known = ITERATIONS_MIN..=ITERATIONS_MAX;
+        let iterations = u32::try_from(iterations).ok().filter(|number| known.contains(number))?;
         let bits = described.get("bits").map_or(Some(BITS), Value::as_u64);
         let is_known = text(described, "algorithm") == Some(ALGORITHM) && bits == Some(BITS);
         let salt = text(described, "salt").filter(|_| is_known)?;
@@ -73,17 +77,19 @@ mod tests {
 
     #[test]
     fn a_passphrase_becomes_the_key_that_others_make_of_it() {
-        let stretching = Stretching::read(&described(json!(1_000))).unwrap();
+        let stretching = Stretching { salt: "MmMsAlty".to_owned(), iterations: 1_000 };
         let hex: String = stretching.stretch("a secret phrase").iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "b5e6b78ac95eac56989c000e7ef0d5c58d0e68ebb47745a9c695f94fe48daa10");
     }
 
     #[test]
-    fn what_would_take_for_ever_or_is_not_known_is_refused() {
-        for iterations in [json!(0), json!(-1), json!(10_000_001), json!(1.5), json!("1000"), Value::Null] {
+    fn what_is_guessed_fast_or_takes_for_ever_or_is_not_known_is_refused() {
+        for iterations in
+            [json!(0), json!(-1), json!(99_999), json!(10_000_001), json!(100_000.5), json!("100000"), Value::Null]
+        {
             assert!(Stretching::read(&described(iterations.clone())).is_none(), "{iterations}");
         }
-        let mut other = described(json!(1_000));
+        let mut other = described(json!(100_000));
         other.insert("bits".into(), json!(512));
         assert!(Stretching::read(&other).is_none());
         other.insert("bits".into(), json!(256));

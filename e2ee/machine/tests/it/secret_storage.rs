@@ -20,7 +20,7 @@ fn stored(key: &SecretStorageKey) -> (Party, BTreeMap<String, Object>) {
     let held = client.machine.create_backup();
     client.keep(held);
     party.pump();
-    let stored = party.clients[0].machine.store_secrets(key);
+    let stored = party.clients[0].machine.store_secrets(key, &BTreeMap::new()).unwrap();
     (party, stored)
 }
 
@@ -59,6 +59,29 @@ fn a_new_device_opens_the_storage_and_is_verified_by_that() {
     assert!(machine.backup_version().is_some());
     let (user_id, device_id) = party.clients[laptop].place.clone();
     assert!(party.clients[0].machine.is_device_verified(&user_id, &device_id));
+}
+
+#[test]
+fn what_other_keys_sealed_stays() {
+    let (world, _) = world();
+    let (first, second) = (SecretStorageKey::new(&world), SecretStorageKey::new(&world));
+    let (party, mut stored) = stored(&first);
+    let machine = &party.clients[0].machine;
+    let again = machine.store_secrets(&second, &stored).unwrap();
+    assert_eq!(default_key_id(&again[DEFAULT_KEY]), Some(second.id()), "it opens everything");
+    for name in STORED_SECRETS {
+        assert_eq!(first.open(name, &again[name]), second.open(name, &again[name]), "{name}");
+        assert!(first.open(name, &again[name]).is_ok(), "{name}");
+    }
+    let elsewhere = first.seal(&world, "org.other", "a secret of another client");
+    stored.insert("org.other".to_owned(), object(json!({ "encrypted": { first.id(): elsewhere } })));
+    let beside = machine.store_secrets(&second, &stored).unwrap();
+    assert!(!beside.contains_key(DEFAULT_KEY), "only the first opens all: {beside:?}");
+    // One that nothing tells from others would lock the user out.
+    let mut unchecked = first.description().clone();
+    unchecked.remove("mac");
+    let any = SecretStorageKey::open_by_recovery_key(first.id(), &unchecked, &second.recovery_key()).unwrap();
+    assert_eq!(machine.store_secrets(&any, &stored), Err(SecretStorageError::Unchecked));
 }
 
 #[test]

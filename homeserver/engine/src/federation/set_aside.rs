@@ -4,15 +4,10 @@
 //! A server that is away for a moment, or its key, says nothing about an event. Such an event is neither rejected nor
 //! forgotten: nobody may ever send it again, for its server has been told that we have it.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
-use futures_util::{FutureExt, future::BoxFuture};
 use rules::{Pdu, change::Standing, event::read_pdu};
-use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, ServerName};
+use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
 
@@ -31,8 +26,6 @@ const MAX_LACKING_OF_ORIGIN: usize = 10;
 const MAX_JUDGED: usize = 10;
 /// How many rooms are looked at in one round.
 const MAX_ROOMS: usize = 50;
-/// In how many rooms sticky events are judged again as soon as the state changes.
-const MAX_STICKY_ROOMS: usize = 1_000;
 /// How long one event may hold up its room when it is judged again.
 const DEADLINE: Duration = Duration::from_secs(20);
 /// After how long an event is tried again; twice as long each time.
@@ -41,43 +34,6 @@ const FIRST_PAUSE_MS: u64 = 60 * 1_000;
 const PAUSE_MAX_MS: u64 = 6 * 3_600 * 1_000;
 /// How long an event is kept: servers that are to come back have come back after a week.
 const KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
-
-/// Why events are judged again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occasion {
-    /// The time of some has come.
-    Time,
-    /// Others have come. Whoever waits for an answer of ours must not wait for other servers in turn, so that only those
-    /// are judged of which everything is there now.
-    Arrival,
-    /// The state of their room has changed.
-    StateChanged,
-}
-
-/// The rooms in which sticky events wait for the state to allow them, and until when the last of them is sticky. After a
-/// start there are none: what waits is tried again from time to time as well.
-#[derive(Default)]
-pub(crate) struct RefusedSticky(Mutex<BTreeMap<OwnedRoomId, u64>>);
-
-impl RefusedSticky {
-    fn insert(&self, room_id: OwnedRoomId, until_ms: u64) {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.len() < MAX_STICKY_ROOMS || rooms.contains_key(&room_id) {
-            let last_ms = rooms.entry(room_id).or_default();
-            *last_ms = until_ms.max(*last_ms);
-        }
-    }
-
-    /// Whether there are any in a room. Forgets those whose time is over.
-    pub(crate) fn has_any(&self, room_id: &RoomId, now_ms: u64) -> bool {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.is_empty() {
-            return false;
-        }
-        rooms.retain(|_, until_ms| *until_ms > now_ms);
-        rooms.contains_key(room_id)
-    }
-}
 
 impl Engine {
     /// Keeps an event aside for which something is missing. What becomes of it: [`Dropped::SetAside`] if it is kept.
@@ -93,30 +49,15 @@ impl Engine {
     /// policy server of the room could not be asked, or it is sticky and the state of the room may come to allow it.
     pub(super) async fn set_aside_soft_failed(&self, origin: &ServerName, pdu: &Pdu, reason: &str) -> Result<()> {
         let now_ms = self.world().clock.now_ms();
-        let sticky_until_ms = pdu.sticky_until_ms(now_ms).filter(|_| is_sticky(pdu, now_ms));
-        let max_of_origin = match sticky_until_ms {
-            _ if is_not_asked(reason) => MAX_IN_ROOM,
-            Some(_) => MAX_LACKING_OF_ORIGIN,
-            None => return Ok(()),
-        };
+        let is_not_asked = is_not_asked(reason);
+        if !is_not_asked && !is_sticky(pdu, now_ms) {
+            return Ok(());
+        }
+        let max_of_origin = if is_not_asked { MAX_IN_ROOM } else { MAX_LACKING_OF_ORIGIN };
         if !self.keep_until_judged(origin, pdu, max_of_origin).await? {
             tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "too many soft-failed events wait");
-        } else if let Some(until_ms) = sticky_until_ms {
-            self.inner.rooms.refused_sticky.insert(pdu.room_id.clone(), until_ms);
         }
         Ok(())
-    }
-
-    /// The state of a room has changed: judges sticky events again that it did not allow. A future of its own, since that
-    /// may change the state in turn.
-    pub(crate) fn judge_sticky_again(&self, room_id: OwnedRoomId) -> BoxFuture<'static, ()> {
-        let engine = self.clone();
-        async move {
-            if let Err(error) = engine.judge_set_aside_of(&room_id, Occasion::StateChanged).await {
-                tracing::warn!(room.id = %room_id, %error, "sticky events cannot be judged now");
-            }
-        }
-        .boxed()
     }
 
     async fn keep_until_judged(&self, origin: &ServerName, pdu: &Pdu, max_of_origin: usize) -> Result<bool> {
@@ -138,7 +79,7 @@ impl Engine {
         let now_ms = self.world().clock.now_ms();
         let mut judged = 0;
         for room_id in self.storage().rooms_with_due_events(now_ms, MAX_ROOMS).await? {
-            match self.judge_set_aside_of(&room_id, Occasion::Time).await {
+            match self.judge_set_aside_of(&room_id, true).await {
                 Ok(in_room) => judged += in_room,
                 Err(error) => tracing::warn!(room.id = %room_id, %error, "events set aside cannot be judged now"),
             }
@@ -146,8 +87,9 @@ impl Engine {
         Ok(judged)
     }
 
-    /// Judges events of a room again of which everything is there now, and those that the occasion is for.
-    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, occasion: Occasion) -> Result<usize> {
+    /// Judges events of a room again of which everything is there now; and, if others are to be asked, those whose time
+    /// has come. Whoever waits for an answer of ours must not wait for other servers in turn.
+    pub(super) async fn judge_set_aside_of(&self, room_id: &RoomId, ask: bool) -> Result<usize> {
         let mut waiting = self.storage().events_set_aside(room_id).await?;
         // Those first that were not tried for long: however many there are, each has its turn.
         waiting.sort_by_key(|event| event.next_ts);
@@ -167,12 +109,7 @@ impl Engine {
                 self.storage().forget_event_set_aside(&event.event_id).await?;
                 continue;
             };
-            let is_due = match occasion {
-                Occasion::Time => event.next_ts <= now_ms,
-                Occasion::Arrival => false,
-                Occasion::StateChanged => is_sticky(&pdu, now_ms),
-            };
-            if is_due || self.lacks_nothing(&pdu).await? {
+            if (ask && event.next_ts <= now_ms) || self.lacks_nothing(&pdu).await? {
                 self.judge_again(event, &pdu, now_ms).await?;
                 judged += 1;
             }

@@ -9,7 +9,7 @@ use ruma::{OwnedRoomId, RoomId, ServerName};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{set_aside::Occasion, verify::Dropped};
+use super::verify::Dropped;
 use crate::{Engine, EngineError, Result};
 
 /// How long the events of one room may hold up a transaction: less than senders wait, which is a minute. What is not done
@@ -114,7 +114,7 @@ impl Engine {
         }
         if any_taken {
             // What is not done in time waits for the next event, or its own time.
-            let judged = tokio::time::timeout_at(deadline, self.judge_set_aside_of(room_id, Occasion::Arrival)).await;
+            let judged = tokio::time::timeout_at(deadline, self.judge_set_aside_of(room_id, false)).await;
             judged.unwrap_or(Ok(0))?;
         }
         Ok(outcomes)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use rules::{
     Change, Pdu, RoomSnapshot,
-    change::Placement,
     room::{EventsById, advance::keep_local_memberships, redact},
 };
 use ruma::{
@@ -74,7 +73,6 @@ impl Engine {
             Err(EngineError::Storage(error)) => return Err(error.into()),
             Err(error) => tracing::error!(room.id = %room.room_id, %error, "nothing is sticky"),
         }
-        let sets_state = changes.iter().any(sets_state);
         let movers = self.movers(before, &room, &changes).await;
         let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
         let (engine, revision) = (self.clone(), before.revision);
@@ -91,9 +89,6 @@ impl Engine {
             Ok(_) => {
                 if let Some(movers) = movers {
                     self.carry_rules_over(movers).await;
-                }
-                if sets_state && self.inner.rooms.refused_sticky.has_any(&before.room_id, self.world().clock.now_ms()) {
-                    tokio::spawn(self.judge_sticky_again(before.room_id.clone()));
                 }
             }
             Err(_) => self.forget_snapshot(&before.room_id),
@@ -160,9 +155,4 @@ impl Engine {
             .collect();
         self.events_by_id(&ids).await
     }
-}
-
-/// Whether a change is an event that is part of a room's state from now on.
-fn sets_state(change: &Change) -> bool {
-    matches!(change, Change::Event(new) if new.placement == Placement::Live && new.pdu.state_key.is_some())
 }

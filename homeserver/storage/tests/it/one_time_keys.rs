@@ -105,6 +105,22 @@ async fn keys_come_in_the_order_of_their_upload_and_then_the_fallback() {
 }
 
 #[tokio::test]
+async fn s_081_claims_of_more_than_one_transaction_get_all_there_is() {
+    on_each_database(async |stage| {
+        log_in(&stage.storage).await;
+        let keys: Vec<NewOneTimeKey> = (0..100).map(|id| key(id, "{}")).collect();
+        add(&stage.storage, &keys, &[]).await;
+        let mut claims = vec![KeyClaim { device_id: device_id!("NONE").to_owned(), ..claim() }; 1_150];
+        claims.extend(vec![claim(); 50]);
+        let (large, small) = tokio::join!(stage.storage.claim_one_time_keys(&claims), take(&stage.storage));
+        let mut claimed: BTreeSet<String> = large.unwrap().into_iter().map(|claimed| claimed.key_id).collect();
+        assert_eq!(claimed.len(), 50);
+        assert!(claimed.insert(small.unwrap()));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn s_081_who_gives_up_holds_up_nobody() {
     on_each_database(async |stage| {
         log_in(&stage.storage).await;
