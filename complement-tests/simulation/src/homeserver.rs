@@ -85,10 +85,10 @@ impl Homeserver {
         let key_ids = [(key_id.clone(), self.world.clock.now_ms())].into();
         let queries = [(server.to_owned(), key_ids)].into();
         let answer = self.engine.federation().key_ring().notary_response(queries).await.map_err(Failure::new)?;
-        match answer.is_empty() {
-            true => Err(Failure::new(format!("{} did not hear of the new key of {server}", self.name))),
-            false => Ok(()),
+        if answer.is_empty() {
+            return Err(Failure::new(format!("{} did not hear of the new key of {server}", self.name)));
         }
+        Ok(())
     }
 
     /// Stops it and starts it again: what was in memory only is gone.

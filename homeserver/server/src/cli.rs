@@ -143,7 +143,7 @@ pub(crate) enum RoomCommand {
     },
 }
 
-/// What can be done about files. Each is named as clients name it: mxc://server/id.
+/// What can be done about files. Each is named as clients name it: `mxc://server/id`.
 #[derive(Subcommand)]
 pub(crate) enum MediaCommand {
     /// Show who has uploaded how much, those with the most first, and how much is kept of other servers
@@ -162,7 +162,7 @@ pub(crate) enum MediaCommand {
     },
     /// Serve a file to nobody any more, nor its content under another name
     Quarantine {
-        /// The file, such as mxc://example.org/abc
+        /// The file, such as `mxc://example.org/abc`
         #[arg(required_unless_present = "user")]
         medium: Option<String>,
         /// Instead of one file, all that this user has uploaded, but for what is protected
@@ -171,12 +171,12 @@ pub(crate) enum MediaCommand {
     },
     /// Serve a file again that was kept from being served
     Unquarantine {
-        /// The file, such as mxc://example.org/abc
+        /// The file, such as `mxc://example.org/abc`
         medium: String,
     },
     /// Have a file stay when all of its uploader's are quarantined or purged, or when uploads are removed by age
     Protect {
-        /// The file, such as mxc://example.org/abc
+        /// The file, such as `mxc://example.org/abc`
         medium: String,
         /// Protect it no longer
         #[arg(long)]
@@ -184,7 +184,7 @@ pub(crate) enum MediaCommand {
     },
     /// Delete a file for good, or what is kept of another server's; the server must not be running
     Delete {
-        /// The file, such as mxc://example.org/abc
+        /// The file, such as `mxc://example.org/abc`
         medium: String,
     },
     /// Delete what is kept of other servers and of previews and was not asked for lately; it is fetched again when somebody

@@ -388,7 +388,7 @@ async fn who_joins_is_introduced_with_their_devices_to_servers_that_were_not_fol
     let room = stage.joined_room(&alice).await;
     stage.flush(stage.remote.name()).await;
     let expected = format!("\"@alice:test\" \"{}\"", alice.device_id);
-    assert_eq!(told(&stage.remote), [expected.clone()]);
+    assert_eq!(told(&stage.remote), std::slice::from_ref(&expected));
     // A room that this server is in already, with one more server.
     let other = stage.network.add_fake("other");
     let olga = other.user("olga");

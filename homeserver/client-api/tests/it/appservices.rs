@@ -295,8 +295,8 @@ async fn what_a_bridge_tells_of_bears_the_time_when_it_happened() {
         (3010, None, "leave"),
     ] {
         let content = json!({ "membership": membership, "displayname": format!("Bob {ts}") });
-        let set = ask(&server, Method::PUT, &format!("{member}?ts={ts}"), asker, content).await.ok();
-        let event = path(&format!("event/{}", encode(set["event_id"].as_str().unwrap())));
+        let answer = ask(&server, Method::PUT, &format!("{member}?ts={ts}"), asker, content).await.ok();
+        let event = path(&format!("event/{}", encode(answer["event_id"].as_str().unwrap())));
         let event = ask(&server, Method::GET, &event, None, Value::Null).await.ok();
         assert_eq!((&event["origin_server_ts"], &event["content"]["membership"]), (&json!(ts), &json!(membership)));
     }
