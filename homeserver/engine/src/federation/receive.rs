@@ -14,6 +14,27 @@ use crate::{Engine, EngineError};
 /// How often, for one event that was sent to us, we take another server's word for the state before an event.
 const MAX_CLAIMED_STATES: usize = 3;
 
+/// The word of another server for the states before events.
+#[derive(Debug)]
+pub(super) struct Claims {
+    /// How often it is still taken.
+    left: usize,
+    /// Whether it is enough to reject an event for good.
+    may_refuse: bool,
+}
+
+impl Claims {
+    /// Of the server that sent an event.
+    pub(super) fn of_sender() -> Self {
+        Self { left: MAX_CLAIMED_STATES, may_refuse: true }
+    }
+
+    /// Of any other: it must not get the event of somebody else rejected by telling of an older state.
+    pub(super) fn of_third() -> Self {
+        Self { left: MAX_CLAIMED_STATES, may_refuse: false }
+    }
+}
+
 impl Engine {
     /// Takes an event that `origin` sent for a room. Events of one room are taken one after the other.
     pub(crate) async fn receive(
@@ -21,6 +42,17 @@ impl Engine {
         origin: &ServerName,
         room_id: &RoomId,
         raw: &RawValue,
+    ) -> Result<Standing, Dropped> {
+        self.receive_with(origin, room_id, raw, Claims::of_sender()).await
+    }
+
+    /// Takes an event for a room, asking `origin` for what it lacks.
+    pub(super) async fn receive_with(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        raw: &RawValue,
+        mut claims: Claims,
     ) -> Result<Standing, Dropped> {
         let _turn = self.inner.ingest.lock(room_id.as_str()).await;
         let room = self.resident_room(room_id).await?.ok_or(Dropped::OtherRoom)?;
@@ -37,10 +69,9 @@ impl Engine {
         if !self.acl_allows(&room, pdu.sender.server_name()).await? {
             return Err(Dropped::BannedServer);
         }
-        let mut claims_left = MAX_CLAIMED_STATES;
         let taken = async {
-            self.fill_gap(origin, &room, &pdu, &mut claims_left).await?;
-            self.take(origin, &room, &pdu, &mut claims_left).await
+            self.fill_gap(origin, &room, &pdu, &mut claims).await?;
+            self.take(origin, &room, &pdu, &mut claims).await
         };
         match taken.await {
             Err(Dropped::MissingAncestors | Dropped::UnverifiedState) => Err(self.set_aside(origin, &pdu).await),
@@ -54,10 +85,10 @@ impl Engine {
         let _turn = self.inner.ingest.lock(pdu.room_id.as_str()).await;
         let room = self.resident_room(&pdu.room_id).await?;
         let room = room.ok_or_else(|| EngineError::forbidden("This server is not in the room"))?;
-        let mut claims_left = MAX_CLAIMED_STATES;
+        let mut claims = Claims::of_sender();
         let taken = async {
-            self.fill_gap(server, &room, pdu, &mut claims_left).await?;
-            self.take(server, &room, pdu, &mut claims_left).await
+            self.fill_gap(server, &room, pdu, &mut claims).await?;
+            self.take(server, &room, pdu, &mut claims).await
         };
         match taken.await {
             Ok(Standing::Accepted) => Ok(()),
@@ -77,7 +108,7 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         pdu: &Pdu,
-        claims_left: &mut usize,
+        claims: &mut Claims,
     ) -> Result<(), Dropped> {
         let lacking = self.missing_prev(pdu).await?;
         if lacking.is_empty() {
@@ -87,7 +118,7 @@ impl Engine {
             if self.is_local(&missing.sender) || missing.event_id == pdu.event_id || self.is_taken(&missing).await? {
                 continue;
             }
-            match self.take(origin, room, &missing, claims_left).await {
+            match self.take(origin, room, &missing, claims).await {
                 Ok(_) => {}
                 Err(Dropped::UnverifiedState) => return Err(Dropped::UnverifiedState),
                 Err(reason) => {
@@ -108,14 +139,16 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         pdu: &Arc<Pdu>,
-        claims_left: &mut usize,
+        claims: &mut Claims,
     ) -> Result<Standing, Dropped> {
         let lacking = self.missing_prev(pdu).await?;
         let provenance = if lacking.is_empty() {
             Provenance::Theirs
         } else {
-            *claims_left = claims_left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
-            Provenance::TheirsWithStates(Arc::new(self.fetch_claimed_states(origin, room, pdu, &lacking).await?))
+            claims.left = claims.left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
+            let mut claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?;
+            claimed.is_incomplete |= !claims.may_refuse;
+            Provenance::TheirsWithStates(Arc::new(claimed))
         };
         // After the states, which most often hold them.
         self.fetch_auth_events(origin, room, pdu).await?;

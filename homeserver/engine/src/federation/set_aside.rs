@@ -11,7 +11,7 @@ use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
 
-use super::verify::Dropped;
+use super::{receive::Claims, verify::Dropped};
 use crate::{
     Engine, EngineError, Result,
     rooms::{NOT_ASKED, is_not_asked},
@@ -34,6 +34,17 @@ const FIRST_PAUSE_MS: u64 = 60 * 1_000;
 const PAUSE_MAX_MS: u64 = 6 * 3_600 * 1_000;
 /// How long an event is kept: servers that are to come back have come back after a week.
 const KEPT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+
+/// What trying an event again led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It is judged.
+    Judged,
+    /// It never can be.
+    GivenUp,
+    /// It is to be tried again later.
+    Waits,
+}
 
 impl Engine {
     /// Keeps an event aside for which something is missing. What becomes of it: [`Dropped::SetAside`] if it is kept.
@@ -129,12 +140,17 @@ impl Engine {
         self.storage().postpone_set_aside(event_id, event.attempts.saturating_add(1), next_ts).await?;
         let is_old = now_ms.saturating_sub(event.since_ts) >= KEPT_MS;
         let was_not_asked = self.is_soft_failed_for_now(event_id).await?;
-        let is_settled = self.is_settled(&event, is_sticky(pdu, now_ms)).await?;
-        if !is_settled && !is_old {
+        let outcome = self.try_again(&event, is_sticky(pdu, now_ms)).await?;
+        if outcome == Outcome::Waits && !is_old {
             return Ok(());
         }
         self.storage().forget_event_set_aside(event_id).await?;
-        if is_settled && was_not_asked { self.keep_more_not_asked(&event.room_id).await } else { Ok(()) }
+        // What is given up stays soft-failed: it would be the first to be found, and come back for ever.
+        if outcome == Outcome::Judged && was_not_asked {
+            self.keep_more_not_asked(&event.room_id).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether an event is soft-failed only until the policy server of its room can be asked.
@@ -154,31 +170,35 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether nothing else is to be said of an event by trying it again later.
-    async fn is_settled(&self, event: &SetAsideEvent, is_sticky: bool) -> Result<bool> {
+    /// Tries an event again. Another server than the one that sent it may not know it, or tell of a state that is not
+    /// the one before it: what speaks against the event counts only when the one that sent it is asked.
+    async fn try_again(&self, event: &SetAsideEvent, is_sticky: bool) -> Result<Outcome> {
         let event_id = &event.event_id;
         let raw = RawValue::from_string(event.json.clone()).map_err(EngineError::internal)?;
         let server = self.whom_to_ask(event).await?;
-        match tokio::time::timeout(DEADLINE, self.receive(&server, &event.room_id, &raw)).await {
+        let is_third = server != event.origin;
+        let claims = if is_third { Claims::of_third() } else { Claims::of_sender() };
+        match tokio::time::timeout(DEADLINE, self.receive_with(&server, &event.room_id, &raw, claims)).await {
             Err(_) => tracing::info!(event.id = %event_id, "event set aside could not be judged in time"),
             Ok(Err(Dropped::Engine(EngineError::Storage(error)))) => return Err(error.into()),
             Ok(Err(
                 Dropped::SetAside | Dropped::MissingAncestors | Dropped::UnverifiedState | Dropped::Signatures(_),
             )) => {}
+            Ok(Err(Dropped::Withheld)) if is_third => {}
             Ok(Err(Dropped::Engine(error))) => {
                 tracing::warn!(event.id = %event_id, %error, "event set aside cannot be judged now");
             }
-            Ok(Ok(Standing::SoftFailed(reason))) if is_sticky || is_not_asked(&reason) => {}
+            Ok(Ok(Standing::SoftFailed(reason))) if is_third || is_sticky || is_not_asked(&reason) => {}
             Ok(Err(reason)) => {
                 tracing::info!(event.id = %event_id, %reason, "event set aside is given up");
-                return Ok(true);
+                return Ok(Outcome::GivenUp);
             }
             Ok(Ok(standing)) => {
                 tracing::info!(event.id = %event_id, ?standing, "event set aside is judged");
-                return Ok(true);
+                return Ok(Outcome::Judged);
             }
         }
-        Ok(false)
+        Ok(Outcome::Waits)
     }
 
     /// Which server is asked for what an event lacks: in turn the one that sent it, which may be gone, and one more of
@@ -189,7 +209,7 @@ impl Engine {
         let mut others: Vec<&ServerName> = room.servers().filter(is_other).collect();
         others.sort_unstable();
         let turn = event.attempts as usize;
-        if turn % 2 == 1 || others.is_empty() {
+        if turn.is_multiple_of(2) || others.is_empty() {
             return Ok(event.origin.clone());
         }
         Ok(others[(turn / 2) % others.len()].to_owned())
