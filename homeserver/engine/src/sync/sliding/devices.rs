@@ -10,6 +10,7 @@ use super::{
     extensions::Telling,
     request::{Extensions, SlidingQuery, TokenQuery},
     response::{EncryptionExtension, SlidingExtensions, ToDeviceExtension},
+    sticky,
 };
 use crate::{Engine, EngineError, Requester, Result, sync::devices::TO_DEVICE_MAX};
 
@@ -35,14 +36,14 @@ impl Engine {
     pub(super) async fn acknowledge(&self, requester: &Requester, query: &SlidingQuery, told: &Told) -> Result<bool> {
         let Extensions { to_device, sticky_events, .. } = &query.extensions;
         let head = self.storage().head();
-        let is_behind = |acknowledged| told.token.is_none_or(|token| acknowledged < token.position);
-        let mut more_waits = sticky_events.enabled && is_behind(sticky_events.told(head)?);
+        let is_behind = |acknowledged| told.token.is_none_or(|token| acknowledged < (token.position, Position::MAX));
+        let mut more_waits = sticky_events.enabled && is_behind(sticky::told(sticky_events.since.as_deref(), head)?);
         if to_device.enabled {
             let acknowledged = to_device.told(head)?;
             if acknowledged > 0 {
                 self.acknowledge_to_device(requester, acknowledged).await?;
             }
-            more_waits |= is_behind(acknowledged);
+            more_waits |= is_behind((acknowledged, Position::MAX));
         }
         Ok(more_waits)
     }

@@ -63,7 +63,7 @@ impl Engine {
 
 /// Up to where the client has them. What this server never said, since its database was restored from a backup, counts
 /// for nothing.
-fn told(since: Option<&str>, head: Position) -> Result<StickyCursor> {
+pub(super) fn told(since: Option<&str>, head: Position) -> Result<StickyCursor> {
     const START: StickyCursor = (0, Position::MAX);
     let Some(since) = since else { return Ok(START) };
     let position = |text: &str| text.parse::<Position>().ok().filter(|position| *position >= 0);
