@@ -66,14 +66,13 @@ impl Machine {
         let mut taken = Vec::new();
         for name in STORED_SECRETS {
             let Some(secret) = stored.get(name).and_then(|content| key.open(name, content).ok()) else { continue };
-            let is_taken = match name {
-                BACKUP => self.import_backup_secret(&secret),
-                _ => {
-                    if name == MASTER {
-                        self.trust_identity_of(&secret);
-                    }
-                    self.import_cross_signing_secret(name, &secret)
-                }
+            if name == MASTER {
+                self.trust_identity_of(&secret);
+            }
+            let is_taken = if name == BACKUP {
+                self.import_backup_secret(&secret)
+            } else {
+                self.import_cross_signing_secret(name, &secret)
             };
             if is_taken {
                 taken.push(name.to_owned());
