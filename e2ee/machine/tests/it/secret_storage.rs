@@ -9,7 +9,8 @@ use crate::party::{Party, world};
 use crate::server::Object;
 
 fn object(value: Value) -> Object {
-    value.as_object().cloned().unwrap()
+    let Value::Object(object) = value else { panic!("{value} is no object") };
+    object
 }
 
 /// Alice with an identity and a backup, and what she stored.
