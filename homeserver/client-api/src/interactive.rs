@@ -2,8 +2,10 @@
 //! again.
 //!
 //! A session belongs to one asker, one endpoint (method and path) and one body without its `auth`; with any other it
-//! is as unknown as one that expired. Only a digest of the three is kept, so no password rests here. A session remembers
-//! which stages are done; the action is done, and the session over, when they make up one of its flows.
+//! is as unknown as one that expired. Only who registers may change the body: clients ask for the stages before the user
+//! has chosen a name, and there is no account yet that something could be done to. Only a digest of the three is kept,
+//! so no password rests here. A session remembers which stages are done; the action is done, and the session over, when
+//! they make up one of its flows.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api>
 
@@ -140,14 +142,16 @@ struct AddressSession {
 /// An attempt to do what must be confirmed.
 pub(crate) struct Attempt {
     auth: Option<Auth>,
-    /// Method, path and body.
-    action: [u8; 32],
+    /// Method and path.
+    endpoint: [u8; 32],
+    /// The body without `auth`.
+    body: [u8; 32],
 }
 
 impl Attempt {
     /// Of an endpoint that asks for no confirmation.
     pub(crate) fn none() -> Self {
-        Self { auth: None, action: [0; 32] }
+        Self { auth: None, endpoint: [0; 32], body: [0; 32] }
     }
 
     /// Takes `auth` out of the body; the rest is what is to be done.
@@ -157,8 +161,14 @@ impl Attempt {
         let auth = fields.remove("auth");
         let auth = auth.map_or(Ok(None), |auth| serde_json::from_str(auth.get())).map_err(shape)?;
         let rest = serde_json::to_vec(&fields).map_err(ApiError::internal)?;
-        let action = digest(&[head.method.as_str().as_bytes(), head.uri.path().as_bytes(), &rest]);
-        Ok((Self { auth, action }, rest.into()))
+        let endpoint = digest(&[head.method.as_str().as_bytes(), head.uri.path().as_bytes()]);
+        Ok((Self { auth, endpoint, body: digest(&[&rest]) }, rest.into()))
+    }
+
+    /// What a session for this attempt belongs to.
+    fn binding(&self, owner: &Owner) -> [u8; 32] {
+        let body: &[u8] = if *owner == Owner::Newcomer { &[] } else { &self.body };
+        digest(&[owner.name().as_bytes(), &self.endpoint, body])
     }
 }
 
@@ -259,7 +269,7 @@ impl Door {
         attempt: &Attempt,
         address: IpAddr,
     ) -> Result<Proofs> {
-        let binding = digest(&[owner.name().as_bytes(), &attempt.action]);
+        let binding = attempt.binding(&owner);
         let expires_ts = self.now_ms() + SESSION_LIFETIME.as_millis() as u64;
         let fresh = || Session { binding, expires_ts, owner, flows, proofs: Mutex::default() };
         let Some(auth) = &attempt.auth else { return Err(self.challenge(&Arc::new(fresh()), None, None)) };

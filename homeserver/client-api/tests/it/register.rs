@@ -55,6 +55,12 @@ async fn s_119_open_still_asks_twice_and_guests_stay_out() {
     let alice = server.post(path, body("alice", &auth)).await.ok();
     assert_eq!(alice["user_id"], "@alice:example.org");
     server.post(&format!("{path}?kind=guest"), json!({})).await.assert_error(403, "M_GUEST_ACCESS_FORBIDDEN");
+    // Clients ask for the stages before the user has chosen a name.
+    let challenge = server.post(path, json!({})).await;
+    let auth = json!({ "type": "m.login.dummy", "session": challenge.body["session"] });
+    let carol = server.post(path, body("carol", &auth)).await.ok();
+    assert_eq!(carol["user_id"], "@carol:example.org");
+    server.post(path, body("dave", &auth)).await.assert_error(401, "M_FORBIDDEN");
     let mut without_login = body("bob", &json!({ "type": "m.login.dummy" }));
     without_login["inhibit_login"] = json!(true);
     let bob = server.post(path, without_login).await.ok();
