@@ -1,16 +1,19 @@
-//! The devices of other servers' users, as far as users of ours want to know: what their servers tell of changes, and
-//! what they answer when something was missed.
+//! The devices of other servers' users, as far as users of ours want to know: what their servers tell of changes (in
+//! `updates`), and what they answer when something was missed.
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#device-management>
+
+mod updates;
 
 use std::collections::BTreeMap;
 
 use rules::{Change, change::Position};
-use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
+use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use storage::RemoteDeviceList;
 
+pub use self::updates::{DeviceListUpdateContent, SigningKeyUpdateContent, UpdateOutcome};
 use crate::{
     KeyServer, Result,
     cross_signing::{public_part_of, read_key},
@@ -29,42 +32,6 @@ const DEVICE_ID_BYTES_MAX: usize = 255;
 const RETRY_BASE_MS: u64 = 10_000;
 /// The longest wait.
 const RETRY_MAX_MS: u64 = 3_600_000;
-
-/// The content of `m.device_list_update`.
-#[derive(Debug, Deserialize)]
-pub struct DeviceListUpdateContent {
-    /// Whose device.
-    pub user_id: OwnedUserId,
-    /// Which.
-    pub device_id: OwnedDeviceId,
-    /// Its name.
-    #[serde(default)]
-    pub device_display_name: Option<String>,
-    /// The number of this update.
-    pub stream_id: i64,
-    /// The numbers of those before it.
-    #[serde(default)]
-    pub prev_id: Vec<i64>,
-    /// Whether the device is gone.
-    #[serde(default)]
-    pub deleted: Option<bool>,
-    /// Its keys.
-    #[serde(default)]
-    pub keys: Option<Box<RawValue>>,
-}
-
-/// The content of `m.signing_key_update`.
-#[derive(Debug, Deserialize)]
-pub struct SigningKeyUpdateContent {
-    /// Whose keys.
-    pub user_id: OwnedUserId,
-    /// The master key.
-    #[serde(default)]
-    pub master_key: Option<Box<RawValue>>,
-    /// The self-signing key.
-    #[serde(default)]
-    pub self_signing_key: Option<Box<RawValue>>,
-}
 
 /// All devices of a user, as `GET /user/devices/{userId}` has them.
 #[derive(Debug, Deserialize, Serialize)]
@@ -110,17 +77,6 @@ pub struct RemoteDevice {
     pub keys: Box<RawValue>,
 }
 
-/// What became of an update.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpdateOutcome {
-    /// Nobody here wants to know, or it was known.
-    Dropped,
-    /// It is taken in.
-    Taken,
-    /// Something was missed: all devices must be asked for.
-    Gap,
-}
-
 impl KeyServer {
     /// All devices of a local user that have keys, for another server.
     pub async fn devices_for_servers(&self, user_id: &UserId, names: bool) -> Result<RemoteDevices> {
@@ -144,74 +100,6 @@ impl KeyServer {
             master_key: master_keys.remove(user_id),
             self_signing_key: self_signing_keys.remove(user_id),
         })
-    }
-
-    /// Takes an update of a device of another server's user. That it comes from that server was checked. One at a time
-    /// for each user.
-    pub async fn receive_device_list_update(&self, update: DeviceListUpdateContent) -> Result<UpdateOutcome> {
-        let user_id = update.user_id.clone();
-        if update.stream_id < 0 || self.storage.rooms_with(&user_id).await?.is_empty() {
-            return Ok(UpdateOutcome::Dropped);
-        }
-        let Some(mut known) = self.known_list(&user_id).await? else {
-            self.commit(vec![remote_change(&user_id)]).await?;
-            return Ok(UpdateOutcome::Taken);
-        };
-        if !known.stale && update.stream_id <= known.stream_id {
-            return Ok(UpdateOutcome::Dropped);
-        }
-        let follows = update.prev_id.contains(&known.stream_id)
-            && update.prev_id.iter().all(|previous| *previous <= known.stream_id);
-        if known.stale || !follows {
-            known.stream_id = known.stream_id.max(update.stream_id);
-            if !known.stale {
-                (known.stale, known.failures, known.retry_at_ts) = (true, 0, 0);
-            }
-            self.storage.save_remote_device_list(&known).await?;
-            self.commit(vec![remote_change(&user_id)]).await?;
-            return Ok(UpdateOutcome::Gap);
-        }
-        known.stream_id = update.stream_id;
-        let keys = if update.deleted == Some(true) { None } else { update.keys };
-        let keys = keys.and_then(|keys| DeviceKeys::read(&keys, &user_id, &update.device_id).ok());
-        if update.device_id.as_str().len() <= DEVICE_ID_BYTES_MAX && self.has_place(&user_id, &update.device_id).await?
-        {
-            let change = Change::DeviceKeys {
-                user_id: user_id.clone(),
-                device_id: update.device_id,
-                keys: keys.map(|keys| keys.json),
-                display_name: name(update.device_display_name),
-            };
-            self.commit(vec![change, remote_change(&user_id)]).await?;
-        }
-        // Were this lost in a crash, the update would come again.
-        self.storage.save_remote_device_list(&known).await?;
-        Ok(UpdateOutcome::Taken)
-    }
-
-    /// Whether one more device of a user may be kept, if it is none of those that are.
-    async fn has_place(&self, user_id: &UserId, device_id: &DeviceId) -> Result<bool> {
-        Ok(self.storage.device_keys_of(user_id, device_id).await?.is_some()
-            || self.storage.device_keys(&[user_id.to_owned()]).await?.len() < DEVICES_MAX)
-    }
-
-    /// Takes new cross-signing keys of another server's user. One at a time for each user.
-    pub async fn receive_signing_key_update(&self, update: SigningKeyUpdateContent) -> Result<UpdateOutcome> {
-        let user_id = update.user_id.clone();
-        if self.storage.rooms_with(&user_id).await?.is_empty() {
-            return Ok(UpdateOutcome::Dropped);
-        }
-        let mut changes = vec![remote_change(&user_id)];
-        if self.known_list(&user_id).await?.is_some_and(|known| !known.stale) {
-            // Of what it does not speak, nothing changed; but what another master key has signed is worth nothing.
-            let stored = self.stored_cross_signing(&user_id).await?;
-            let stored = |usage: &str| stored.get(usage).and_then(|key| raw(key).ok());
-            let master = update.master_key.or_else(|| stored("master"));
-            let self_signing = update.self_signing_key.or_else(|| stored("self_signing"));
-            changes.extend(cross_signing_changes(&user_id, master, self_signing));
-        }
-        self.commit(changes).await?;
-        Ok(UpdateOutcome::Taken)
     }
 
     /// To be called before a user's server is asked for all devices.

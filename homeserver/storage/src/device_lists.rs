@@ -177,7 +177,8 @@ impl Storage {
     /// The last position at which a device of a user changed; 0 when none ever did.
     pub async fn device_list_position(&self, user_id: &UserId) -> Result<Position> {
         const SQL: &str = "SELECT COALESCE(MAX(position), 0) FROM device_list_log
-            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND device_id IS NOT NULL";
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND device_id IS NOT NULL
+            AND viewer_nid IS NULL";
         let user = encode(user_id.as_str());
         Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).fetch_one(pool).await)?)
     }

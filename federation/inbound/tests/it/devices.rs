@@ -136,6 +136,42 @@ async fn s_076_a_gap_is_healed_by_asking_for_all_devices() {
 }
 
 #[tokio::test]
+async fn an_update_that_says_what_is_known_is_told_to_nobody() {
+    let stage = Stage::new().await;
+    let (alice, room, rita) = followed(&stage).await;
+    let id = rita.as_str();
+    let (phone, tablet) = (device_keys(id, "PHONE"), device_keys(id, "TABLET"));
+    let watch = json!({ "device_id": "WATCH", "keys": device_keys(id, "WATCH") });
+    serve_devices(&stage, 7, json!([{ "device_id": "PHONE", "keys": phone }, watch]));
+    send(&stage, &[update(id, "PHONE", 7, &[6], &phone)]).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await == ["PHONE", "WATCH"]).await;
+    let told = async |since: i64| {
+        let head = stage.log_head();
+        stage.engine.storage().device_lists_changed(&alice.user_id, since, head).await.unwrap().len()
+    };
+    let since = stage.log_head();
+    // A device without keys, one that is known, and one that went before anybody heard of it.
+    let mut gone = update(id, "GONE", 10, &[9], &Value::Null);
+    gone["content"]["deleted"] = json!(true);
+    send(&stage, &[update(id, "NEW", 8, &[7], &Value::Null), update(id, "PHONE", 9, &[8], &phone), gone]).await;
+    assert_eq!(told(since).await, 0);
+    // Their numbers are noted: the next one follows.
+    send(&stage, &[update(id, "TABLET", 11, &[10], &tablet)]).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE", "TABLET", "WATCH"]);
+    assert_eq!((told(since).await, devices_asked(&stage)), (1, 1));
+    // Of somebody whom nobody has asked about, only what there is to be had.
+    let other = stage.remote.user("robin");
+    let join = json!({ "membership": "join" });
+    let event = room.send_state(&stage.remote, &other, "m.room.member", other.as_str(), join);
+    stage.receive(&[&event]).await;
+    let since = stage.log_head();
+    send(&stage, &[update(other.as_str(), "NEW", 3, &[], &Value::Null)]).await;
+    assert_eq!(told(since).await, 0);
+    send(&stage, &[update(other.as_str(), "NEW", 4, &[3], &device_keys(other.as_str(), "NEW"))]).await;
+    assert_eq!(told(since).await, 1);
+}
+
+#[tokio::test]
 async fn s_076_a_user_has_only_so_many_devices_and_numbers_that_mislead_cost_one_question() {
     let stage = Stage::new().await;
     let (alice, _room, rita) = followed(&stage).await;

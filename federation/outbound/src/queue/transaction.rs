@@ -34,8 +34,8 @@ pub(super) fn content(
     });
     let mut edus = receipt_edus(receipts);
     edus.extend(items.iter().filter_map(|item| match item {
-        OutboundItem::DeviceList(position, update) => {
-            edu("m.device_list_update", &device_lists::content(*position, update, device_names)?)
+        OutboundItem::DeviceList(_, update) => {
+            edu("m.device_list_update", &device_lists::content(update, device_names)?)
         }
         OutboundItem::Edu(_, outbound) => edu(&outbound.edu_type, &outbound.content),
         OutboundItem::Event(..) | OutboundItem::Receipt(..) => None,

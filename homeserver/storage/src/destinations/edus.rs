@@ -34,6 +34,9 @@ pub struct DeviceListUpdate {
     pub signatures: Vec<KeySignatureRecord>,
     /// Whether the device is gone.
     pub deleted: bool,
+    /// The position of the last change of the device: the number of this update. A server that the device is made known
+    /// to gets the number that the others had.
+    pub stream_id: Position,
     /// The position of the update of the same user that the server was sent before; 0 when there was none.
     pub previous: Position,
 }
@@ -115,33 +118,39 @@ impl Storage {
         cursor: Position,
         position: Position,
     ) -> Result<Option<DeviceListUpdate>> {
-        const SQL: &str = "SELECT n.name, d.device_id FROM device_list_log d JOIN names n ON n.name_nid = d.user_nid
+        const SQL: &str = "SELECT n.name, d.device_id, d.viewer_nid IS NOT NULL, (SELECT MAX(e.position)
+                FROM device_list_log e WHERE e.user_nid = d.user_nid AND e.device_id = d.device_id
+                AND e.position <= d.position AND e.viewer_nid IS NULL)
+            FROM device_list_log d JOIN names n ON n.name_nid = d.user_nid
             WHERE d.position = $1 AND d.device_id IS NOT NULL";
-        let row: Option<(String, String)> =
+        let row: Option<(String, String, bool, Option<Position>)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(position).fetch_optional(pool).await)?;
-        let Some((user_id, device_id)) = row else { return Ok(None) };
+        let Some((user_id, device_id, is_introduction, changed_at)) = row else { return Ok(None) };
         let user_id: OwnedUserId = parsed(&decode(user_id), "device_list_log", "user_nid")?;
         let device_id = OwnedDeviceId::from(device_id);
         let device = self.device(&user_id, &device_id).await?;
         let keys = self.device_keys_of(&user_id, &device_id).await?;
         let mut signatures = self.key_signatures(std::slice::from_ref(&user_id), None).await?;
         signatures.retain(|signature| signature.target_id == device_id);
-        let previous = self.previous_update(server, cursor, position).await?;
+        // Who is told of a device for the first time has nothing that this could follow.
+        let previous = if is_introduction { 0 } else { self.previous_update(server, cursor, position).await? };
+        let stream_id = changed_at.unwrap_or(position);
         let deleted = device.is_none() && keys.is_none();
         let display_name = device.and_then(|device| device.display_name);
-        Ok(Some(DeviceListUpdate { user_id, device_id, display_name, keys, signatures, deleted, previous }))
+        Ok(Some(DeviceListUpdate { user_id, device_id, display_name, keys, signatures, deleted, stream_id, previous }))
     }
 
     /// The last update of the same user before a position that a server was, or will be, sent.
     async fn previous_update(&self, server: &ServerName, cursor: Position, position: Position) -> Result<Position> {
-        // What was sent is forgotten; but what is above the cursor still says to whom it goes.
+        // What was sent is forgotten; but what is above the cursor still says to whom it goes. What only some were told,
+        // to whom the device was new, is no link in the chain.
         const SQL: &str = "SELECT d.position, CASE WHEN d.position <= $3 THEN 0 ELSE (
                 SELECT COUNT(*) FROM device_list_log e JOIN log_recipients f ON f.position = e.position
                 WHERE e.user_nid = d.user_nid AND e.position > d.position AND e.device_id = d.device_id
-                AND f.server_nid = (SELECT name_nid FROM names WHERE name = $2)) END
+                AND e.viewer_nid IS NULL AND f.server_nid = (SELECT name_nid FROM names WHERE name = $2)) END
             FROM device_list_log d
             WHERE d.user_nid = (SELECT user_nid FROM device_list_log WHERE position = $1)
-            AND d.position < $1 AND d.device_id IS NOT NULL ORDER BY d.position DESC LIMIT $4";
+            AND d.position < $1 AND d.device_id IS NOT NULL AND d.viewer_nid IS NULL ORDER BY d.position DESC LIMIT $4";
         let name = encode(server.as_str());
         let rows: Vec<(Position, i64)> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(position).bind(&*name).bind(cursor).bind(CHAIN_MAX);

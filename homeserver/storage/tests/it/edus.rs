@@ -22,6 +22,16 @@ fn list_change(device_id: &str) -> Change {
     }
 }
 
+/// Alice's device is made known to this server alone.
+fn introduction(device_id: &str, server: &str) -> Change {
+    Change::DeviceList {
+        user_id: owned_user_id!("@alice:a"),
+        device_id: Some(device_id.into()),
+        viewer: Some(owned_user_id!("@alice:a")),
+        servers: vec![server.try_into().unwrap()],
+    }
+}
+
 fn edu(content: &str) -> Change {
     Change::Edu {
         servers: vec![owned_server_name!("b"), owned_server_name!("c")],
@@ -30,11 +40,11 @@ fn edu(content: &str) -> Change {
     }
 }
 
-/// What b is to be sent: positions of updates with those before them, and contents of EDUs.
+/// What b is to be sent: numbers of updates with those before them, and contents of EDUs.
 async fn outbound(storage: &Storage, cursor: i64, max: usize) -> (Vec<String>, bool) {
     let outbound = storage.outbound_since(server_name!("b"), cursor, None, 50, max, 0).await.unwrap();
     let items = outbound.items.iter().map(|item| match item {
-        OutboundItem::DeviceList(position, update) => format!("{position} after {}", update.previous),
+        OutboundItem::DeviceList(_, update) => format!("{} after {}", update.stream_id, update.previous),
         OutboundItem::Edu(position, edu) => format!("{position} {}", edu.content),
         OutboundItem::Event(position, _) | OutboundItem::Receipt(position, _) => format!("{position}?"),
     });
@@ -70,6 +80,27 @@ async fn s_086_changes_of_a_device_are_one_update_each_upon_the_one_before() {
         assert!(storage.destinations_behind().await.unwrap().is_empty());
         let left = stage.query("SELECT content FROM outbound_edus").await;
         assert!(left.is_empty(), "{left:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_device_is_made_known_to_a_server_under_the_number_that_the_others_have() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        commit(storage, vec![list_change("D1")]).await;
+        commit(storage, vec![introduction("D1", "c")]).await;
+        assert_eq!(storage.device_list_position(user_id!("@alice:a")).await.unwrap(), 1, "nothing has changed since");
+        commit(storage, vec![list_change("D2")]).await;
+        // For b, it is not between the two.
+        assert_eq!(outbound(storage, 0, 9).await.0, ["1 after 0", "3 after 1"]);
+        let mut destination = storage.destination(server_name!("b")).await.unwrap();
+        destination.cursor = 3;
+        storage.save_destination(&destination).await.unwrap();
+        commit(storage, vec![introduction("D1", "b"), introduction("D3", "b")]).await;
+        commit(storage, vec![list_change("D2")]).await;
+        // Of the third device there was nothing to be told so far.
+        assert_eq!(outbound(storage, 3, 9).await.0, ["1 after 0", "5 after 0", "6 after 3"]);
     })
     .await;
 }

@@ -22,8 +22,8 @@ struct Content {
     keys: Option<Box<RawValue>>,
 }
 
-/// The content of the EDU. Positions of the log serve as stream ids: they ascend, and none comes twice.
-pub(super) fn content(position: Position, update: &DeviceListUpdate, names: bool) -> Option<Box<RawValue>> {
+/// The content of the EDU. Positions of the log serve as stream ids: they ascend, and each stands for one change.
+pub(super) fn content(update: &DeviceListUpdate, names: bool) -> Option<Box<RawValue>> {
     let name = update.display_name.as_deref().filter(|_| names);
     let signatures = update.signatures.iter();
     let signatures =
@@ -32,7 +32,7 @@ pub(super) fn content(position: Position, update: &DeviceListUpdate, names: bool
         user_id: update.user_id.clone(),
         device_id: update.device_id.clone(),
         device_display_name: name.map(ToOwned::to_owned),
-        stream_id: position,
+        stream_id: update.stream_id,
         prev_id: Some(update.previous).filter(|previous| *previous > 0).into_iter().collect(),
         deleted: update.deleted.then_some(true),
         keys: update.keys.as_ref().and_then(|record| rules::keys::shown(&record.keys, signatures, name)),
