@@ -180,6 +180,7 @@ impl Machine {
             "sender_key": session.sender_key.to_base64(),
             "sender_claimed_keys": session.sender_ed25519.map(|key| json!({ "ed25519": key.to_base64() })).unwrap_or(json!({})),
             "session_key": session.session.export_at_first_known_index().to_base64(),
+            "shared_history": session.is_history_shared,
         });
         let sealed = key.encrypt(data.to_string().as_bytes()).ok()?;
         let sender =

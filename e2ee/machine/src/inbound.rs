@@ -49,6 +49,9 @@ pub(crate) struct InboundSession {
     pub(crate) chain: Vec<String>,
     /// Whether it is in the current key backup.
     pub(crate) is_backed_up: bool,
+    /// Whether who sends with it knew that those who join later may read it.
+    #[serde(default)]
+    pub(crate) is_history_shared: bool,
     #[serde(serialize_with = "pickle", deserialize_with = "unpickle")]
     pub(crate) session: InboundGroupSession,
 }
@@ -106,6 +109,15 @@ impl InboundSessions {
 }
 
 impl Machine {
+    /// Whether a session may be given to somebody who joins the room later: its sender has said so to us, or to who
+    /// backed it up.
+    ///
+    /// Spec: <https://spec.matrix.org/v1.19/client-server-api/#shareable-encryption-sessions>
+    pub fn is_history_shared(&self, room_id: &RoomId, session_id: &str) -> bool {
+        let claimants = self.inbound.claimants(room_id, session_id);
+        !claimants.is_empty() && claimants.iter().all(|session| session.is_history_shared)
+    }
+
     /// Takes in a session: keeps it if it is new, or better than what is there. Returns whether anything can be decrypted
     /// now that could not before.
     pub(crate) fn add_inbound(&mut self, new: InboundSession) -> bool {
@@ -153,6 +165,7 @@ impl InboundSession {
             self.source = Source::Direct;
             self.sender = new.sender;
             self.sender_ed25519 = new.sender_ed25519;
+            self.is_history_shared = new.is_history_shared;
             self.chain = Vec::new();
         }
         true

@@ -9,6 +9,7 @@ pub(crate) use decrypt::{OlmContent, OlmPayload};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ruma::{OwnedUserId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -26,8 +27,12 @@ use crate::store::Table;
 const SESSIONS_MAX: usize = 8;
 
 /// Most devices with which there are sessions, more than share rooms with anybody: a stranger can make as many devices
-/// as they like. The one that was not used for longest goes first; a session that is wanted again is made again.
+/// as they like. Those that we never wrote to go first, and of these the one that was not used for longest; a session
+/// that is wanted again is made again.
 const PEERS_MAX: usize = 50_000;
+
+/// Most devices of one user that began sessions with us: many more than anybody has in use.
+const PEERS_OF_USER_MAX: usize = 200;
 
 /// How many of the last messages of a device are remembered, to tell one that came twice from a broken session.
 const SEEN_MAX: usize = 100;
@@ -62,6 +67,12 @@ pub(crate) struct Peer {
     seen: VecDeque<[u8; 16]>,
     /// When a new session was last made because the old ones had failed.
     unwedged_at_ms: Option<u64>,
+    /// Who began, if it was not us.
+    #[serde(default)]
+    begun_by: Option<OwnedUserId>,
+    /// Whether we ever wrote to it.
+    #[serde(default)]
+    is_answered: bool,
 }
 
 /// The sessions with all devices, by their Curve25519 keys.
@@ -87,15 +98,30 @@ impl OlmSessions {
         self.peers.insert(key.to_owned(), peer);
     }
 
-    /// The sessions with a device, to which one is added. What has to go for that is given as well.
-    pub(crate) fn peer_to_add_to(&mut self, key: &str) -> (&mut Peer, Option<String>) {
-        let is_full = self.peers.len() >= PEERS_MAX && !self.peers.contains_key(key);
-        let gone = self.peers.iter().min_by_key(|(_, peer)| peer.used_at_ms()).filter(|_| is_full);
-        let gone = gone.map(|(key, _)| key.clone());
-        if let Some(gone) = &gone {
-            self.peers.remove(gone);
+    /// The sessions with a device, to which a user adds one. What has to go for that is given as well.
+    fn peer_to_add_to(&mut self, key: &str, sender: &UserId) -> (&mut Peer, Option<String>) {
+        let mut gone = None;
+        if !self.peers.contains_key(key) {
+            gone = self.peer_in_the_way_of(sender);
+            if let Some(gone) = &gone {
+                self.peers.remove(gone);
+            }
+            let begun_by = Some(sender.to_owned());
+            self.peers.insert(key.to_owned(), Peer { begun_by, ..Peer::default() });
         }
         (self.peers.entry(key.to_owned()).or_default(), gone)
+    }
+
+    /// The device that has to go when a user begins sessions by one more.
+    fn peer_in_the_way_of(&self, sender: &UserId) -> Option<String> {
+        let is_of_sender = |peer: &Peer| peer.begun_by.as_deref() == Some(sender);
+        let of_sender = self.peers.values().filter(|peer| is_of_sender(peer)).count();
+        let has_many = of_sender >= PEERS_OF_USER_MAX;
+        if !has_many && self.peers.len() < PEERS_MAX {
+            return None;
+        }
+        let candidates = self.peers.iter().filter(|(_, peer)| !has_many || is_of_sender(peer));
+        candidates.min_by_key(|(_, peer)| (peer.is_answered, peer.used_at_ms())).map(|(key, _)| key.clone())
     }
 
     /// Whether a device was not told yet that no session can be made with it.
@@ -161,8 +187,9 @@ impl Machine {
             "keys": { "ed25519": self.ed25519_key() },
         });
         let peer_key = device.curve25519.to_base64();
-        let session = self.olm.peers.get_mut(&peer_key)?.most_recent()?;
-        let message = session.session.encrypt(payload.to_string()).ok()?;
+        let peer = self.olm.peers.get_mut(&peer_key)?;
+        let message = peer.most_recent()?.session.encrypt(payload.to_string()).ok()?;
+        peer.is_answered = true;
         self.touch(Table::OlmSessions, peer_key.as_str());
         let (kind, body) = message.to_parts();
         let mut content = Object::new();

@@ -168,6 +168,7 @@ impl Machine {
             source: Source::Direct,
             chain: Vec::new(),
             is_backed_up: false,
+            is_history_shared: is_shared(&audience.history_visibility),
             session: InboundGroupSession::from(&session),
         };
         self.add_inbound(inbound);
@@ -182,4 +183,9 @@ impl Machine {
         self.touch(Table::OutboundSessions, audience.room_id.as_str());
         self.touch(Table::Shares, audience.room_id.as_str());
     }
+}
+
+/// Whether those who join later may read what is sent while the history is visible like that.
+fn is_shared(history_visibility: &str) -> bool {
+    matches!(history_visibility, "shared" | "world_readable")
 }

@@ -32,6 +32,8 @@ struct BackedUp {
     #[serde(default)]
     sender_claimed_keys: BTreeMap<String, String>,
     session_key: String,
+    #[serde(default)]
+    shared_history: bool,
 }
 
 impl Machine {
@@ -81,5 +83,6 @@ fn opened(key: &PkDecryption, room_id: &RoomId, session_id: &str, data: &Object)
         imported(room_id, session_id, &plain.session_key, Some(&plain.sender_key), ed25519, Source::Backup)?;
     session.chain = plain.forwarding_curve25519_key_chain;
     session.is_backed_up = true;
+    session.is_history_shared = plain.shared_history;
     Some(session)
 }

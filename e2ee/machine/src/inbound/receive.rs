@@ -68,6 +68,7 @@ impl Machine {
             source: Source::Direct,
             chain: Vec::new(),
             is_backed_up: false,
+            is_history_shared: payload.content.get("shared_history") == Some(&true.into()),
             session,
         };
         let session_id = session_id.to_owned();
@@ -109,7 +110,14 @@ impl Machine {
             ["m.blacklisted", "m.unverified", "m.unauthorised", "m.unavailable", "m.no_olm", "m.history_not_shared"];
         let Some(code) = text(content, "code").filter(|code| is_known.contains(code)) else { return };
         let room_id = text(content, "room_id").and_then(|id| OwnedRoomId::try_from(id).ok());
-        let (Some(room_id), Some(session_id)) = (room_id, text(content, "session_id")) else { return };
+        let (Some(room_id), Some(session_id)) = (room_id, text(content, "session_id")) else {
+            // They could not begin a session with us: we begin one with them.
+            let sender_key = text(content, "sender_key").and_then(|key| Curve25519PublicKey::from_base64(key).ok());
+            if let Some(sender_key) = sender_key.filter(|_| code == "m.no_olm") {
+                self.mark_wedged(sender, sender_key);
+            }
+            return;
+        };
         let is_full = self.inbound.withheld.codes.len() >= WITHHELD_MAX;
         if is_full || !self.inbound.claimants(&room_id, session_id).is_empty() {
             return;
@@ -150,6 +158,7 @@ pub(crate) fn imported(
         source,
         chain: Vec::new(),
         is_backed_up: false,
+        is_history_shared: false,
         session,
     })
 }

@@ -123,8 +123,8 @@ impl Machine {
         true
     }
 
-    /// No session opens what a device sent: one is to be made anew, if that was not done within the hour.
-    pub(super) fn mark_wedged(&mut self, sender: &UserId, sender_key: Curve25519PublicKey) {
+    /// No session opens what a device sent, or it has none: one is to be made anew, if that was not done within the hour.
+    pub(crate) fn mark_wedged(&mut self, sender: &UserId, sender_key: Curve25519PublicKey) {
         let now = self.world.clock.now_ms();
         let Some(device) = self.users.device_with_key(sender, sender_key) else { return };
         let place = (device.user_id.clone(), device.device_id.clone());

@@ -74,7 +74,7 @@ impl Machine {
         if matches!(&message, OlmMessage::PreKey(message) if message.identity_key() != sender_key) {
             return Err(OlmError::Mismatch);
         }
-        let plain = match self.open_olm(sender_key, &message) {
+        let plain = match self.open_olm(sender, sender_key, &message) {
             Ok(plain) => plain,
             Err(error) => {
                 if error == OlmError::NoSession {
@@ -86,7 +86,12 @@ impl Machine {
         self.checked_payload(sender, sender_key, &plain)
     }
 
-    fn open_olm(&mut self, sender_key: Curve25519PublicKey, message: &OlmMessage) -> Result<Vec<u8>, OlmError> {
+    fn open_olm(
+        &mut self,
+        sender: &UserId,
+        sender_key: Curve25519PublicKey,
+        message: &OlmMessage,
+    ) -> Result<Vec<u8>, OlmError> {
         let now = self.world.clock.now_ms();
         let key = sender_key.to_base64();
         let hash = hash_of(message);
@@ -101,7 +106,7 @@ impl Machine {
             }
         }
         let OlmMessage::PreKey(message) = message else { return Err(OlmError::NoSession) };
-        let plain = self.accept_session(sender_key, message)?;
+        let plain = self.accept_session(sender, sender_key, message)?;
         self.olm.peers.entry(key.clone()).or_default().see(hash);
         self.touch(Table::OlmSessions, key);
         Ok(plain)
@@ -110,13 +115,14 @@ impl Machine {
     /// Makes the session that another device began with one of our one-time keys.
     fn accept_session(
         &mut self,
+        sender: &UserId,
         sender_key: Curve25519PublicKey,
         message: &PreKeyMessage,
     ) -> Result<Vec<u8>, OlmError> {
         let created = self.account.account.create_inbound_session(SessionConfig::version_1(), sender_key, message);
         let created = created.map_err(|_| OlmError::NoSession)?;
         let now = self.world.clock.now_ms();
-        let (peer, gone) = self.olm.peer_to_add_to(&sender_key.to_base64());
+        let (peer, gone) = self.olm.peer_to_add_to(&sender_key.to_base64(), sender);
         peer.add(created.session, now);
         if let Some(gone) = gone {
             self.touch(Table::OlmSessions, gone);

@@ -6,7 +6,7 @@ use ruma::RoomId;
 use serde_json::json;
 
 use super::recipients::Refusal;
-use super::{Audience, EncryptError, Share, Shared};
+use super::{Audience, EncryptError, Share, Shared, is_shared};
 use crate::account::MEGOLM;
 use crate::devices::Device;
 use crate::machine::Machine;
@@ -121,6 +121,7 @@ impl Machine {
             "session_id": session_id,
             "session_key": outbound.session.session_key().to_base64(),
             "chain_index": index,
+            "shared_history": is_shared(&outbound.history_visibility),
         });
         let serde_json::Value::Object(key) = key else { return };
         let mut messages = Vec::new();

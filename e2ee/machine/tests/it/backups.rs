@@ -46,6 +46,8 @@ fn sessions_are_backed_up_and_restored_on_a_new_device() {
     let read = party.decrypt(late, &before).unwrap();
     assert_eq!((read.content["body"].as_str(), read.verdict), (Some("before the backup"), Verdict::NotAuthentic));
     assert!(party.decrypt(late, &during).is_ok());
+    let session_id = before["content"]["session_id"].as_str().unwrap();
+    assert!(party.clients[late].machine.is_history_shared(&party.audience().room_id, session_id));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Servers and devices that lie.
 
-use machine::{Answer, DecryptError, DeviceError, Notice, OlmError, RequestBody};
+use machine::{Answer, DecryptError, DeviceError, Notice, OlmError, RequestBody, Store, Table};
 use ruma::to_device::DeviceIdOrAllDevices;
 use serde_json::{Value, json};
 use vodozemac::megolm::{GroupSession, SessionConfig as MegolmConfig};
@@ -330,4 +330,27 @@ fn nonsense_to_a_device_is_passed_over() {
     for event in events {
         assert_eq!(party.decrypt(0, event.as_object().unwrap()), Err(DecryptError::Malformed));
     }
+}
+
+#[test]
+fn strangers_sessions_are_only_so_many_and_push_out_nobody_elses() {
+    let mut party = Party::new(&["alice", "bob"]);
+    party.meet(0);
+    party.meet(1);
+    let kept = |party: &Party| {
+        let records = party.clients[0].store.records().unwrap();
+        records.iter().filter(|record| record.table == Table::OlmSessions).count()
+    };
+    let friends = kept(&party);
+    for _ in 0..203 {
+        // A device that nobody can ask for.
+        let mut mallory = Stranger { account: Account::new(), place: (user("mallory"), "EVIL".into()), session: None };
+        let payload = mallory.payload(&party, 0, "org.example.note", &json!({}));
+        mallory.send(&mut party, 0, &payload);
+    }
+    assert_eq!(kept(&party), friends + 200);
+    let claims = party.server.claims;
+    let event = party.send(1, "still here");
+    assert_eq!(party.read(0, &event).as_deref(), Some("still here"));
+    assert_eq!(party.server.claims, claims, "bob's session is still there");
 }

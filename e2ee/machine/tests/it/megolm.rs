@@ -186,3 +186,17 @@ fn our_other_device_passes_on_a_key_when_it_trusts_us_and_nobody_else_gets_one()
     assert_eq!(read.content["body"], "before");
     assert_eq!(read.verdict, Verdict::NotAuthentic, "the phone says so, not alice");
 }
+
+#[test]
+fn a_key_says_whether_those_who_join_later_may_have_it() {
+    let mut party = Party::new(&["alice", "bob"]);
+    let mut audience = party.audience();
+    for (visibility, is_shared) in [("shared", true), ("joined", false), ("world_readable", true), ("invited", false)] {
+        audience.history_visibility = visibility.to_owned();
+        let event = party.send_to(0, &audience, "x");
+        for who in [0, 1] {
+            let machine = &party.clients[who].machine;
+            assert_eq!(machine.is_history_shared(&audience.room_id, session(&event)), is_shared, "{visibility}");
+        }
+    }
+}

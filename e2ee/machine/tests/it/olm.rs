@@ -141,3 +141,22 @@ fn a_device_without_one_time_keys_is_told_once_and_asked_again_later() {
     assert_eq!(party.read(1, &after).as_deref(), Some("after"));
     assert!(party.read(1, &before).is_none());
 }
+
+#[test]
+fn who_could_begin_no_session_with_us_is_met_with_one() {
+    let mut party = Party::new(&["alice", "bob"]);
+    let client = &mut party.clients[1];
+    let held = client.machine.follow(&user("alice"));
+    client.keep(held);
+    party.pump();
+    let bob = party.clients[1].place.clone();
+    party.server.one_time_keys.get_mut(&bob).unwrap().clear();
+    party.server.fallback_keys.remove(&bob);
+    let (claims, before) = (party.server.claims, party.server.sent.len());
+    party.send(0, "for those who can");
+    assert_eq!(party.server.claims, claims + 2, "alice asked for a key of bob's, and bob for one of hers");
+    let sent: Vec<_> = party.server.sent[before..].iter().map(|(kind, _)| kind.as_str()).collect();
+    assert!(sent.contains(&"m.room_key.withheld"), "{sent:?}");
+    let after = party.send(0, "for him, too");
+    assert_eq!(party.read(1, &after).as_deref(), Some("for him, too"));
+}
