@@ -9,8 +9,8 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Locks by name.
 #[derive(Default)]
-pub(crate) struct Locks {
-    by_name: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+pub(crate) struct Locks<L = tokio::sync::Mutex<()>> {
+    by_name: Mutex<HashMap<String, Weak<L>>>,
 }
 
 impl Locks {
@@ -18,8 +18,11 @@ impl Locks {
     pub(crate) async fn lock(&self, name: &str) -> OwnedMutexGuard<()> {
         self.of(name).lock_owned().await
     }
+}
 
-    fn of(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+impl<L: Default> Locks<L> {
+    /// The lock of that name.
+    pub(crate) fn of(&self, name: &str) -> Arc<L> {
         let mut by_name = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = by_name.get(name).and_then(Weak::upgrade) {
             return lock;
@@ -29,7 +32,7 @@ impl Locks {
         if by_name.len() == by_name.capacity() {
             by_name.retain(|_, lock| lock.strong_count() > 0);
         }
-        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        let lock = Arc::new(L::default());
         by_name.insert(name.to_owned(), Arc::downgrade(&lock));
         lock
     }

@@ -13,15 +13,17 @@ mod pushers;
 mod rules;
 mod upgrade;
 
-pub use self::{
-    counts::Unread,
-    notifications::{NotificationsPage, NotificationsQuery, Told},
-    pushers::PusherCommand,
-};
 pub(crate) use self::{
+    audience::Audience,
     counts::shown,
     mute::MUTE_UNTIL,
     notify::all_read,
     preferences::Push,
     rules::{PUSH_RULES, shown_rules},
+    upgrade::Movers,
+};
+pub use self::{
+    counts::Unread,
+    notifications::{NotificationsPage, NotificationsQuery, Told},
+    pushers::PusherCommand,
 };

@@ -3,6 +3,7 @@
 mod aliases;
 mod bundles;
 mod carry_over;
+mod chain;
 mod changes;
 mod create;
 mod delayed;
@@ -49,10 +50,11 @@ use rules::RoomSnapshot;
 use ruma::{
     OwnedEventId, OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, RoomId, room::RoomSummary, serde::Base64,
 };
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::{Requester, locks::Locks};
 
+use self::chain::Chain;
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
@@ -112,7 +114,7 @@ pub(crate) struct Rooms {
     remote_spaces: Cache<(OwnedRoomId, bool), Arc<space::RemoteSpace>>,
     walks: Cache<String, Arc<hierarchy::Walk>>,
     snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
-    locks: Locks,
+    locks: Locks<RwLock<Chain>>,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
     delayed: delayed::Delayed,
@@ -163,8 +165,13 @@ impl Rooms {
     }
 
     /// Waits until nobody else in this process changes the room.
-    pub(crate) async fn lock(&self, room_id: &RoomId) -> OwnedMutexGuard<()> {
-        self.locks.lock(room_id.as_str()).await
+    pub(crate) async fn lock(&self, room_id: &RoomId) -> OwnedRwLockWriteGuard<Chain> {
+        self.locks.of(room_id.as_str()).write_owned().await
+    }
+
+    /// Waits until nobody in this process changes the room but by adding to its chain.
+    async fn chain(&self, room_id: &RoomId) -> OwnedRwLockReadGuard<Chain> {
+        self.locks.of(room_id.as_str()).read_owned().await
     }
 
     /// The description of a room, if it is as new as the revision.

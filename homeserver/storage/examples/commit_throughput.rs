@@ -81,7 +81,7 @@ async fn submit(storage: Storage, submitter: u64, until: Instant, committed: Arc
             event_id,
             ts: 1_000,
         });
-        let guard = RoomGuard { room_id: room_id.clone(), revision };
+        let guard = RoomGuard { room_id: room_id.clone(), revision, follows: None };
         let started = Instant::now();
         let outcome = storage.commit(Submission { room: Some(guard), changes }).await.expect("it is committed");
         latencies_us.push(started.elapsed().as_micros());

@@ -37,6 +37,9 @@ pub struct RoomGuard {
     pub room_id: OwnedRoomId,
     /// Its revision then; 0 when the room must not exist yet.
     pub revision: i64,
+    /// The event that the room was to end with then, if that was still to be committed: it may have failed, and another
+    /// have made the revision.
+    pub follows: Option<OwnedEventId>,
 }
 
 /// Changes that become true together or not at all.
@@ -76,8 +79,10 @@ pub enum CommitError {
 /// What became of one submission.
 type Outcome = Result<Committed, CommitError>;
 
-/// What is done with a commit before anybody hears of it.
-type BeforeNews = Box<dyn FnOnce(&Committed) + Send>;
+/// What is done with an outcome before anybody hears of it: with a success before the log tells, so that what a reader of
+/// the log finds in memory is never older than what it reads, and with a failure before whoever asked hears. It must be
+/// quick; all commits wait for it.
+pub type BeforeNews = Box<dyn FnOnce(Result<&Committed, &CommitError>) + Send>;
 
 /// What the committer is asked for.
 pub(crate) enum Request {
@@ -87,32 +92,48 @@ pub(crate) enum Request {
     Close(oneshot::Sender<()>),
 }
 
+/// A place among what is to be committed, which is done in the order in which the places are used.
+pub struct Place<'a>(mpsc::Permit<'a, Request>);
+
+impl Place<'_> {
+    /// Makes the changes of a submission true, all or none. It is under way once this returns, whether or not anybody
+    /// waits for the outcome.
+    pub fn commit(
+        self,
+        submission: Submission,
+        before_news: Option<BeforeNews>,
+    ) -> impl Future<Output = Result<Committed, CommitError>> + Send + use<> {
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(Request::Commit(Box::new(submission), before_news, answer));
+        async move { outcome.await.map_err(|_| StorageError::Closed)? }
+    }
+}
+
 impl Storage {
     /// Makes the changes of a submission true, all or none, and returns once they are as durable as the options say.
     /// Who stops waiting for the answer does not stop the commit.
     pub async fn commit(&self, submission: Submission) -> Result<Committed, CommitError> {
-        self.request_commit(submission, None).await
+        self.place().await?.commit(submission, None).await
     }
 
-    /// Like [`Storage::commit`]. When it succeeds, `before_news` is called before the log tells anybody: what a reader
-    /// of the log finds in memory is never older than what it reads. It must be quick; all commits wait for it.
+    /// Like [`Storage::commit`]. When it succeeds, `before_news` is called before the log tells anybody: see
+    /// [`BeforeNews`].
     pub async fn commit_and(
         &self,
         submission: Submission,
         before_news: impl FnOnce(&Committed) + Send + 'static,
     ) -> Result<Committed, CommitError> {
-        self.request_commit(submission, Some(Box::new(before_news))).await
+        let before_news = |outcome: Result<&Committed, &CommitError>| {
+            if let Ok(committed) = outcome {
+                before_news(committed);
+            }
+        };
+        self.place().await?.commit(submission, Some(Box::new(before_news))).await
     }
 
-    async fn request_commit(
-        &self,
-        submission: Submission,
-        before_news: Option<BeforeNews>,
-    ) -> Result<Committed, CommitError> {
-        let (answer, outcome) = oneshot::channel();
-        let request = Request::Commit(Box::new(submission), before_news, answer);
-        self.requests.send(request).await.map_err(|_| StorageError::Closed)?;
-        outcome.await.map_err(|_| StorageError::Closed)?
+    /// Waits until there is room among what is to be committed.
+    pub async fn place(&self) -> Result<Place<'_>> {
+        Ok(Place(self.requests.reserve().await.map_err(|_| StorageError::Closed)?))
     }
 }
 
@@ -137,13 +158,24 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
             }
         }
         publish_sizes(&shared);
-        for (answer, outcome) in answers.into_iter().zip(commit_all(&shared, &submissions, &mut before_news).await) {
+        let outcomes = commit_all(&shared, &submissions, &mut before_news).await;
+        tell_of_failures(&outcomes, before_news);
+        for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Who asked may have gone away; what was committed stays committed.
             drop(answer.send(outcome));
         }
     }
     for done in closing {
         done.send(()).ok();
+    }
+}
+
+/// Who commits hears of each failure before anybody can act upon one of them.
+fn tell_of_failures(outcomes: &[Outcome], before_news: Vec<Option<BeforeNews>>) {
+    for (outcome, before_news) in outcomes.iter().zip(before_news) {
+        if let (Err(error), Some(before_news)) = (outcome, before_news) {
+            before_news(Err(error));
+        }
     }
 }
 
@@ -238,9 +270,10 @@ async fn attempt_together(
     transaction.commit().await?;
     for (outcome, before_news) in outcomes.iter().zip(before_news) {
         if let (Ok(committed), Some(before_news)) = (outcome, before_news.take()) {
-            before_news(committed);
+            before_news(Ok(committed));
         }
     }
+    shared.commits.fetch_add(1, Ordering::Relaxed);
     batch.publish(shared);
     Ok(outcomes)
 }

@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     read_only: Arc<AtomicBool>,
     /// How many times it was read.
     pub(crate) reads: AtomicU64,
+    /// How many transactions committed.
+    pub(crate) commits: AtomicU64,
     /// How many rows commits inserted.
     pub(crate) inserted_rows: AtomicU64,
     pub(crate) server_name: OwnedServerName,
@@ -152,6 +154,7 @@ impl Storage {
             pools,
             read_only: Arc::default(),
             reads: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
             inserted_rows: AtomicU64::new(0),
             server_name: options.server_name.clone(),
             bus: Bus::new(0),
@@ -215,6 +218,11 @@ impl Storage {
     /// How many times the database was read since it was opened. What is found in memory does not count.
     pub fn reads(&self) -> u64 {
         self.shared.reads.load(Ordering::Relaxed)
+    }
+
+    /// How many transactions of one commit or several were written since the database was opened.
+    pub fn transactions(&self) -> u64 {
+        self.shared.commits.load(Ordering::Relaxed)
     }
 
     /// How many rows commits inserted since the database was opened.

@@ -61,7 +61,7 @@ mod user_directory;
 pub use self::{
     account_data::AccountDataRecord,
     accounts::{Account, AccountCreation, NewAccount, Profile},
-    commit::{CommitError, Committed, RoomGuard, Submission},
+    commit::{BeforeNews, CommitError, Committed, Place, RoomGuard, Submission},
     database::{CopyError, Durability, Options, Storage},
     dehydrated_devices::DehydratedDevice,
     delayed_events::DelayedEvent,

@@ -67,7 +67,7 @@ impl Room {
     }
 
     async fn commit_first(&self, changes: Vec<Change>) {
-        let room = RoomGuard { room_id: room_id!("!room:here.test").to_owned(), revision: 0 };
+        let room = RoomGuard { room_id: room_id!("!room:here.test").to_owned(), revision: 0, follows: None };
         self.bench.storage.commit(Submission { room: Some(room), changes }).await.unwrap();
     }
 

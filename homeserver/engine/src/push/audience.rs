@@ -63,6 +63,11 @@ impl Audience {
         ROOM_BYTES + self.individuals.size() * INDIVIDUAL_BYTES + names * NAME_BYTES
     }
 
+    /// The same, for the room as of another revision.
+    pub(crate) fn as_of(&self, revision: i64) -> Self {
+        Self { revision, ..self.clone() }
+    }
+
     /// Whether too many of those it names have left or changed their names.
     fn is_stale(&self, room: &RoomSnapshot) -> bool {
         let names = self.names.as_ref().map_or(0, |names| names.count);
@@ -121,18 +126,19 @@ impl Audiences {
 }
 
 impl Engine {
-    /// The audience of a room as it is after these changes. It is made from all members when memory holds none, and
-    /// follows the changes when it does.
+    /// The audience of a room as it is after these changes. It is made from all members when the one before is neither
+    /// given nor in memory, and follows the changes when it is.
     pub(super) async fn audience(
         &self,
         before: &RoomSnapshot,
         after: &RoomSnapshot,
         changes: &[Change],
+        known: Option<Audience>,
     ) -> Result<Audience> {
         let audiences = &self.inner.push.audiences;
         // Noted before preferences are read: what changes meanwhile is heard of the next time.
         let heard = audiences.changes();
-        let known = audiences.rooms.get(&after.room_id);
+        let known = known.map(Arc::new).or_else(|| audiences.rooms.get(&after.room_id));
         let known = known.filter(|audience| audience.revision == before.revision && !audience.is_stale(after));
         let known = known.and_then(|known| Some((audiences.changed_since(known.heard)?, known)));
         let Some((reconsidered, known)) = known else {
@@ -157,9 +163,8 @@ impl Engine {
     }
 
     /// Keeps an audience for the room as it is now.
-    pub(crate) fn remember_audience(&self, room: &RoomSnapshot, mut audience: Audience) {
-        audience.revision = room.revision;
-        self.inner.push.audiences.rooms.insert(room.room_id.clone(), Arc::new(audience));
+    pub(crate) fn remember_audience(&self, room: &RoomSnapshot, audience: &Audience) {
+        self.inner.push.audiences.rooms.insert(room.room_id.clone(), Arc::new(audience.as_of(room.revision)));
     }
 
     /// The audience of a room of which no member is changed, if memory holds it.

@@ -30,12 +30,13 @@ const ROOM: &str = "room";
 
 impl Engine {
     /// What follows for readers from the changes of a room, from `before` to `after`; and the room's audience as it will
-    /// be, if that is known.
+    /// be, if that is known. `known` is the one before, if memory does not hold it yet.
     pub(crate) async fn for_readers(
         &self,
         before: &RoomSnapshot,
         after: &RoomSnapshot,
         changes: &[Change],
+        mut known: Option<Audience>,
     ) -> Result<(Vec<Change>, Option<Audience>)> {
         let mut following = Vec::new();
         let mut audience = None;
@@ -44,7 +45,7 @@ impl Engine {
                 Change::Event(new) if new.standing == Standing::Accepted && new.placement == Placement::Live => {
                     following.extend(self.read_by_sending(&new.pdu).await?);
                     if audience.is_none() {
-                        audience = Some(self.audience(before, after, changes).await?);
+                        audience = Some(self.audience(before, after, changes, known.take()).await?);
                     }
                     let audience = audience.get_or_insert_default();
                     if !is_redacted(&new.pdu, changes) {

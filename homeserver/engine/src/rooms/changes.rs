@@ -11,9 +11,13 @@ use ruma::{
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::value::{RawValue, to_raw_value};
-use storage::{CommitError, Committed, RoomGuard, StoredEvent, Submission};
+use storage::{CommitError, Committed, RoomGuard, StorageError, StoredEvent, Submission};
 
-use crate::{Engine, EngineError, Result, client_event::stripped};
+use crate::{
+    Engine, EngineError, Result,
+    client_event::stripped,
+    push::{Audience, Movers},
+};
 
 /// How often a decision is made anew because another process changed the room meanwhile.
 pub(crate) const MAX_ATTEMPTS: usize = 10;
@@ -38,6 +42,24 @@ pub(crate) struct Decision {
     pub(crate) room: RoomSnapshot,
 }
 
+/// What else a decision starts from than the room.
+#[derive(Default)]
+pub(super) struct Start {
+    /// The event that the room ends with, if that is not stored yet.
+    pub(super) follows: Option<OwnedEventId>,
+    /// The room's audience, if that is not in memory yet.
+    pub(super) audience: Option<Audience>,
+}
+
+/// A decision with all that follows from it.
+pub(super) struct Prepared {
+    pub(super) submission: Submission,
+    /// The room as it will be, but for its position and revision.
+    pub(super) room: RoomSnapshot,
+    pub(super) audience: Option<Audience>,
+    pub(super) movers: Option<Movers>,
+}
+
 impl Engine {
     /// Commits a decision that was made about `before`, and puts the room as it is then into memory.
     pub(crate) async fn commit_decision(
@@ -45,7 +67,29 @@ impl Engine {
         before: &RoomSnapshot,
         decision: Decision,
     ) -> Result<Committed, CommitError> {
-        let Decision { mut changes, mut room } = decision;
+        let Prepared { submission, room, audience, movers } = self.prepare(before, Start::default(), decision).await?;
+        let engine = self.clone();
+        let remember = move |committed: &Committed| engine.remember_change(room, audience, committed);
+        let committed = self.storage().commit_and(submission, remember).await;
+        match &committed {
+            Ok(_) => {
+                if let Some(movers) = movers {
+                    self.carry_rules_over(movers).await;
+                }
+            }
+            Err(_) => self.forget_snapshot(&before.room_id),
+        }
+        committed
+    }
+
+    /// Works out what else a decision changes.
+    pub(super) async fn prepare(
+        &self,
+        before: &RoomSnapshot,
+        start: Start,
+        decision: Decision,
+    ) -> Result<Prepared, StorageError> {
+        let Decision { mut changes, room } = decision;
         keep_local_memberships(&mut changes, self.server_name());
         for change in &mut changes {
             if let Change::Membership { membership, sender, stripped_state, .. } = change
@@ -56,12 +100,12 @@ impl Engine {
                 *stripped_state = to_raw_value(&events).ok();
             }
         }
-        let audience = match self.for_readers(before, &room, &changes).await {
+        let audience = match self.for_readers(before, &room, &changes, start.audience).await {
             Ok((following, audience)) => {
                 changes.extend(following);
                 audience
             }
-            Err(EngineError::Storage(error)) => return Err(error.into()),
+            Err(EngineError::Storage(error)) => return Err(error),
             Err(error) => {
                 // The event matters more than who is notified of it.
                 tracing::error!(room.id = %room.room_id, %error, "nobody is notified");
@@ -70,30 +114,23 @@ impl Engine {
         };
         match self.sticky_changes(&room, &changes).await {
             Ok(following) => changes.extend(following),
-            Err(EngineError::Storage(error)) => return Err(error.into()),
+            Err(EngineError::Storage(error)) => return Err(error),
             Err(error) => tracing::error!(room.id = %room.room_id, %error, "nothing is sticky"),
         }
         let movers = self.movers(before, &room, &changes).await;
-        let guard = RoomGuard { room_id: before.room_id.clone(), revision: before.revision };
-        let (engine, revision) = (self.clone(), before.revision);
-        let remember = move |committed: &Committed| {
-            room.revision = committed.revision.unwrap_or(revision + 1);
-            room.position = committed.position;
-            if let Some(audience) = audience {
-                engine.remember_audience(&room, audience);
-            }
-            engine.remember_room(room);
-        };
-        let committed = self.storage().commit_and(Submission { room: Some(guard), changes }, remember).await;
-        match &committed {
-            Ok(_) => {
-                if let Some(movers) = movers {
-                    self.carry_rules_over(movers).await;
-                }
-            }
-            Err(_) => self.forget_snapshot(&before.room_id),
+        let room_id = before.room_id.clone();
+        let guard = RoomGuard { room_id, revision: before.revision, follows: start.follows };
+        Ok(Prepared { submission: Submission { room: Some(guard), changes }, room, audience, movers })
+    }
+
+    /// Puts a room as a commit left it into memory. `room` is as it was decided to be.
+    pub(super) fn remember_change(&self, mut room: RoomSnapshot, audience: Option<Audience>, committed: &Committed) {
+        room.revision = committed.revision.unwrap_or(room.revision + 1);
+        room.position = committed.position;
+        if let Some(audience) = audience {
+            self.remember_audience(&room, &audience);
         }
-        committed
+        self.remember_room(room);
     }
 
     /// The state that a user invited by `sender` is shown, stripped.

@@ -127,11 +127,7 @@ impl Engine {
 
     /// Refuses events that relate to another one in a way that the specification does not want.
     pub(crate) async fn check_relation(&self, room_id: &RoomId, intent: &Intent) -> Result<()> {
-        if !intent.content.contains_key("m.relates_to") {
-            return Ok(());
-        }
-        let content = to_raw_value(&intent.content).map_err(EngineError::internal)?;
-        let Some(relation) = Relation::of(&content) else { return Ok(()) };
+        let Some(relation) = relation_of(intent) else { return Ok(()) };
         match relation.rel_type.as_str() {
             THREAD => self.check_thread_root(room_id, &relation.event_id).await,
             ANNOTATION => {
@@ -157,6 +153,18 @@ impl Engine {
             _ => Ok(()),
         }
     }
+}
+
+fn relation_of(intent: &Intent) -> Option<Relation> {
+    if !intent.content.contains_key("m.relates_to") {
+        return None;
+    }
+    Relation::of(&to_raw_value(&intent.content).ok()?)
+}
+
+/// Whether an event is to be an annotation.
+pub(super) fn is_annotation(intent: &Intent) -> bool {
+    relation_of(intent).is_some_and(|relation| relation.rel_type == ANNOTATION)
 }
 
 /// The point up to which a range was read.

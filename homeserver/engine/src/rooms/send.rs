@@ -10,18 +10,26 @@ use rules::{
     room::send::{self, Circumstances, Intent, SendError},
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId,
+    CanonicalJsonObject, CanonicalJsonValue, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId,
     events::{StateEventType, TimelineEventType},
     room_version_rules::EventsReferenceFormatVersion,
 };
 use serde_json::value::RawValue;
 use storage::CommitError;
 
-use super::{Decision, RecentSend, changes::MAX_ATTEMPTS};
+use super::{
+    Decision, RecentSend,
+    chain::{has_chain, may_follow},
+    changes::MAX_ATTEMPTS,
+};
 use crate::{Engine, EngineError, Requester, Result};
 
 /// The longest transaction id, in bytes.
 const MAX_TRANSACTION_ID_BYTES: usize = 255;
+
+/// How often an event is decided as one that follows others before it is decided alone: when one fails, all that follow
+/// it do, and are few to fail a second time.
+const FOLLOWING_ATTEMPTS_MAX: usize = 3;
 
 /// An event that a client sends.
 #[derive(Clone, Debug)]
@@ -188,16 +196,27 @@ impl Engine {
     /// Decides, commits, and decides anew when the room changed in between. The commit finds out whether the request was
     /// done before.
     async fn send_once(&self, room_id: &RoomId, intent: Intent, request: Option<Request>) -> Result<OwnedEventId> {
+        if may_follow(&intent) && self.room(room_id).await?.is_some_and(|room| has_chain(&room)) {
+            for _ in 0..FOLLOWING_ATTEMPTS_MAX {
+                if let Some(event_id) = self.send_following(room_id, &intent, request.as_ref()).await? {
+                    return Ok(event_id);
+                }
+            }
+        }
+        self.send_alone(room_id, intent, request).await
+    }
+
+    /// The same, while nobody else changes the room.
+    async fn send_alone(&self, room_id: &RoomId, intent: Intent, request: Option<Request>) -> Result<OwnedEventId> {
         let _lock = self.inner.rooms.lock(room_id).await;
         for _ in 0..MAX_ATTEMPTS {
-            let room = self.room(room_id).await?.filter(|room| self.is_ours_to_change(room));
-            let room = room.ok_or_else(|| EngineError::forbidden("You are not in this room"))?;
+            let room = self.changeable(self.room(room_id).await?)?;
             self.check_relation(room_id, &intent).await?;
             let (pdu, mut decision) = self.decide_send(&room, intent.clone()).await?;
             decision.changes.extend(request.as_ref().map(|request| request.done_by(&pdu, self.world().clock.now_ms())));
             match self.commit_decision(&room, decision).await {
                 Ok(_) => {
-                    self.remember_request(request, &pdu);
+                    self.remember_request(request, &pdu.event_id);
                     return Ok(pdu.event_id.clone());
                 }
                 Err(CommitError::Conflict) => {}
@@ -206,6 +225,12 @@ impl Engine {
             }
         }
         Err(EngineError::Busy)
+    }
+
+    /// A room, if new events of it can be made here.
+    pub(super) fn changeable(&self, room: Option<Arc<RoomSnapshot>>) -> Result<Arc<RoomSnapshot>> {
+        let room = room.filter(|room| self.is_ours_to_change(room));
+        room.ok_or_else(|| EngineError::forbidden("You are not in this room"))
     }
 
     /// The event that an intent makes of the room as it is, and what it changes.
@@ -242,14 +267,14 @@ impl Engine {
         Ok(self.storage().transaction(user_id, device_id, &request.scope, &request.transaction_id).await?)
     }
 
-    fn remember_request(&self, request: Option<Request>, pdu: &Pdu) {
+    pub(super) fn remember_request(&self, request: Option<Request>, event_id: &EventId) {
         let Some(Request { requester, transaction_id, .. }) = request else { return };
-        self.inner.rooms.remember_send(pdu.event_id.clone(), RecentSend { requester, transaction_id });
+        self.inner.rooms.remember_send(event_id.to_owned(), RecentSend { requester, transaction_id });
     }
 }
 
 impl Request {
-    fn done_by(&self, pdu: &Pdu, now_ms: u64) -> Change {
+    pub(super) fn done_by(&self, pdu: &Pdu, now_ms: u64) -> Change {
         Change::TransactionId {
             user_id: self.requester.user_id.clone(),
             device_id: self.requester.device_id.clone(),

@@ -1,5 +1,6 @@
-//! What users read of rooms.
+//! What users say in rooms, and read of them.
 
+mod chain;
 mod large;
 mod markers;
 mod pages;

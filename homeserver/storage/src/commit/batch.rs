@@ -95,7 +95,9 @@ impl Batch {
         let Some(guard) = &submission.room else { return Ok(()) };
         let nid = self.facts.names.get(&*encode(guard.room_id.as_str()));
         let room = nid.and_then(|nid| self.facts.rooms.get(nid));
-        if room.map_or(0, |room| room.revision) == guard.revision { Ok(()) } else { Err(CommitError::Conflict) }
+        let follows = guard.follows.as_ref().is_none_or(|last| room.is_some_and(|room| room.ends_with(last)));
+        let is_same = room.map_or(0, |room| room.revision) == guard.revision && follows;
+        if is_same { Ok(()) } else { Err(CommitError::Conflict) }
     }
 
     /// What new events will build upon has to be stored: otherwise the room could not go on.

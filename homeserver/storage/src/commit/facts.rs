@@ -6,7 +6,7 @@ use std::{
 };
 
 use rules::change::{Change, Placement, Position, Standing, StateEntry};
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId};
 
 use crate::{
     Result, StorageError,
@@ -39,6 +39,12 @@ impl Room {
     pub(super) fn new(version: String) -> Self {
         let forward_extremities = "[]".to_owned();
         Self { version, revision: 1, position: 0, forward_extremities, changed: true }
+    }
+
+    /// Whether this event is all of the room's head.
+    pub(super) fn ends_with(&self, event_id: &EventId) -> bool {
+        let extremities: Vec<(OwnedEventId, i64)> = serde_json::from_str(&self.forward_extremities).unwrap_or_default();
+        matches!(extremities.as_slice(), [(last, _)] if last == event_id)
     }
 }
 

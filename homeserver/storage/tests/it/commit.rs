@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use homeserver_storage::{CommitError, Committed, RoomGuard, StorageError, Submission};
+use homeserver_storage::{CommitError, Committed, RoomGuard, Storage, StorageError, Submission};
 use rules::{
     Change,
     change::{Placement, Standing},
@@ -72,7 +72,7 @@ async fn who_commits_can_prepare_before_the_log_tells() {
         assert_eq!(heard.try_recv(), Ok((1, 0)), "it is committed, and the log is still silent");
         assert_eq!(stage.storage.head(), 1);
 
-        let guard = Some(RoomGuard { room_id: room(), revision: 7 });
+        let guard = Some(RoomGuard { room_id: room(), revision: 7, follows: None });
         let note = move |committed: &Committed| told.send((committed.position, 0)).unwrap();
         let refused = stage.storage.commit_and(Submission { room: guard, changes: changes() }, note).await;
         assert!(matches!(refused, Err(CommitError::Conflict)), "{refused:?}");
@@ -86,7 +86,7 @@ async fn who_decided_against_an_older_room_loses() {
     on_each_database(async |stage| {
         stage.create_room().await;
         let submission = |id: &str| Submission {
-            room: Some(RoomGuard { room_id: room(), revision: 1 }),
+            room: Some(RoomGuard { room_id: room(), revision: 1, follows: None }),
             changes: vec![live(&message(id, "$alice_joins")), extremities(&[id])],
         };
         let (first, second) =
@@ -100,12 +100,109 @@ async fn who_decided_against_an_older_room_loses() {
     .await;
 }
 
+/// Submissions for the room as it will be, one after the other, each with a message that follows the one before.
+fn chain(ids: &[&str], first_revision: i64) -> Vec<Submission> {
+    let (mut submissions, mut before) = (Vec::new(), None);
+    for (id, revision) in ids.iter().zip(first_revision..) {
+        let guard = RoomGuard { room_id: room(), revision, follows: before.map(event_id) };
+        let message = message(id, before.unwrap_or("$alice_joins"));
+        submissions.push(Submission { room: Some(guard), changes: vec![live(&message), extremities(&[id])] });
+        before = Some(id);
+    }
+    submissions
+}
+
+/// What became of commits that were asked for at once, in this order.
+async fn commit_at_once(storage: &Storage, submissions: Vec<Submission>) -> Vec<Result<Committed, CommitError>> {
+    let mut outcomes = Vec::new();
+    for submission in submissions {
+        outcomes.push(storage.place().await.unwrap().commit(submission, None));
+    }
+    futures_util::future::join_all(outcomes).await
+}
+
+#[tokio::test]
+async fn commits_that_follow_each_other_share_a_transaction() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let before = stage.storage.transactions();
+        let outcomes = commit_at_once(&stage.storage, chain(&["$one", "$two", "$three"], 1)).await;
+        let revisions: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().revision).collect();
+        assert_eq!(revisions, [Some(2), Some(3), Some(4)]);
+        assert_eq!(stage.storage.transactions() - before, 1);
+        let room = stage.storage.room(&room()).await.unwrap().unwrap();
+        assert_eq!((room.revision, &*room.forward_extremities[0].0), (4, &*event_id("$three")));
+        stage.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_follows_a_failed_commit_fails() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let mut submissions = chain(&["$one", "$two", "$three", "$four"], 1);
+        submissions[1].changes.push(transaction("no text\0", "$two"));
+        // Another takes the place of the one that fails, so that the revision alone would let what follows in.
+        let mut instead = chain(&["$one", "$instead"], 1).remove(1);
+        instead.changes.push(transaction("t1", "$instead"));
+        submissions.insert(2, instead);
+        let outcomes = commit_at_once(&stage.storage, submissions).await;
+        assert!(matches!(outcomes[1], Err(CommitError::Storage(StorageError::Unstorable(_)))), "{outcomes:?}");
+        assert_eq!([0, 2].map(|index| outcomes[index].as_ref().unwrap().revision), [Some(2), Some(3)]);
+        for outcome in &outcomes[3..] {
+            assert!(matches!(outcome, Err(CommitError::Conflict)), "{outcomes:?}");
+        }
+        assert!(stage.stored("$three").await.is_none());
+        stage.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_follows_a_commit_that_the_database_refuses_fails() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let refuse = if stage.storage.backend() == "SQLite" {
+            "CREATE TRIGGER refuse BEFORE INSERT ON events WHEN NEW.event_id = '$two'
+                BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        } else {
+            "ALTER TABLE events ADD CONSTRAINT refuse CHECK (event_id <> '$two')"
+        };
+        stage.execute(refuse).await;
+        let outcomes = commit_at_once(&stage.storage, chain(&["$one", "$two", "$three"], 1)).await;
+        assert!(outcomes[0].is_ok(), "{outcomes:?}");
+        assert!(matches!(outcomes[1], Err(CommitError::Storage(_))), "{outcomes:?}");
+        assert!(matches!(outcomes[2], Err(CommitError::Conflict)), "{outcomes:?}");
+        assert!(stage.stored("$three").await.is_none());
+        stage.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_commits_hears_of_failures_before_who_asked() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let (told, heard) = std::sync::mpsc::channel();
+        let mut outcomes = Vec::new();
+        for submission in chain(&["$one", "$two"], 7) {
+            let told = told.clone();
+            let note = move |outcome: Result<&Committed, &CommitError>| told.send(outcome.is_err()).unwrap();
+            outcomes.push(stage.storage.place().await.unwrap().commit(submission, Some(Box::new(note))));
+        }
+        assert!(matches!(outcomes.remove(0).await, Err(CommitError::Conflict)));
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [true, true], "of both, as both were tried");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn revision_0_means_that_the_room_must_not_exist() {
     on_each_database(async |stage| {
         assert_eq!(stage.create_room().await.revision, Some(1));
         let again = Submission {
-            room: Some(RoomGuard { room_id: room(), revision: 0 }),
+            room: Some(RoomGuard { room_id: room(), revision: 0, follows: None }),
             changes: vec![Change::Room { room_id: room(), version: RoomVersionId::V10 }],
         };
         assert!(matches!(stage.storage.commit(again).await, Err(CommitError::Conflict)));
@@ -119,7 +216,7 @@ async fn a_transaction_id_counts_once() {
     on_each_database(async |stage| {
         stage.create_room().await;
         let submission = |id: &str, revision| Submission {
-            room: Some(RoomGuard { room_id: room(), revision }),
+            room: Some(RoomGuard { room_id: room(), revision, follows: None }),
             changes: vec![live(&message(id, "$alice_joins")), extremities(&[id]), transaction("t1", id)],
         };
         let head = stage.storage.commit(submission("$one", 1)).await.unwrap().position;
@@ -294,7 +391,7 @@ async fn a_submission_of_thousands_of_changes_is_committed() {
 #[tokio::test]
 async fn a_room_may_be_unknown_to_a_guard() {
     on_each_database(async |stage| {
-        let guard = |revision| Some(RoomGuard { room_id: owned_room_id!("!other:far"), revision });
+        let guard = |revision| Some(RoomGuard { room_id: owned_room_id!("!other:far"), revision, follows: None });
         let changes = || vec![account_data("@alice:here", 1)];
         let first = stage.storage.commit(Submission { room: guard(0), changes: changes() }).await.unwrap();
         assert_eq!(first.revision, Some(0), "there is no room that could have been changed");

@@ -117,7 +117,7 @@ impl Stage {
     /// Commits changes that were decided against the room as it is.
     pub(crate) async fn commit(&self, changes: Vec<Change>) -> Committed {
         let revision = self.storage.room(&room()).await.unwrap().map_or(0, |room| room.revision);
-        let guard = Some(RoomGuard { room_id: room(), revision });
+        let guard = Some(RoomGuard { room_id: room(), revision, follows: None });
         self.storage.commit(Submission { room: guard, changes }).await.unwrap()
     }
 
