@@ -111,6 +111,7 @@ func Compare(before, now Results, flaky map[string]string, whole bool) []string 
 		known, isKnown := before[name]
 		switch {
 		case isFlaky(name, flaky), isKnown && known.Outcome == result.Outcome:
+		case known.Outcome == Pass && failsByFlaky(name, now, flaky):
 		case !isKnown:
 			differences = append(differences, fmt.Sprintf("new test, %s: %s  %s", result.Outcome, name, result.Reason))
 		default:
@@ -124,6 +125,21 @@ func Compare(before, now Results, flaky map[string]string, whole bool) []string 
 	}
 	sort.Strings(differences)
 	return differences
+}
+
+// failsByFlaky says whether a test failed because of tests within it, all of which are unreliable.
+func failsByFlaky(name string, now Results, flaky map[string]string) bool {
+	byFlaky := false
+	for within, result := range now {
+		if result.Outcome != Fail || !strings.HasPrefix(within, name+"/") {
+			continue
+		}
+		if !isFlaky(within, flaky) && !failsByFlaky(within, now, flaky) {
+			return false
+		}
+		byFlaky = true
+	}
+	return byFlaky
 }
 
 // A test is as unreliable as the test it is part of.

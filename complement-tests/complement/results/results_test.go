@@ -31,6 +31,23 @@ func TestCompareTellsOfFailuresPassesAndAbsence(t *testing.T) {
 	}
 }
 
+func TestWhatFailsByAnUnreliableTestWithinIsNoDifference(t *testing.T) {
+	before := Results{"A": {Outcome: Pass}, "A/b": {Outcome: Pass}, "A/b/c": {Outcome: Pass}, "A/d": {Outcome: Pass}}
+	flaky := map[string]string{"A/b/c": "says nothing"}
+	now := Results{"A": {Outcome: Fail}, "A/b": {Outcome: Fail}, "A/b/c": {Outcome: Fail}, "A/d": {Outcome: Pass}}
+	if got := Compare(before, now, flaky, true); got != nil {
+		t.Fatalf("got %q", got)
+	}
+	now["A/d"] = Result{Outcome: Fail}
+	if got := Compare(before, now, flaky, true); len(got) != 2 {
+		t.Fatalf("got %q", got)
+	}
+	now = Results{"A": {Outcome: Fail}, "A/b": {Outcome: Fail}, "A/b/c": {Outcome: Pass}, "A/d": {Outcome: Pass}}
+	if got := Compare(before, now, flaky, true); len(got) != 2 {
+		t.Fatalf("got %q", got)
+	}
+}
+
 func TestBaselineKeepsAReasonAndForgetsItWithThePass(t *testing.T) {
 	baseline := Baseline{Folder: t.TempDir()}
 	for _, reason := range []string{"first", "second"} {
