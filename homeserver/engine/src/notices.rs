@@ -78,14 +78,13 @@ impl Engine {
         let account = NewAccount {
             user_id: speaker.user_id.clone(),
             password_hash: None,
+            display_name: Some("Server Notices".to_owned()),
             created_ts: self.world().clock.now_ms(),
             guest: false,
             admin: false,
         };
         match self.storage().create_account(account, None).await? {
-            AccountCreation::Created | AccountCreation::UserIdTaken => {
-                Ok(self.storage().set_display_name(&speaker.user_id, Some("Server Notices")).await?)
-            }
+            AccountCreation::Created | AccountCreation::UserIdTaken => Ok(()),
             AccountCreation::TokenSpent => Err(EngineError::internal("no registration token was spent")),
         }
     }

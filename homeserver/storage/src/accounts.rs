@@ -16,6 +16,8 @@ pub struct NewAccount {
     pub user_id: OwnedUserId,
     /// The hash of the password; `None` for users without one (application services, guests).
     pub password_hash: Option<String>,
+    /// The name that the user has at first.
+    pub display_name: Option<String>,
     /// When, in milliseconds since the epoch.
     pub created_ts: u64,
     /// Whether it is a guest.
@@ -78,6 +80,7 @@ impl Storage {
     ) -> Result<AccountCreation> {
         const SQL: &str = "INSERT INTO accounts (user_id, password_hash, created_ts, guest, admin)
             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id) DO NOTHING";
+        const NAME: &str = "INSERT INTO profiles (user_id, display_name) VALUES ($1, $2)";
         let user_id = storable(account.user_id.as_str(), "a user id")?;
         let mut transaction = self.begin().await?;
         let created = db!(transaction.connection(), |connection| {
@@ -87,6 +90,11 @@ impl Storage {
         })?;
         if created == 0 {
             return Ok(AccountCreation::UserIdTaken);
+        }
+        if let Some(display_name) = account.display_name.as_deref().map(without_nul) {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(NAME).bind(user_id).bind(display_name).execute(connection).await.map(drop)
+            })?;
         }
         if let Some(token) = registration_token
             && !spend_token(&mut transaction, token, account.created_ts).await?

@@ -14,8 +14,14 @@ use crate::{
 /// An administrator, as only the operator can make one.
 async fn administrator(server: &TestServer) -> Session {
     let user_id = ruma::UserId::parse("@root:example.org").unwrap();
-    let account =
-        NewAccount { user_id: user_id.clone(), password_hash: None, created_ts: 1, guest: false, admin: true };
+    let account = NewAccount {
+        user_id: user_id.clone(),
+        password_hash: None,
+        display_name: None,
+        created_ts: 1,
+        guest: false,
+        admin: true,
+    };
     server.engine.storage().create_account(account, None).await.unwrap();
     server.engine.change_password(&user_id, PASSWORD, None).await.unwrap();
     server.log_in("root").await

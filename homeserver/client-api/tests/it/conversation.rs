@@ -39,7 +39,7 @@ async fn a_whole_first_conversation() {
     assert_eq!(rooms["joined_rooms"], json!([room_id]));
     let members = server.get_as(&alice, &format!("{room}/joined_members")).await.ok();
     assert_eq!(members["joined"].as_object().unwrap().len(), 2);
-    assert_eq!(members["joined"][&bob.user_id], json!({ "display_name": null, "avatar_url": null }));
+    assert_eq!(members["joined"][&bob.user_id], json!({ "display_name": "bob", "avatar_url": null }));
     let bob_joined = sync(&server, &bob, Some(&invited["next_batch"])).await;
     assert!(bob_joined["rooms"]["join"][&room_id].is_object());
 

@@ -60,6 +60,8 @@ async fn s_119_open_still_asks_twice_and_guests_stay_out() {
     let auth = json!({ "type": "m.login.dummy", "session": challenge.body["session"] });
     let carol = server.post(path, body("carol", &auth)).await.ok();
     assert_eq!(carol["user_id"], "@carol:example.org");
+    let profile = server.get("/_matrix/client/v3/profile/@carol:example.org").await.ok();
+    assert_eq!(profile, json!({ "displayname": "carol" }), "until they choose another, people go by their user names");
     server.post(path, body("dave", &auth)).await.assert_error(401, "M_FORBIDDEN");
     let mut without_login = body("bob", &json!({ "type": "m.login.dummy" }));
     without_login["inhibit_login"] = json!(true);

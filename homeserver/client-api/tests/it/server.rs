@@ -213,8 +213,14 @@ impl TestServer {
     /// Makes an administrator, and logs a device in.
     pub(crate) async fn administrator(&self) -> Session {
         let user_id: ruma::OwnedUserId = "@admin:example.org".try_into().unwrap();
-        let account =
-            NewAccount { user_id: user_id.clone(), password_hash: None, created_ts: 0, guest: false, admin: true };
+        let account = NewAccount {
+            user_id: user_id.clone(),
+            password_hash: None,
+            display_name: None,
+            created_ts: 0,
+            guest: false,
+            admin: true,
+        };
         self.engine.storage().create_account(account, None).await.unwrap();
         self.engine.change_password(&user_id, PASSWORD, None).await.unwrap();
         self.log_in("@admin:example.org").await

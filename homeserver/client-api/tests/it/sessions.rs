@@ -84,8 +84,14 @@ async fn s_112_who_has_no_password_has_none_that_is_right() {
     let accounts = AccountSettings { login_tokens: true, ..AccountSettings::default() };
     let server = TestServer::start_as(Setup { accounts, ..Setup::default() }).await;
     let user_id: ruma::OwnedUserId = "@ghost:example.org".try_into().unwrap();
-    let account =
-        NewAccount { user_id: user_id.clone(), password_hash: None, created_ts: 0, guest: false, admin: false };
+    let account = NewAccount {
+        user_id: user_id.clone(),
+        password_hash: None,
+        display_name: None,
+        created_ts: 0,
+        guest: false,
+        admin: false,
+    };
     server.engine.storage().create_account(account, None).await.unwrap();
     let device = engine::NewDevice { device_id: None, display_name: None, wants_refresh_token: false };
     let token = server.engine.create_login_token(&user_id).await.unwrap().0;

@@ -185,7 +185,7 @@ async fn a_join_carries_what_the_client_writes_into_it() {
     server.post_as(&bob, &join, body).await.ok();
     let member = format!("/_matrix/client/v3/rooms/{}/state/m.room.member/{}", encode(room_id), bob.user_id);
     let content = server.get_as(&alice, &member).await.ok();
-    assert_eq!(content, json!({ "membership": "join", "reason": "tea", "org.test": { "a": 1 } }));
+    assert_eq!(content, json!({ "membership": "join", "displayname": "bob", "reason": "tea", "org.test": { "a": 1 } }));
 }
 
 #[tokio::test]

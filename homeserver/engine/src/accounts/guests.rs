@@ -24,6 +24,7 @@ impl Engine {
         let account = NewAccount {
             user_id: user_id.clone(),
             password_hash: None,
+            display_name: None,
             created_ts: self.world().clock.now_ms(),
             guest: true,
             admin: false,

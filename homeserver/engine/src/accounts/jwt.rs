@@ -63,6 +63,7 @@ impl Engine {
         let account = NewAccount {
             user_id: user_id.clone(),
             password_hash: None,
+            display_name: Some(user_id.localpart().to_owned()),
             created_ts: self.world().clock.now_ms(),
             guest: false,
             admin: false,

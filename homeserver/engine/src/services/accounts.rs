@@ -118,6 +118,7 @@ impl Engine {
         let account = NewAccount {
             user_id: user_id.to_owned(),
             password_hash: None,
+            display_name: None,
             created_ts: self.world().clock.now_ms(),
             guest: false,
             admin: false,

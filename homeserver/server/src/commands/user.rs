@@ -94,7 +94,14 @@ async fn create(engine: &Engine, world: &World, name: &str, admin: bool, source:
     let user_id = engine.registration_check(Some(name)).await?;
     let password = password(source, world, &user_id)?;
     let created_ts = world.clock.now_ms();
-    let account = NewAccount { user_id: user_id.clone(), password_hash: None, created_ts, guest: false, admin };
+    let account = NewAccount {
+        user_id: user_id.clone(),
+        password_hash: None,
+        display_name: Some(user_id.localpart().to_owned()),
+        created_ts,
+        guest: false,
+        admin,
+    };
     match engine.storage().create_account(account, None).await? {
         AccountCreation::Created => {}
         AccountCreation::UserIdTaken => return Err(format!("{user_id} exists already").into()),

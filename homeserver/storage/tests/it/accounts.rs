@@ -10,6 +10,7 @@ fn account(name: &str) -> NewAccount {
     NewAccount {
         user_id: user(&format!("@{name}:here")),
         password_hash: Some("hash".to_owned()),
+        display_name: None,
         created_ts: 1000,
         guest: false,
         admin: name == "admin",

@@ -112,8 +112,14 @@ async fn s_146_uploads_at_the_same_time_share_the_quota() {
     on_each_database(async |stage| {
         let storage = &stage.storage;
         let alice = user_id!("@alice:here").to_owned();
-        let account =
-            NewAccount { user_id: alice.clone(), password_hash: None, created_ts: 1, guest: false, admin: false };
+        let account = NewAccount {
+            user_id: alice.clone(),
+            password_hash: None,
+            display_name: None,
+            created_ts: 1,
+            guest: false,
+            admin: false,
+        };
         storage.create_account(account, None).await.unwrap();
         storage.announce_blob(&blob("a", 5), 1).await.unwrap();
         let uploads = (0..8).map(|number| async move {

@@ -86,6 +86,7 @@ async fn texts_that_are_only_shown_lose_what_cannot_be_kept() {
         let account = homeserver_storage::NewAccount {
             user_id: alice.clone(),
             password_hash: None,
+            display_name: None,
             created_ts: 1,
             guest: false,
             admin: false,
