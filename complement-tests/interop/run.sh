@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
 # as a peer, moto as object storage, heisenbridge and ngircd as a bridge, mautrix as an encrypted application service; and
-# the bots beside both homeservers. Everything on loopback.
+# the bots beside both homeservers. Everything on loopback, but for `egress`, which has networks of its own: it shows that no
+# packet leaves for an address that is not public.
 #
-#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|bridge-mautrix|s3|load]...   (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|bridge-mautrix|s3|load|egress]...   (default: all)
 #
-# Needs python3.11 with venv, openssl, npm, and cargo. NUDGE_BINARY names the binary; default: the release build of this checkout.
+# Needs python3.11 with venv, openssl, npm, and cargo; `egress` needs root and `ip`, and where it cannot run the others do, and
+# the end is 3. NUDGE_BINARY names the binary; default: the release build of this checkout.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -91,7 +93,7 @@ bots() {
         "$venv/bin/python" "$here/bots.py" "$1"
 }
 
-(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 load
+(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 load egress
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
@@ -109,6 +111,8 @@ for part; do
             ;;
         s3) "$venv/bin/python" "$here/media_s3.py" ;;
         load) "$venv/bin/python" "$here/media_load.py" ;;
+        egress) "$venv/bin/python" "$here/egress.py" || { (($? == 3)) && not_run=egress; } ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac
 done
+[[ -z ${not_run:-} ]] || exit 3
