@@ -462,6 +462,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (19, "to_device_position", include_str!("../migrations/sqlite/0019_to_device_position.sql")),
     (20, "push_counts", include_str!("../migrations/sqlite/0020_push_counts.sql")),
     (21, "soft_failed", include_str!("../migrations/sqlite/0021_soft_failed.sql")),
+    (22, "push_notes", include_str!("../migrations/sqlite/0022_push_notes.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -485,6 +486,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (19, "to_device_position", include_str!("../migrations/postgres/0019_to_device_position.sql")),
     (20, "push_counts", include_str!("../migrations/postgres/0020_push_counts.sql")),
     (21, "soft_failed", include_str!("../migrations/postgres/0021_soft_failed.sql")),
+    (22, "push_notes", include_str!("../migrations/postgres/0022_push_notes.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -76,7 +76,7 @@ pub use self::{
     log::{LogEntry, LogKind},
     media::{MediaBlob, MediaPlace, MediaRecord, MediaUsage, NewMedia, StoredMedia, ThumbnailKey, ThumbnailRecord},
     memberships::MembershipRecord,
-    mutes::RoomAccountData,
+    mutes::{Mute, RoomAccountData},
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
     profile_fields::ProfileField,

@@ -22,30 +22,50 @@ pub struct RoomAccountData {
     pub content: Box<RawValue>,
 }
 
+/// What is noted of a room that a user wants to be muted until a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mute {
+    /// Until when, in milliseconds since the epoch.
+    pub until_ts: u64,
+    /// Whether the push rule that mutes the room is the user's own, and so not taken back then.
+    pub is_own: bool,
+}
+
 /// User and room as numbers and by name, content.
 type Row = (i64, i64, String, String, String);
 
 impl Storage {
-    /// Notes until when a room is muted, in milliseconds since the epoch.
-    pub async fn set_mute(&self, user_id: &UserId, room_id: &RoomId, until_ts: u64) -> Result<()> {
-        const SQL: &str = "INSERT INTO mutes (user_id, room_id, until_ts) VALUES ($1, $2, $3)
-            ON CONFLICT (user_id, room_id) DO UPDATE SET until_ts = excluded.until_ts";
-        let until_ts = i64::try_from(until_ts).unwrap_or(i64::MAX);
+    /// Notes until when a room is muted.
+    pub async fn set_mute(&self, user_id: &UserId, room_id: &RoomId, mute: Mute) -> Result<()> {
+        const SQL: &str = "INSERT INTO mutes (user_id, room_id, until_ts, is_own) VALUES ($1, $2, $3, $4)
+            ON CONFLICT (user_id, room_id) DO UPDATE SET until_ts = excluded.until_ts, is_own = excluded.is_own";
+        let until_ts = i64::try_from(mute.until_ts).unwrap_or(i64::MAX);
         let mut transaction = self.begin().await?;
         db!(transaction.connection(), |connection| {
             let query = sqlx::query(SQL).bind(user_id.as_str()).bind(room_id.as_str()).bind(until_ts);
+            query.bind(mute.is_own).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
+    /// Notes that the push rule that mutes a room is the user's own from now on, if the room is muted until a time.
+    pub async fn own_mute(&self, user_id: &UserId, room_id: &RoomId) -> Result<()> {
+        const SQL: &str = "UPDATE mutes SET is_own = TRUE WHERE user_id = $1 AND room_id = $2";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(user_id.as_str()).bind(room_id.as_str());
             query.execute(connection).await.map(drop)
         })?;
         transaction.commit().await
     }
 
-    /// Until when a room is muted, if that is to be ended.
-    pub async fn mute(&self, user_id: &UserId, room_id: &RoomId) -> Result<Option<u64>> {
-        const SQL: &str = "SELECT until_ts FROM mutes WHERE user_id = $1 AND room_id = $2";
-        let until_ts: Option<i64> = db!(self.read(), |pool| {
-            sqlx::query_scalar(SQL).bind(user_id.as_str()).bind(room_id.as_str()).fetch_optional(pool).await
+    /// What is noted of a room that a user wants to be muted until a time.
+    pub async fn mute(&self, user_id: &UserId, room_id: &RoomId) -> Result<Option<Mute>> {
+        const SQL: &str = "SELECT until_ts, is_own FROM mutes WHERE user_id = $1 AND room_id = $2";
+        let noted: Option<(i64, bool)> = db!(self.read(), |pool| {
+            sqlx::query_as(SQL).bind(user_id.as_str()).bind(room_id.as_str()).fetch_optional(pool).await
         })?;
-        Ok(until_ts.map(i64::unsigned_abs))
+        Ok(noted.map(|(until_ts, is_own)| Mute { until_ts: until_ts.unsigned_abs(), is_own }))
     }
 
     /// Forgets that a mute is to be ended; `false` when it was not.

@@ -7,7 +7,7 @@ use ruma::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use storage::RoomAccountData;
+use storage::{Mute, RoomAccountData};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::{Engine, EngineError, Result};
@@ -31,14 +31,13 @@ impl Engine {
         };
         let _lock = self.lock_mutes(user_id).await;
         if is_muted(&self.push_rules(user_id).await?, room_id) {
-            // A room that the user has muted for good stays so.
-            if self.storage().mute(user_id, room_id).await?.is_some() {
-                self.storage().set_mute(user_id, room_id, until_ts).await?;
-            }
-            return Ok(());
+            // A room that the user has muted for good stays so. It is noted all the same: who unmutes it then is not to be
+            // muted again by the next start.
+            let is_own = self.storage().mute(user_id, room_id).await?.is_none_or(|noted| noted.is_own);
+            return Ok(self.storage().set_mute(user_id, room_id, Mute { until_ts, is_own }).await?);
         }
         // First when it ends: should the server be killed in between, there is no rule that nobody takes back.
-        self.storage().set_mute(user_id, room_id, until_ts).await?;
+        self.storage().set_mute(user_id, room_id, Mute { until_ts, is_own: false }).await?;
         self.change_push_rules(user_id, |rules| {
             rules.insert(rule(room_id), None, None)?;
             // Where there was one that the user has disabled, it would stay so.
@@ -75,10 +74,10 @@ impl Engine {
         }
         let _lock = self.lock_mutes(user_id).await;
         if let Some(until_ts) = until_ts
-            && until_ts != noted.unwrap_or_default()
-            && self.storage().mute(user_id, room_id).await?.is_some()
+            && noted.is_some_and(|noted| noted.until_ts != until_ts)
+            && let Some(Mute { is_own, .. }) = self.storage().mute(user_id, room_id).await?
         {
-            self.storage().set_mute(user_id, room_id, until_ts).await?;
+            self.storage().set_mute(user_id, room_id, Mute { until_ts, is_own }).await?;
         }
         Ok(())
     }
@@ -101,15 +100,15 @@ impl Engine {
 
     async fn end_mute(&self, user_id: &UserId, room_id: &RoomId) -> Result<()> {
         let _lock = self.lock_mutes(user_id).await;
-        if self.storage().mute(user_id, room_id).await?.is_none() {
-            return Ok(());
-        }
-        let ended =
-            self.change_push_rules(user_id, |rules| Ok(rules.remove(RuleKind::Override, room_id.as_str())?)).await;
-        match ended {
-            // The user was quicker.
-            Err(EngineError::NotFound(_)) | Ok(()) => {}
-            Err(error) => return Err(error),
+        let Some(noted) = self.storage().mute(user_id, room_id).await? else { return Ok(()) };
+        if !noted.is_own {
+            let ended =
+                self.change_push_rules(user_id, |rules| Ok(rules.remove(RuleKind::Override, room_id.as_str())?)).await;
+            match ended {
+                // The user was quicker.
+                Err(EngineError::NotFound(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.storage().forget_mute(user_id, room_id).await?;
         Ok(())

@@ -136,7 +136,7 @@ impl Engine {
         .await?;
         if let Some(room_id) = of_room {
             // A rule that the user sets is theirs from now on, and not taken back.
-            self.storage().forget_mute(user_id, &room_id).await?;
+            self.storage().own_mute(user_id, &room_id).await?;
         }
         Ok(())
     }

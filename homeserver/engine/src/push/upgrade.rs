@@ -94,8 +94,8 @@ impl Engine {
             return Ok(());
         }
         // What ends with the time ends for the new room as well.
-        if let Some(until_ts) = self.storage().mute(user_id, from).await? {
-            self.storage().set_mute(user_id, to, until_ts).await?;
+        if let Some(mute) = self.storage().mute(user_id, from).await? {
+            self.storage().set_mute(user_id, to, mute).await?;
         }
         self.change_push_rules(user_id, |rules| {
             carry_override(rules, from, to);

@@ -20,9 +20,13 @@ use crate::{
     names::encode,
 };
 
-/// How many events of a room are looked at, the latest: of those before only what stands out is counted. More than anybody
-/// reads, and what a count that begins anew costs at most. No more than this counts of a room.
+/// How many events of a room are looked at, the latest: of those before only what stands out is counted, and what the user
+/// alone was notified of. More than anybody reads, and what a count that begins anew costs at most. No more than this counts
+/// of a room.
 const ROOM_EVENTS_MAX: i64 = 10_000;
+/// How much of what a user alone was notified of, in all rooms, is looked at besides. Whoever has more of it, unread, sees a
+/// number beyond all reading anyway.
+const OWN_MAX: i64 = 10_000;
 /// How many invitations count.
 const INVITATIONS_MAX: usize = 1_000;
 /// How many rooms of how many users are kept, together: at some 60 bytes each, 12 MB.
@@ -71,15 +75,24 @@ const ROOM: &str = "SELECT COUNT(*), COALESCE(MIN(u.position), 0), COALESCE(SUM(
                 ORDER BY l.position DESC LIMIT $4) AS e
             LEFT JOIN notified n ON n.position = e.position AND n.user_nid = $1) AS u";
 
-/// What stands out to the user `$1` in the room `$2` with `position < $3`. The plus keeps `SQLite` from looking through
-/// all of the room for the few that stand out to everyone.
-const EARLIER_HIGHLIGHTS: &str = "SELECT COUNT(*) FROM (
-        SELECT e.position, e.thread_id FROM notified n CROSS JOIN notified_events e
+/// What the user `$1` was notified of in the room `$2` with `position < $3`, and has not read: how much, and how much of it
+/// stands out. Of what stands out to them or to everyone, all; of what else they alone were notified of, what is among the
+/// latest `$4` in all rooms. The plus keeps `SQLite` from looking through all of the room for the few that stand out to
+/// everyone.
+const EARLIER: &str = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN e.loud THEN 1 ELSE 0 END), 0) FROM (
+        SELECT e.position, e.thread_id, TRUE AS loud FROM notified n CROSS JOIN notified_events e
             WHERE n.user_nid = $1 AND n.highlight AND n.actions >= 0 AND n.position < $3
             AND n.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
             AND e.position = n.position AND e.room_nid = $2
-        UNION ALL SELECT l.position, l.thread_id FROM notified_events l
+        UNION ALL SELECT e.position, e.thread_id, FALSE AS loud
+            FROM (SELECT o.position FROM notified o
+                WHERE o.user_nid = $1 AND o.actions >= 0 AND NOT o.highlight AND o.position < $3
+                AND o.position > COALESCE((SELECT r.position FROM read_up_to r
+                    WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
+                ORDER BY o.position DESC LIMIT $4) AS own CROSS JOIN notified_events e
+            WHERE e.position = own.position AND e.room_nid = $2
+        UNION ALL SELECT l.position, l.thread_id, TRUE AS loud FROM notified_events l
             WHERE l.everyone_highlight AND l.position < $3
             AND l.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
@@ -90,7 +103,7 @@ const EARLIER_HIGHLIGHTS: &str = "SELECT COUNT(*) FROM (
 
 impl Storage {
     /// How much a user has not read of all rooms that they are joined or invited to. Of each room its latest 10,000 events
-    /// that notified anybody count, and what stands out, however long ago: up to 10,000.
+    /// that notified anybody count, and what stands out or was for this user alone, however long ago: up to 10,000.
     pub async fn unread_total(&self, user_id: &UserId) -> Result<UnreadCounts> {
         let mut total = self.unread_joined(user_id).await?;
         total.notifications += self.unread_invitations(user_id, INVITATIONS_MAX).await?.len() as u64;
@@ -197,16 +210,16 @@ impl Storage {
             query.fetch_one(pool).await
         })?;
         let (seen, first, notifications, highlights) = row;
-        // However much came since: what stands out is what a user comes back for.
-        let earlier: i64 = if seen < ROOM_EVENTS_MAX {
-            0
+        // However much came since that is nothing to the user.
+        let (earlier, earlier_highlights): (i64, i64) = if seen < ROOM_EVENTS_MAX {
+            (0, 0)
         } else {
             db!(self.read(), |pool| {
-                let query = sqlx::query_scalar(EARLIER_HIGHLIGHTS).bind(user_nid).bind(room_nid).bind(first);
+                let query = sqlx::query_as(EARLIER).bind(user_nid).bind(room_nid).bind(first).bind(OWN_MAX);
                 query.fetch_one(pool).await
             })?
         };
-        Ok(capped(counts((notifications + earlier, highlights + earlier))))
+        Ok(capped(counts((notifications + earlier, highlights + earlier_highlights))))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Account data, global and per room.
 
+use homeserver_storage::Mute;
 use rules::Change;
 use ruma::{OwnedRoomId, owned_room_id};
 use serde_json::json;
@@ -55,10 +56,14 @@ async fn mutes_are_known_until_their_time_has_come() {
         let storage = &stage.storage;
         let (alice, bob) = (user("@alice:here"), user("@bob:here"));
         let other = ruma::RoomId::parse("!other:here").unwrap();
-        storage.set_mute(&alice, &room(), 50).await.unwrap();
-        storage.set_mute(&alice, &room(), 100).await.unwrap();
-        storage.set_mute(&bob, &other, 70).await.unwrap();
-        assert_eq!(storage.mute(&alice, &room()).await.unwrap(), Some(100), "the latest");
+        let until = |until_ts| Mute { until_ts, is_own: false };
+        storage.set_mute(&alice, &room(), until(50)).await.unwrap();
+        storage.set_mute(&alice, &room(), until(100)).await.unwrap();
+        storage.set_mute(&bob, &other, until(70)).await.unwrap();
+        assert_eq!(storage.mute(&alice, &room()).await.unwrap(), Some(until(100)), "the latest");
+        storage.own_mute(&alice, &room()).await.unwrap();
+        storage.own_mute(&alice, &other).await.unwrap();
+        assert_eq!(storage.mute(&alice, &room()).await.unwrap(), Some(Mute { until_ts: 100, is_own: true }));
         assert_eq!(storage.mute(&alice, &other).await.unwrap(), None);
         assert_eq!(storage.due_mutes(69, 10).await.unwrap(), vec![]);
         assert_eq!(storage.due_mutes(100, 1).await.unwrap(), vec![(bob.clone(), other.clone())], "the earliest");

@@ -209,17 +209,19 @@ async fn what_is_counted_is_kept_and_right_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_stands_out_counts_however_much_came_since_and_both_ways_of_counting_agree() {
+async fn what_is_for_a_user_alone_counts_however_much_came_since_and_both_ways_of_counting_agree() {
     on_each_database(async |stage| {
         stage.create_room().await;
         goes(&stage, "$a", ALICE, "join", "$create").await;
         goes(&stage, "$b", BOB, "join", "$a").await;
         goes(&stage, "$c", CAROL, "join", "$b").await;
-        say_to_everyone(&stage, "$1", "$c", PLAIN, &[(ALICE, Some(LOUD))]).await;
+        say_to_everyone(&stage, "$0", "$c", PLAIN, &[(ALICE, Some(LOUD))]).await;
+        // For her alone, without standing out.
+        say(&stage, "$1", "$0", None, &[(ALICE, false)]).await;
         let total = async |name| stage.storage.unread_total(&user(name)).await.unwrap();
-        let one = UnreadCounts { notifications: 1, highlights: 1 };
+        let own = UnreadCounts { notifications: 2, highlights: 1 };
         let most = UnreadCounts { notifications: 10_000, highlights: 0 };
-        assert_eq!(total(ALICE).await, one);
+        assert_eq!(total(ALICE).await, own);
         total(BOB).await;
         for batch in 0..11 {
             let mut changes = Vec::new();
@@ -234,11 +236,11 @@ async fn what_stands_out_counts_however_much_came_since_and_both_ways_of_countin
             }
             stage.commit_unguarded(changes).await.unwrap();
         }
-        assert_eq!((total(ALICE).await, total(BOB).await), (one, most), "what came is counted on");
+        assert_eq!((total(ALICE).await, total(BOB).await), (own, most), "what came is counted on");
         let json = message("$m5", "$1").json.clone();
         let redaction = Change::Redaction { event_id: event_id("$m5"), redacted_by: event_id("$r"), json };
         stage.commit_unguarded(vec![redaction]).await.unwrap();
-        assert_eq!((total(ALICE).await, total(BOB).await), (one, most), "the room is counted anew");
+        assert_eq!((total(ALICE).await, total(BOB).await), (own, most), "the room is counted anew");
     })
     .await;
 }

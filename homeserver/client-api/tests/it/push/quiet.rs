@@ -190,3 +190,30 @@ async fn what_was_muted_before_the_server_knew_of_it_is_muted_after_the_start() 
     stage.server.engine.take_up_mutes().await.unwrap();
     assert_eq!(rule(&stage).await, None, "its time is over");
 }
+
+#[tokio::test]
+async fn who_takes_their_own_rule_back_is_not_muted_again_by_the_next_start() {
+    let own = |stage: &Stage| json!({ "actions": [], "conditions": [{ "kind": "event_match", "key": "room_id", "pattern": stage.room_id }] });
+    for own_rule_first in [true, false] {
+        let stage = stage().await;
+        if own_rule_first {
+            stage.server.put_as(&stage.bob, &own_rule_path(&stage), own(&stage)).await.ok();
+        }
+        mute(&stage, json!({ "until_ts": START_MS + 3_600_000 })).await;
+        if !own_rule_first {
+            stage.server.put_as(&stage.bob, &own_rule_path(&stage), own(&stage)).await.ok();
+        }
+        stage.server.engine.take_up_mutes().await.unwrap();
+        assert!(rule(&stage).await.is_some());
+        let method = axum::http::Method::DELETE;
+        stage.server.send(method, &own_rule_path(&stage), Some(&stage.bob.token), &json!({})).await.ok();
+        stage.server.engine.take_up_mutes().await.unwrap();
+        assert_eq!(rule(&stage).await, None, "own rule first: {own_rule_first}");
+        // Another wish is followed.
+        mute(&stage, json!({ "until_ts": START_MS + 7_200_000 })).await;
+        assert!(rule(&stage).await.is_some());
+        stage.server.clock.advance(Duration::from_hours(2));
+        assert_eq!(stage.server.engine.end_mutes().await.unwrap(), 1);
+        assert_eq!(rule(&stage).await, None);
+    }
+}
