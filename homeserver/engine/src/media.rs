@@ -7,6 +7,7 @@
 mod download;
 mod fair;
 mod keeping;
+mod lost;
 mod preview;
 mod quarantine;
 mod remote;

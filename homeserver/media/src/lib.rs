@@ -7,6 +7,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#content-repository>
 
+mod check;
 pub mod disposition;
 pub mod preview;
 mod spool;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use self::{
+    check::checked,
     spool::{ReceiveError, Spool, Spooled},
     store::{BlobStore, Files, S3, S3Options, StoreError},
 };

@@ -18,7 +18,7 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
     /// Keeps a blob under the hash of its content. One that is there already stays.
     fn put(&self, blob: Spooled) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// The bytes of a range that lies within the blob.
+    /// The bytes of a range that lies within the blob; [`StoreError::Lost`] when it is not there.
     fn read<'a>(&'a self, blob_id: &'a BlobId, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, StoreError>>;
 
     /// How large a blob is; `None` when it is not there.
@@ -34,6 +34,9 @@ pub trait BlobStore: fmt::Debug + Send + Sync + 'static {
 /// Why a blob cannot be kept, read or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The blob is not there, or not as long as it should be.
+    #[error("{0} is missing or cut short")]
+    Lost(BlobId),
     /// A file or folder.
     #[error("{path:?}: {error}")]
     Files {

@@ -23,6 +23,9 @@ use serde_json::json;
 
 use crate::server::{Reply, Session, Setup, TestServer};
 
+mod damage;
+mod hostile;
+
 const DOWNLOAD: &str = "/_matrix/client/v1/media/download";
 const THUMBNAIL: &str = "/_matrix/client/v1/media/thumbnail";
 
@@ -234,16 +237,7 @@ async fn thumbnails_are_made_once_and_go_with_their_image() {
 async fn s_149_hostile_images_and_sizes() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
-    let mut huge = picture();
-    huge[16..24].copy_from_slice(&[0, 0, 0xc3, 0x50, 0, 0, 0xc3, 0x50]);
-    let mut hasher = 0xffff_ffff_u32;
-    for byte in &huge[12..29] {
-        hasher ^= u32::from(*byte);
-        for _ in 0..8 {
-            hasher = if hasher & 1 == 1 { (hasher >> 1) ^ 0xEDB8_8320 } else { hasher >> 1 };
-        }
-    }
-    huge[29..33].copy_from_slice(&(!hasher).to_be_bytes());
+    let huge = hostile::claiming(50_000, 50_000);
     let whole = picture();
     let table = [
         (huge, 413, "M_TOO_LARGE"),
@@ -323,6 +317,8 @@ impl Transport for Remote {
                 "odd" => Response::builder().header("Content-Type", "multipart/mixed").body("--b".into()),
                 "large" => mixed(part("", &"x".repeat(5_000))),
                 "slow" => return Err(TransportError::Deadline(Duration::from_secs(30))),
+                "flaky" => mixed(part("Content-Type: text/plain\r\n", "as it was")),
+                name if hostile::file(name).is_some() => hostile::in_two_parts(name),
                 "busy" => Response::builder().status(503).body(Bytes::new()),
                 "dead" => return Err(TransportError::Unreachable("no".to_owned())),
                 _ => Response::builder().status(404).body(r#"{"errcode":"M_NOT_FOUND"}"#.into()),
@@ -338,9 +334,12 @@ impl Transport for Remote {
 }
 
 async fn with_remote() -> (TestServer, Arc<Remote>) {
+    with_remote_and(|media| media.remote_max_bytes = 4_000).await
+}
+
+async fn with_remote_and(media: fn(&mut engine::MediaSettings)) -> (TestServer, Arc<Remote>) {
     let remote = Arc::new(Remote::default());
     let transport: Arc<dyn Transport> = remote.clone();
-    let media: fn(&mut engine::MediaSettings) = |media| media.remote_max_bytes = 4_000;
     (TestServer::start_as(Setup { transport: Some(transport), media, ..Setup::default() }).await, remote)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, time::Duration};
 
-use media::ByteStream;
+use media::{ByteStream, StoreError};
 use ruma::{OwnedUserId, ServerName};
 use storage::{MediaBlob, MediaRecord};
 
@@ -78,10 +78,18 @@ impl Engine {
         Ok(Medium { content_type: record.content_type, filename: record.filename, blob })
     }
 
-    /// Reads a part of a medium, which lies within it.
+    /// Reads a part of a medium, which lies within it. All of it is checked while it is read.
     pub async fn read_medium(&self, medium: &Medium, range: Range<u64>) -> Result<MediaPart> {
-        let blob_id = blob_id(&medium.blob.sha256)?;
-        self.media_settings().store.read(&blob_id, range).await.map_err(store_error)
+        let is_whole = range == (0..medium.size());
+        match self.media_settings().store.read(&blob_id(&medium.blob.sha256)?, range).await {
+            Ok(body) if is_whole => self.read_checked(medium, body),
+            Ok(body) => Ok(body),
+            Err(StoreError::Lost(_)) => {
+                self.give_up_content(&medium.blob.sha256).await;
+                Err(no_such_medium())
+            }
+            Err(error) => Err(store_error(error)),
+        }
     }
 
     /// A medium of our own, perhaps only in a while.

@@ -1,6 +1,6 @@
 //! Thumbnails: made when somebody asks for one, once, and kept.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
 
 use media::{
     Spooled,
@@ -9,7 +9,7 @@ use media::{
 use ruma::ServerName;
 use storage::{ThumbnailKey, ThumbnailRecord};
 
-use super::{MediaAsker, Medium, blob_id, to_the_end, upload::receive_error};
+use super::{MediaAsker, Medium, blob_id, no_such_medium, to_the_end, upload::receive_error};
 use crate::{Engine, EngineError, Result};
 
 /// What is asked for.
@@ -75,6 +75,10 @@ impl Engine {
                 let (engine, medium, key) = (self.clone(), medium.clone(), key.clone());
                 let keeping = async move { engine.keep_thumbnail(&medium, made, &key).await };
                 return to_the_end(keeping).await.map(Ok);
+            }
+            Err(ThumbnailError::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+                self.give_up_content(&medium.blob.sha256).await;
+                return Err(no_such_medium());
             }
             Err(ThumbnailError::Unreadable(error)) => return Err(EngineError::internal(error)),
             Err(ThumbnailError::TooLarge) => Failure::TooLarge,

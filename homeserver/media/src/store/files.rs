@@ -60,13 +60,10 @@ impl BlobStore for Files {
     fn read<'a>(&'a self, blob_id: &'a BlobId, range: Range<u64>) -> BoxFuture<'a, Result<ByteStream, StoreError>> {
         let path = self.path(blob_id);
         Box::pin(async move {
-            let from = path.clone();
-            let opened = blocking(move || {
-                let mut file = File::open(from)?;
-                file.seek(SeekFrom::Start(range.start))?;
-                Ok((file, range.end.saturating_sub(range.start)))
-            });
+            let (from, folder) = (path.clone(), self.folder.clone());
+            let opened = blocking(move || open(&from, &folder, &range));
             let opened = opened.await.map_err(|error| StoreError::Files { path, error })?;
+            let opened = opened.ok_or_else(|| StoreError::Lost(blob_id.clone()))?;
             Ok(stream::try_unfold(opened, |reading| blocking(move || read_piece(reading))).boxed())
         })
     }
@@ -131,6 +128,20 @@ fn place(blob: Spooled, path: &Path) -> io::Result<()> {
 }
 
 type Reading = (File, u64);
+
+/// A file from where it is to be read, and how much of it; `None` when it is not there, or too short. When the folder of all
+/// is not there, that says nothing about one file.
+fn open(path: &Path, folder: &Path, range: &Range<u64>) -> io::Result<Option<Reading>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.exists() => return Ok(None),
+        file => file?,
+    };
+    if file.metadata()?.len() < range.end {
+        return Ok(None);
+    }
+    file.seek(SeekFrom::Start(range.start))?;
+    Ok(Some((file, range.end.saturating_sub(range.start))))
+}
 
 fn read_piece((mut file, left): Reading) -> io::Result<Option<(Bytes, Reading)>> {
     if left == 0 {

@@ -152,7 +152,10 @@ impl BlobStore for S3 {
                 return Ok(futures_util::stream::empty().boxed());
             }
             let (path, options) = (self.path(blob_id), GetOptions::new().with_range(Some(range)));
-            let found = in_time(self.bucket.get_opts(&path, options)).await?;
+            let found = match in_time(self.bucket.get_opts(&path, options)).await {
+                Err(object_store::Error::NotFound { .. }) => return Err(StoreError::Lost(blob_id.clone())),
+                found => found?,
+            };
             Ok(found.into_stream().map_err(io::Error::from).boxed())
         })
     }

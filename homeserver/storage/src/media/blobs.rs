@@ -68,6 +68,19 @@ impl Storage {
         Ok(deleted > 0)
     }
 
+    /// Forgets what can be had again of a content that is lost: what was fetched, and thumbnails that are this content.
+    pub async fn forget_lost_content(&self, sha256: &str) -> Result<()> {
+        const MEDIA: &str = "DELETE FROM media WHERE sha256 = $1 AND (NOT local OR preview) AND quarantined_by IS NULL";
+        const THUMBNAILS: &str = "DELETE FROM media_thumbnails WHERE sha256 = $1";
+        let mut transaction = self.begin().await?;
+        for sql in [MEDIA, THUMBNAILS] {
+            db!(transaction.connection(), |connection| {
+                sqlx::query(sql).bind(sha256).execute(connection).await.map(drop)
+            })?;
+        }
+        transaction.commit().await
+    }
+
     /// Contents in the order of their hashes, after one: for looking whether they are where they should be.
     pub async fn blobs(&self, after: &str, limit: usize) -> Result<Vec<MediaBlob>> {
         const SQL: &str = "SELECT b.sha256, b.size FROM media_blobs b WHERE b.sha256 > $1
