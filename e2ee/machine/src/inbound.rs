@@ -1,6 +1,7 @@
 //! Megolm sessions that others (and we) send with: how they come, which is better, and where they are from.
 //! <https://spec.matrix.org/v1.19/client-server-api/#mmegolmv1aes-sha2>
 
+mod bundle;
 mod decrypt;
 mod receive;
 
@@ -32,6 +33,8 @@ pub(crate) enum Source {
     Forwarded,
     /// From the key backup, which anybody who knows its public key can add to.
     Backup,
+    /// From somebody who has invited us, with what was said before.
+    Bundle,
 }
 
 /// A session for receiving.
@@ -52,6 +55,9 @@ pub(crate) struct InboundSession {
     /// Whether who sends with it knew that those who join later may read it.
     #[serde(default)]
     pub(crate) is_history_shared: bool,
+    /// Whose word for its origin is all there is, if it came out of a bundle.
+    #[serde(default)]
+    pub(crate) shared_by: Option<OwnedUserId>,
     #[serde(serialize_with = "pickle", deserialize_with = "unpickle")]
     pub(crate) session: InboundGroupSession,
 }
@@ -166,6 +172,7 @@ impl InboundSession {
             self.sender = new.sender;
             self.sender_ed25519 = new.sender_ed25519;
             self.is_history_shared = new.is_history_shared;
+            self.shared_by = None;
             self.chain = Vec::new();
         }
         true

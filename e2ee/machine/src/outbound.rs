@@ -169,6 +169,7 @@ impl Machine {
             chain: Vec::new(),
             is_backed_up: false,
             is_history_shared: is_shared(&audience.history_visibility),
+            shared_by: None,
             session: InboundGroupSession::from(&session),
         };
         self.add_inbound(inbound);

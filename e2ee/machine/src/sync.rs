@@ -13,7 +13,8 @@ use crate::signed_json::{Object, text};
 use crate::store::{Held, Table};
 
 /// Events to devices that mean something only when they came encrypted.
-const ENCRYPTED_ONLY: [&str; 4] = ["m.room_key", "m.forwarded_room_key", "m.secret.send", "m.dummy"];
+const ENCRYPTED_ONLY: [&str; 5] =
+    ["m.room_key", "m.forwarded_room_key", "m.room_key_bundle", "m.secret.send", "m.dummy"];
 
 /// The parts of a sync that are the machine's business.
 #[derive(Clone, Debug, Default)]
@@ -105,6 +106,8 @@ impl Machine {
             "m.forwarded_room_key" => self.receive_forwarded_key(payload),
             "m.secret.send" => self.receive_secret(payload),
             "m.dummy" => {}
+            // Without the keys of its device nobody can tell whose word it is.
+            "m.room_key_bundle" if !payload.has_device_keys => {}
             event_type if event_type.starts_with("m.key.verification.") => {
                 self.receive_verification(&payload.sender, event_type, &payload.content);
             }

@@ -49,6 +49,17 @@ pub struct Decrypted {
     pub sender_key: String,
     /// The session.
     pub session_id: String,
+    /// Who gave us the key, together with others of the time before we came.
+    pub shared_by: Option<OwnedUserId>,
+}
+
+/// What a message was opened with.
+struct Opened {
+    plain: Vec<u8>,
+    index: u32,
+    verdict: Verdict,
+    sender_key: String,
+    shared_by: Option<OwnedUserId>,
 }
 
 /// How much it is to be believed that an event is its sender's, from the most to the least.
@@ -123,16 +134,16 @@ impl Machine {
         let session_id = field("session_id")?.to_owned();
         let message = MegolmMessage::from_base64(field("ciphertext")?).map_err(|_| DecryptError::Malformed)?;
         let chosen = self.choose(room_id, &session_id, &event.sender)?;
-        let (plain, index, verdict, sender_key) =
-            self.open_message(room_id, &session_id, chosen, &event.sender, &message)?;
-        let mut payload = payload_of(room_id, &plain)?;
-        self.check_replay(room_id, &session_id, index, &event)?;
+        let opened = self.open_message(room_id, &session_id, chosen, &event.sender, &message)?;
+        let mut payload = payload_of(room_id, &opened.plain)?;
+        self.check_replay(room_id, &session_id, opened.index, &event)?;
         // The relation stands outside, for servers to see.
         if let Some(relation) = event.content.get("m.relates_to") {
             payload.1.entry("m.relates_to").or_insert_with(|| relation.clone());
         }
         let (event_type, content) = payload;
-        Ok(self.hold(Decrypted { event_type, content, verdict, sender_key, session_id }))
+        let Opened { verdict, sender_key, shared_by, .. } = opened;
+        Ok(self.hold(Decrypted { event_type, content, verdict, sender_key, session_id, shared_by }))
     }
 
     /// Which of the sessions of an id is the sender's: one that came from the sender, or one whose origin is unknown.
@@ -160,7 +171,7 @@ impl Machine {
         chosen: usize,
         sender: &UserId,
         message: &MegolmMessage,
-    ) -> Result<(Vec<u8>, u32, Verdict, String), DecryptError> {
+    ) -> Result<Opened, DecryptError> {
         let key = (room_id.to_string(), session_id.to_owned());
         let known = self.inbound.sessions.get_mut(&key).and_then(|claimants| claimants.get_mut(chosen));
         let known = known.ok_or(DecryptError::Mismatch)?;
@@ -173,7 +184,13 @@ impl Machine {
         })?;
         let known = &self.inbound.claimants(room_id, session_id)[chosen];
         let verdict = self.verdict(known, sender);
-        Ok((decrypted.plaintext, decrypted.message_index, verdict, known.sender_key.to_base64()))
+        Ok(Opened {
+            plain: decrypted.plaintext,
+            index: decrypted.message_index,
+            verdict,
+            sender_key: known.sender_key.to_base64(),
+            shared_by: known.shared_by.clone(),
+        })
     }
 
     fn verdict(&self, session: &InboundSession, sender: &UserId) -> Verdict {

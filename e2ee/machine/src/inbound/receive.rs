@@ -69,6 +69,7 @@ impl Machine {
             chain: Vec::new(),
             is_backed_up: false,
             is_history_shared: payload.content.get("shared_history") == Some(&true.into()),
+            shared_by: None,
             session,
         };
         let session_id = session_id.to_owned();
@@ -159,6 +160,7 @@ pub(crate) fn imported(
         chain: Vec::new(),
         is_backed_up: false,
         is_history_shared: false,
+        shared_by: None,
         session,
     })
 }

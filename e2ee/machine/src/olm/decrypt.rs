@@ -39,6 +39,8 @@ pub(crate) struct OlmPayload {
     pub(crate) sender_ed25519: Ed25519PublicKey,
     pub(crate) event_type: String,
     pub(crate) content: Object,
+    /// Whether the device has said, and signed, what its keys are.
+    pub(crate) has_device_keys: bool,
 }
 
 /// Why an encrypted event to this device was not accepted.
@@ -155,12 +157,15 @@ impl Machine {
             return Err(OlmError::Mismatch);
         }
         // 5. What the device says of itself is signed by it and says the same.
-        if let Some(keys) = payload.get("sender_device_keys") {
+        let device_keys = payload.get("sender_device_keys");
+        if let Some(keys) = device_keys {
             check_device_keys(sender, sender_key, sender_ed25519, keys)?;
         }
+        let has_device_keys = device_keys.is_some();
         let event_type = text_of(&payload, "type").ok_or(OlmError::Malformed)?.to_owned();
         let content = payload.get("content").and_then(Value::as_object).cloned().ok_or(OlmError::Malformed)?;
-        Ok(OlmPayload { sender: sender.to_owned(), sender_key, sender_ed25519, event_type, content })
+        let sender = sender.to_owned();
+        Ok(OlmPayload { sender, sender_key, sender_ed25519, event_type, content, has_device_keys })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod backups;
+mod bundles;
 mod crashes;
 mod hostile;
 mod megolm;
