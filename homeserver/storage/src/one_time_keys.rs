@@ -152,10 +152,11 @@ impl Storage {
         Ok(counts)
     }
 
-    /// Forgets all one-time and fallback keys of a device, and who signed it: it has another identity now.
+    /// Forgets all one-time and fallback keys of a device, who signed it and what it signed: it has another identity now.
     pub async fn forget_device_identity(&self, user_id: &UserId, device_id: &DeviceId) -> Result<()> {
-        const SQL: [&str; 3] = [
+        const SQL: [&str; 4] = [
             "DELETE FROM key_signatures WHERE target_user_id = $1 AND target_id = $2",
+            "DELETE FROM key_signatures WHERE target_user_id = $1 AND signer = $1 AND key_id = 'ed25519:' || $2",
             "DELETE FROM one_time_keys WHERE user_id = $1 AND device_id = $2",
             "DELETE FROM fallback_keys WHERE user_id = $1 AND device_id = $2",
         ];

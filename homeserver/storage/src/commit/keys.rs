@@ -156,13 +156,15 @@ impl KeyWrites {
     }
 }
 
-/// Deletes everything that is kept for a device but its row and its tokens.
+/// Deletes everything that is kept for a device but its row and its tokens, and what it signed: nobody can look up any
+/// more with which key.
 pub(crate) async fn forget_device(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<()> {
-    const OF_DEVICE: [&str; 6] = [
+    const OF_DEVICE: [&str; 7] = [
         "DELETE FROM device_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM one_time_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM fallback_keys WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM key_signatures WHERE target_user_id = $1 AND target_id = $2",
+        "DELETE FROM key_signatures WHERE target_user_id = $1 AND signer = $1 AND key_id = 'ed25519:' || $2",
         "DELETE FROM to_device WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2",
     ];

@@ -1,6 +1,7 @@
 //! Devices, access tokens, refresh tokens.
 
-use homeserver_storage::{NewSession, RefreshOutcome, Storage};
+use homeserver_storage::{NewSession, RefreshOutcome, Storage, Submission};
+use rules::Change;
 use ruma::{OwnedDeviceId, device_id, owned_device_id};
 use tokio::task::JoinSet;
 
@@ -75,6 +76,30 @@ async fn devices_can_be_named_seen_and_deleted() {
         assert!(storage.devices(&alice).await.unwrap().is_empty());
         assert!(storage.device(&alice, device_id!("A")).await.unwrap().is_none());
         stage.assert_sound().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn signatures_of_a_device_and_on_it_go_with_it() {
+    on_each_database(async |stage| {
+        let (storage, alice) = (&stage.storage, user("@alice:here"));
+        storage.create_session(session(owned_device_id!("A"), 1, None)).await.unwrap();
+        let signature = |target: &str, key_id: &str| Change::KeySignature {
+            target_user_id: alice.clone(),
+            target_id: target.to_owned(),
+            signer: alice.clone(),
+            key_id: key_id.to_owned(),
+            signature: "x".to_owned(),
+        };
+        let signed = [("A", "ed25519:self"), ("MASTER", "ed25519:A"), ("MASTER", "ed25519:B"), ("B", "ed25519:self")];
+        let changes = signed.map(|(target, key_id)| signature(target, key_id)).to_vec();
+        storage.commit(Submission { room: None, changes }).await.unwrap();
+        storage.delete_devices(&alice, &[owned_device_id!("A")]).await.unwrap();
+        let left = storage.key_signatures(std::slice::from_ref(&alice), None).await.unwrap();
+        let mut left: Vec<_> = left.iter().map(|left| (left.target_id.as_str(), left.key_id.as_str())).collect();
+        left.sort_unstable();
+        assert_eq!(left, [("B", "ed25519:self"), ("MASTER", "ed25519:B")]);
     })
     .await;
 }
