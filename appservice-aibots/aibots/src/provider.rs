@@ -33,6 +33,9 @@ pub struct Request {
     pub system: String,
     /// The conversation, oldest first; the last is the one to answer.
     pub messages: Vec<Message>,
+    /// What is to be answered, for providers without a model: other bots may have spoken since. `None`: the last words of
+    /// the conversation.
+    pub asked: Option<Asked>,
     /// How freely the model chooses its words, 0 to 2; `None` leaves it to the model.
     pub temperature: Option<f32>,
     /// At most this many tokens of answer; 0 leaves it to the provider.
@@ -46,6 +49,15 @@ pub struct Request {
     pub now_ms: u64,
     /// What chance there is in a provider without a model comes from here: the same request has the same answer.
     pub seed: u64,
+}
+
+/// The words that are to be answered.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Who said them, in a group.
+    pub speaker: Option<String>,
+    /// The words, without a name before them.
+    pub words: String,
 }
 
 /// Who said it, as models distinguish it.

@@ -6,7 +6,7 @@ mod presence;
 mod rooms;
 mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -100,12 +100,20 @@ impl Service {
             || user_id == self.configuration.user_id(&self.configuration.service.sender_localpart)
     }
 
-    /// Whether the operator has set up a model: what others cost is nobody's choice but theirs.
-    pub(crate) fn has_model(&self, model: &str) -> bool {
-        let of_bots = self.bots.iter().flat_map(|bot| &bot.candidates);
-        let mut of_providers = self.configuration.providers.values().flat_map(|provider| provider.models.keys());
-        of_bots.map(|candidate| candidate.model.as_str()).any(|known| known == model)
-            || of_providers.any(|known| known == model)
+    /// A model by its name alone, if the operator has set it up: what others cost is nobody's choice but theirs. Where
+    /// several providers have it, the one that is preferred, or the first by name.
+    pub(crate) fn model(&self, model: &str, preferred: &str) -> Option<Candidate> {
+        let of_bots = self.bots.iter().flat_map(|bot| bot.candidates.iter().cloned());
+        let of_providers = self.configuration.providers.iter().flat_map(|(provider, settings)| {
+            settings.models.keys().map(|model| Candidate { provider: provider.clone(), model: model.clone() })
+        });
+        let known: BTreeSet<Candidate> = of_bots.chain(of_providers).filter(|known| known.model == model).collect();
+        known.iter().find(|known| known.provider == preferred).or_else(|| known.first()).cloned()
+    }
+
+    /// Whether there is no model behind a bot, whose words are those of a few rules then.
+    pub(crate) fn is_offline(&self, bot: &Bot) -> bool {
+        bot.candidates.iter().all(|candidate| self.completions.is_offline(candidate))
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

@@ -150,6 +150,13 @@ impl FakeService {
         self.all("events")
     }
 
+    /// How many events of a type the transactions that were taken had. Nothing is copied for that.
+    pub fn count(&self, kind: &str) -> usize {
+        let seen = self.state.seen();
+        let events = seen.taken.iter().filter_map(|transaction| transaction.body["events"].as_array()).flatten();
+        events.filter(|event| event["type"] == kind).count()
+    }
+
     /// What the homeserver did that it must not do.
     pub fn violations(&self) -> Vec<String> {
         self.state.seen().violations.clone()
@@ -167,7 +174,7 @@ impl FakeService {
             }
         };
         let in_time = tokio::time::timeout(PATIENCE, waiting).await.is_ok();
-        assert!(in_time, "{what}: did not come; came: {:#?}", self.transactions());
+        assert!(in_time, "{what}: did not come; came: {}", self.last_taken());
     }
 
     /// Waits for that many events.
@@ -177,6 +184,14 @@ impl FakeService {
     pub async fn wait_for_events(&self, count: usize) -> Vec<Value> {
         self.wait_until("events", |service| service.events().len() >= count).await;
         self.events()
+    }
+
+    /// The end of what was taken, for whoever reads why a test fails.
+    fn last_taken(&self) -> String {
+        const SHOWN: usize = 20;
+        let taken = self.transactions();
+        let left_out = taken.len().saturating_sub(SHOWN);
+        format!("{left_out} transactions, and {:#?}", &taken[left_out..])
     }
 
     /// Waits for that many attempts to deliver something.

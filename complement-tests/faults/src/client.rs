@@ -42,6 +42,14 @@ impl Client {
         client
     }
 
+    /// An application service as its own user.
+    pub async fn of_service(base_url: &str, as_token: &str) -> Self {
+        let (http, base_url, token) = (reqwest::Client::new(), base_url.to_owned(), as_token.to_owned());
+        let mut client = Self { http, base_url, token, user_id: String::new(), device_id: String::new() };
+        client.user_id = text(&client.get("/_matrix/client/v3/account/whoami").await, "user_id");
+        client
+    }
+
     /// The same device, of a server that is somewhere else now.
     #[must_use]
     pub fn at(&self, base_url: &str) -> Self {

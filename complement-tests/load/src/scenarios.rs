@@ -6,6 +6,7 @@ mod history;
 mod idle;
 mod rooms;
 mod send;
+mod services;
 mod sync;
 
 use std::{future::Future, pin::Pin};
@@ -105,6 +106,11 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         name: "idle-connections",
         title: "1,000 idle connections that wait in `/sync`",
         run: |target, scale| Box::pin(idle::connections(target, scale)),
+    },
+    Scenario {
+        name: "service-away",
+        title: "an application service that misses 10,000 messages of 4 kB, and comes back",
+        run: |target, scale| Box::pin(services::away(target, scale)),
     },
 ];
 

@@ -37,9 +37,28 @@ impl Target {
     }
 
     async fn nudge(name: &str, database: Database) -> Self {
-        let server = Server::start(&database, free_port()).await;
+        Self::nudge_with(name, database, &[]).await
+    }
+
+    async fn nudge_with(name: &str, database: Database, more: &[(&str, &str)]) -> Self {
+        let server = Server::start_with(&database, free_port(), more).await;
         let (base_url, pid) = (server.base_url.clone(), server.pid());
         Self { ours: Some((server, database)), ..Self::running(name.to_owned(), base_url, pid) }
+    }
+
+    /// One more of the same kind with a setting of its own, if this one is ours: a file in its folder of data, with this
+    /// in it.
+    pub(crate) async fn another(&self, purpose: &str, variable: &str, file: &str, content: &str) -> Option<Self> {
+        let (_, database) = self.ours.as_ref()?;
+        let database = if database.url().starts_with("sqlite:") {
+            Database::sqlite()
+        } else {
+            Database::postgres(&format!("load_{purpose}_{}", self.registered.fetch_add(1, Ordering::Relaxed))).await?
+        };
+        let path = database.data_dir().join(file);
+        std::fs::write(&path, content).expect("the folder of data can be written to");
+        let path = path.to_str().expect("the folder of data has a name of letters").to_owned();
+        Some(Self::nudge_with(&self.name, database, &[(variable, &path)]).await)
     }
 
     /// One that somebody else has started.
@@ -77,8 +96,17 @@ impl Target {
 
     /// The memory that the server has now, in KiB.
     pub(crate) fn memory_kib(&self) -> u64 {
+        self.of_status("VmRSS:")
+    }
+
+    /// The most that it has had, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    fn of_status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(self.proc("status")).expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("a process has memory")
     }
 

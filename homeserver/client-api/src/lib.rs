@@ -10,6 +10,7 @@ mod access_token;
 mod account;
 mod admin;
 mod administration;
+mod ai;
 mod appservice;
 mod arguments;
 mod body;

@@ -35,7 +35,7 @@ pub struct Route {
     pub of_others: bool,
     /// Whether its body is a file, which may be anything.
     pub takes_file: bool,
-    /// Where the specification describes it, a URL.
+    /// Where the specification describes it, a URL, or else a page of ours.
     pub section: String,
 }
 

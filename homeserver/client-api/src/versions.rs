@@ -14,8 +14,9 @@ const VERSIONS: [&str; 20] = [
     "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19",
 ];
 
-/// Proposals that clients ask for by name before they use them.
-const FEATURES: [&str; 16] = [
+/// Proposals, and what is our own, that clients ask for by name before they use them.
+const FEATURES: [&str; 17] = [
+    "chat.nudge.ai",
     "org.matrix.msc3266",
     "org.matrix.msc3391",
     "org.matrix.msc3440.stable",

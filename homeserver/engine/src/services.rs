@@ -3,6 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/application-service-api/>
 
 mod accounts;
+mod bots;
 mod device_lists;
 mod ephemeral;
 mod interest;

@@ -5,17 +5,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use machine::{
-    Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine, Notice,
-    Readiness, Request, RequestBody, Store, StoreKey, SyncParts, Verdict,
+    Answer, Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine,
+    Notice, Readiness, Request, RequestBody, RequestId, Store, StoreKey, SyncParts,
 };
 use rules::world::World;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
+use super::verification::Outgoing;
 use super::wire;
 use crate::conversation::event::Object;
 use crate::conversation::room::Room;
 use crate::matrix::{CallError, Homeserver};
+use crate::service::Service;
 
 /// More steps than it takes to get a room's key to everybody.
 const STEPS_MAX: usize = 20;
@@ -62,20 +64,22 @@ impl DeviceFailure {
 /// One device of one bot.
 pub(crate) struct Device {
     /// Never held while somebody else is asked: all that a bot reads and says goes through it.
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     /// How many requests are with the homeserver.
     under_way: watch::Sender<usize>,
-    homeserver: Homeserver,
-    token: String,
+    /// What verifications want said in rooms.
+    to_say: mpsc::Sender<Outgoing>,
+    pub(super) homeserver: Homeserver,
+    pub(super) token: String,
 }
 
-struct Inner {
-    machine: Machine,
+pub(super) struct Inner {
+    pub(super) machine: Machine,
     store: FileStore,
 }
 
 impl Inner {
-    fn keep<T>(&mut self, held: Held<T>) -> Result<T, DeviceFailure> {
+    pub(super) fn keep<T>(&mut self, held: Held<T>) -> Result<T, DeviceFailure> {
         Ok(held.store_in(&mut self.store)?)
     }
 }
@@ -88,6 +92,7 @@ impl Device {
         identity: (&str, &str, String),
         file: &Path,
         key: &StoreKey,
+        to_say: mpsc::Sender<Outgoing>,
     ) -> Result<Self, DeviceFailure> {
         let (user_id, device_id, token) = identity;
         let mut store = FileStore::open(file, world)?;
@@ -99,7 +104,7 @@ impl Device {
             Machine::load(world.clone(), &records, key)?
         };
         let inner = Mutex::new(Inner { machine, store });
-        Ok(Self { inner, under_way: watch::Sender::new(0), homeserver, token })
+        Ok(Self { inner, under_way: watch::Sender::new(0), to_say, homeserver, token })
     }
 
     /// Publishes the keys, and the identity that signs them.
@@ -129,7 +134,7 @@ impl Device {
     }
 
     /// Takes in a sync. Gives whether keys of rooms came.
-    pub(super) async fn receive(&self, parts: &SyncParts) -> Result<bool, DeviceFailure> {
+    pub(super) async fn receive(&self, service: &Service, parts: &SyncParts) -> Result<bool, DeviceFailure> {
         let mut inner = self.inner.lock().await;
         let held = inner.machine.receive_sync(parts);
         let mut notices = inner.keep(held)?;
@@ -138,12 +143,26 @@ impl Device {
         let mut inner = self.inner.lock().await;
         let held = inner.machine.notices();
         notices.extend(inner.keep(held)?);
-        for notice in &notices {
-            if let Notice::OwnDeviceAdded { device_id } = notice {
-                tracing::warn!(device.id = %device_id, user.id = %inner.machine.user_id(), "a bot has another device");
+        drop(inner);
+        self.heed(service, &notices).await
+    }
+
+    /// Does what notices want done. Gives whether keys of rooms came.
+    pub(super) async fn heed(&self, service: &Service, notices: &[Notice]) -> Result<bool, DeviceFailure> {
+        let mut has_keys = false;
+        for notice in notices {
+            match notice {
+                Notice::RoomKey { .. } => has_keys = true,
+                Notice::OwnDeviceAdded { device_id } => {
+                    let user_id = self.inner.lock().await.machine.user_id().to_owned();
+                    tracing::warn!(device.id = %device_id, user.id = %user_id, "a bot has another device");
+                }
+                Notice::Verification { flow_id } => self.go_on(service, flow_id).await?,
+                _ => {}
             }
         }
-        Ok(notices.iter().any(|notice| matches!(notice, Notice::RoomKey { .. })))
+        self.send_requests().await?;
+        Ok(has_keys)
     }
 
     /// Decrypts an event; `None` when its key is not there.
@@ -154,10 +173,6 @@ impl Device {
             Err(DecryptError::MissingKey { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // Whatever was not made by a device of its sender is nobody's word.
-        if matches!(decrypted.verdict, Verdict::NotAuthentic | Verdict::Blacklisted) {
-            return Err(DecryptError::Mismatch.into());
-        }
         Ok(Some(decrypted))
     }
 
@@ -224,7 +239,7 @@ impl Device {
     }
 
     /// Sends what the machine wants to send, until it wants no more. Gives whether that was anything.
-    async fn send_requests(&self) -> Result<bool, DeviceFailure> {
+    pub(super) async fn send_requests(&self) -> Result<bool, DeviceFailure> {
         for step in 0..STEPS_MAX {
             let requests = {
                 let mut inner = self.inner.lock().await;
@@ -249,17 +264,25 @@ impl Device {
 
     async fn send_request(&self, request: &Request) -> Result<(), DeviceFailure> {
         let answer = match &request.body {
-            // Bots begin no verification.
-            RequestBody::RoomEvent(_) => Err(CallError::Strange("a use for events")),
+            RequestBody::RoomEvent(event) => match self.to_say.try_send((request.id.clone(), event.clone())) {
+                Ok(()) => return Ok(()),
+                Err(_) => Err(CallError::Away("too much is to be said in rooms".to_owned())),
+            },
             body => wire::send(&self.homeserver, &self.token, body).await,
         };
+        if let Err(error) = &answer {
+            let inner = self.inner.lock().await;
+            tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
+        }
+        self.answered(&request.id, answer.as_ref().ok()).await
+    }
+
+    /// Gives the machine the answer to a request, or gives it up.
+    pub(super) async fn answered(&self, id: &RequestId, answer: Option<&Answer>) -> Result<(), DeviceFailure> {
         let mut inner = self.inner.lock().await;
         let held = match answer {
-            Ok(answer) => inner.machine.answer(&request.id, &answer),
-            Err(error) => {
-                tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
-                inner.machine.give_up(&request.id)
-            }
+            Some(answer) => inner.machine.answer(id, answer),
+            None => inner.machine.give_up(id),
         };
         match held {
             Ok(held) => inner.keep(held)?,

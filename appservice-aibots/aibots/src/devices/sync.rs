@@ -7,9 +7,10 @@ use machine::{StoreKey, SyncParts};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::wire::field;
-use super::{Device, DeviceFailure};
+use super::{Device, DeviceFailure, backup, verification};
 use crate::matrix::{As, CallError, text};
 use crate::service::{Bot, Service};
 
@@ -52,35 +53,47 @@ pub(crate) async fn run(service: &Arc<Service>, bot: &Bot) {
 async fn live(service: &Arc<Service>, bot: &Bot) -> Result<(), DeviceFailure> {
     let fact = format!("device {}", bot.settings.localpart);
     let store_failed = |error: sqlx::Error| CallError::Away(error.to_string());
-    let login = match service.store.fact(&fact).await.map_err(store_failed)? {
-        Some(login) => serde_json::from_str(&login).map_err(|_| CallError::Strange("a login"))?,
-        None => log_in(service, bot, &fact, None).await?,
-    };
     let folder = service.configuration.service.data_dir.join("devices");
     std::fs::create_dir_all(&folder).map_err(|error| CallError::Away(error.to_string()))?;
-    let identity = (bot.user_id.as_str(), login.device_id.as_str(), login.token.clone());
     let file = folder.join(&bot.settings.localpart);
+    let login = match service.store.fact(&fact).await.map_err(store_failed)? {
+        // Whose keys are lost comes back as another device: nobody would believe this one with other keys.
+        Some(login) if file.exists() => serde_json::from_str(&login).map_err(|_| CallError::Strange("a login"))?,
+        _ => log_in(service, bot, &fact, None).await?,
+    };
+    let identity = (bot.user_id.as_str(), login.device_id.as_str(), login.token.clone());
     let key = store_key(service).await?;
-    let device = Arc::new(Device::open(service.homeserver.clone(), &service.world, identity, &file, &key)?);
+    let (to_say, said) = mpsc::channel(verification::WAITING_MAX);
+    let device = Device::open(service.homeserver.clone(), &service.world, identity, &file, &key, to_say)?;
+    let device = Arc::new(device);
     device.publish().await?;
+    if let Err(error) = backup::keep(service, bot, &device).await {
+        tracing::warn!(%error, user.id = bot.user_id, "a bot's keys are not backed up");
+    }
     service.devices.add(&bot.user_id, device.clone());
     service.keys.notify_waiters();
+    let is_forgotten = tokio::select! {
+        forgotten = sync_on(service, bot, &device) => forgotten,
+        () = verification::say(service, &bot.user_id, &device, said) => Ok(()),
+    };
+    // The file belongs to one machine at a time.
+    service.devices.remove(&bot.user_id);
+    is_forgotten?;
+    log_in(service, bot, &fact, Some(login.device_id)).await?;
+    Ok(())
+}
+
+/// Syncs until the homeserver has forgotten the device.
+async fn sync_on(service: &Arc<Service>, bot: &Bot, device: &Device) -> Result<(), DeviceFailure> {
     loop {
-        match sync(service, &device).await {
+        match sync(service, device).await {
             Ok(has_keys) => {
                 if has_keys {
                     service.keys.notify_waiters();
                 }
             }
-            Err(DeviceFailure::Call(CallError::Refused { status: 401, .. })) => {
-                // Before the login is noted: whatever happens in between, the keys are not taken for published.
-                device.forget_published().await?;
-                log_in(service, bot, &fact, Some(login.device_id)).await?;
-                // The file belongs to one machine at a time.
-                service.devices.remove(&bot.user_id);
-                drop(device);
-                return Ok(());
-            }
+            // Before the login is noted: whatever happens in between, the keys are not taken for published.
+            Err(DeviceFailure::Call(CallError::Refused { status: 401, .. })) => return device.forget_published().await,
             Err(error) => {
                 tracing::debug!(%error, user.id = bot.user_id, "a device's sync fails; trying again");
                 tokio::time::sleep(PAUSE).await;
@@ -138,5 +151,5 @@ async fn sync(service: &Service, device: &Device) -> Result<bool, DeviceFailure>
         unused_fallback_key_types: unused.and_then(|unused| serde_json::from_value(unused).ok()),
         next_batch: Some(text(&answer, "next_batch")?),
     };
-    device.receive(&parts).await
+    device.receive(service, &parts).await
 }

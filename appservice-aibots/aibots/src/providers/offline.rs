@@ -37,7 +37,7 @@ struct Heard<'a> {
     speaker: Option<&'a str>,
     /// Whether there was a picture.
     has_picture: bool,
-    /// Everything that users said before, newest first.
+    /// Everything that they said before, newest first.
     earlier: Vec<&'a str>,
     /// What the time is.
     now_ms: u64,
@@ -95,29 +95,31 @@ impl Provider for Offline {
 }
 
 fn reply(request: &Request) -> String {
-    let mut said: Vec<&str> = Vec::new();
-    for message in request.messages.iter().rev().filter(|message| message.role == Role::User) {
-        said.extend(message.parts.iter().rev().filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            _ => None,
-        }));
-    }
-    let last = said.first().copied().unwrap_or("");
-    let (speaker, text) = split_name(last);
+    let said: Vec<&str> = said(request).collect();
+    let (speaker, text) = match &request.asked {
+        Some(asked) => (asked.speaker.as_deref(), asked.words.as_str()),
+        None => split_name(said.first().copied().unwrap_or("")),
+    };
     let has_picture = request
         .messages
         .last()
         .is_some_and(|message| message.parts.last().is_some_and(|part| matches!(part, Part::Image(_))));
     let seed = text.bytes().fold(request.seed, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+    // In a group, what others said of themselves is not about the one who asks.
+    let own = said.into_iter().filter_map(|said| match (speaker, split_name(said)) {
+        (Some(speaker), (Some(name), words)) => (name == context::quiet_name(speaker)).then_some(words),
+        (Some(_), (None, _)) => None,
+        (None, _) => Some(said),
+    });
     let mut heard = Heard {
         bot_name: if request.bot_name.is_empty() { "a bot" } else { &request.bot_name },
         text,
         speaker,
         has_picture,
-        earlier: said.into_iter().skip(1).map(|text| split_name(text).1).collect(),
+        earlier: own.collect(),
         now_ms: request.now_ms,
         chance: Chance(seed),
-        voice: Voice::of(&request.model),
+        voice: Voice::of(&request.model, &request.bot_name),
     };
     let answer = rules::answer(&mut heard);
     let is_first = !request.messages.iter().any(|message| message.role == Role::Assistant);
@@ -127,6 +129,15 @@ fn reply(request: &Request) -> String {
         );
     }
     answer
+}
+
+/// What users said, newest first.
+fn said(request: &Request) -> impl Iterator<Item = &str> {
+    let messages = request.messages.iter().rev().filter(|message| message.role == Role::User);
+    messages.flat_map(|message| message.parts.iter().rev()).filter_map(|part| match part {
+        Part::Text(text) => Some(text.as_str()),
+        _ => None,
+    })
 }
 
 /// In a group a name stands before the words.

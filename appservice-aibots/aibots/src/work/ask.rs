@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::WorkError;
-use super::decide::opened;
+use super::decide::opened_history;
 use super::reply::has_tools;
 use crate::context::{self, Persona, Speaker, Window, estimate_text, system_prompt};
 use crate::conversation::command::Task;
@@ -13,7 +13,7 @@ use crate::conversation::event::Event;
 use crate::conversation::history::{Turn, turns};
 use crate::conversation::room::{Room, RoomSettings};
 use crate::devices::Opened;
-use crate::provider::{Image, Request};
+use crate::provider::{Asked, Image, Request};
 use crate::providers::Candidate;
 use crate::service::{Bot, Service};
 
@@ -41,7 +41,7 @@ pub(super) async fn events(service: &Service, bot: &str, room_id: &str) -> Resul
         let is_last = page.is_empty() || end.is_none() || end == from;
         for object in page.iter().filter_map(Value::as_object) {
             let Some(event) = Event::read(object, room_id) else { continue };
-            if let Opened::Yes(event) = opened(service, &reader, object, event).await {
+            if let Opened::Yes(event) = opened_history(service, &reader, object, event).await {
                 events.push(*event);
             }
         }
@@ -131,6 +131,7 @@ impl Known {
             model: candidate.model.clone(),
             bot_name: bot.settings.name.clone(),
             messages: context::build(&told, self.summary.as_deref(), self.is_group, tokens, self.window).messages,
+            asked: task.is_none().then(|| self.asked(room, trigger)),
             system: self.system.clone(),
             temperature: Some(bot.settings.temperature),
             output_tokens_max: self.window.output_tokens_max,
@@ -139,6 +140,13 @@ impl Known {
             now_ms: service.now_ms(),
             seed: service.world.random_below(u64::MAX),
         }
+    }
+
+    /// The words of the event, as they are told of it in the conversation.
+    fn asked(&self, room: &Room, trigger: &Event) -> Asked {
+        let turn = self.said.iter().rev().find(|turn| turn.event_id == trigger.event_id);
+        let words = turn.map_or_else(|| trigger.words(), |turn| turn.words.clone());
+        Asked { speaker: self.is_group.then(|| room.name_of(&trigger.sender).to_owned()), words }
     }
 
     /// What is to be asked for remembering, if there is more than fits; and the last event that will be covered.

@@ -29,7 +29,6 @@ pub(super) async fn obey(
         Command::Unknown => format!("I did not understand that.\n\n{HELP}"),
         Command::Settings => described(service, room, &settings),
         Command::Task(_) if settings.mode == Some(Mode::Off) => "I am off in this room.".to_owned(),
-        Command::Task(task) => return Ok(Some(task)),
         Command::Mode(mode) => {
             settings.mode = Some(mode);
             format!("The mode is `{}` now.", mode.name())
@@ -38,7 +37,11 @@ pub(super) async fn obey(
             settings.forgotten_until = Some(event.event_id.clone());
             "I have forgotten what was said so far.".to_owned()
         }
-        Command::Model(Some(model)) if !service.has_model(&model) => {
+        Command::Task(_) if !has_model(service, bot, &settings) => {
+            "For that I would need a language model, and I have only a few simple rules.".to_owned()
+        }
+        Command::Task(task) => return Ok(Some(task)),
+        Command::Model(Some(model)) if service.model(&model, "").is_none() => {
             "I may only use the models that my operator has set up.".to_owned()
         }
         Command::Model(model) => {
@@ -73,4 +76,11 @@ fn described(service: &Service, room: &Room, settings: &RoomSettings) -> String 
         let _ = write!(text, "\n- {}: `{model}`", bot.settings.name);
     }
     text
+}
+
+/// Whether a bot can do more in this room than its few rules.
+fn has_model(service: &Service, bot: &str, settings: &RoomSettings) -> bool {
+    let chosen = settings.model.as_deref().and_then(|model| service.model(model, ""));
+    chosen.is_some_and(|chosen| !service.completions.is_offline(&chosen))
+        || service.bot(bot).is_some_and(|bot| !service.is_offline(bot))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{PutOff, WorkError, command, membership};
+use super::{PutOff, WorkError, command, membership, say};
 use crate::conversation::event::{Event, Object};
 use crate::conversation::room::Room;
 use crate::conversation::trigger::{Arrival, Candidate, Decision, decide};
@@ -13,6 +13,9 @@ use crate::store::{Owed, Received};
 
 /// For how long an event that cannot be decrypted waits for its key.
 pub(super) const WAITING_FOR_KEY_MS: u64 = 5 * 60 * 1000;
+
+/// How long a verification may take. What is older comes to those who were away for longer than anybody waits.
+const VERIFICATION_MS: u64 = 10 * 60 * 1000;
 
 /// Works off the events of a room. Gives whether all of them could be read.
 pub(super) async fn events_of(service: &Service, room_id: &str) -> Result<bool, PutOff> {
@@ -102,6 +105,10 @@ async fn take_message(
             metrics::counter!("aibots_events_ignored_total", "reason" => "unreadable").increment(1);
             Vec::new()
         }
+        Opened::Yes(event) if event.is_verification() => {
+            verify(service, &bots, &event).await?;
+            Vec::new()
+        }
         Opened::Yes(event) => owed_for(service, received, &room, &bots, &event).await?,
     };
     service.store.work_off(&[received.position], &owed, service.now_ms()).await?;
@@ -109,6 +116,22 @@ async fn take_message(
         service.work.notify_one();
     }
     Ok(Taken::Message)
+}
+
+/// Goes on with a verification. Who begins one is told where to find what to compare.
+async fn verify(service: &Service, bots: &[String], event: &Event) -> Result<(), WorkError> {
+    const WHERE: &str = "My emoji stand in the log of whoever runs me: only they can tell you whether they are the same as \
+        yours.";
+    if event.sent_ms.saturating_add(VERIFICATION_MS) < service.now_ms() {
+        return Ok(());
+    }
+    service.devices.verify(service, bots, event).await;
+    match bots.iter().find(|bot| event.text("to") == bot.as_str()) {
+        Some(bot) if event.begins_verification() && service.configuration.is_allowed(&event.sender) => {
+            say::reply(service, bot, event, WHERE).await
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An event, decrypted where that is needed, as one of these bots can.
@@ -164,6 +187,14 @@ fn candidate(bot: &Bot) -> Candidate {
         names: vec![bot.settings.name.clone(), bot.settings.localpart.clone()],
         sees_images: bot.sees,
     }
+}
+
+/// The same for what is told as history, and not answered.
+pub(super) async fn opened_history(service: &Service, bots: &[String], object: &Object, event: Event) -> Opened {
+    if event.kind == "m.room.encrypted" {
+        return service.devices.open_history(bots, object, event).await;
+    }
+    Opened::Yes(Box::new(event))
 }
 
 /// The relation that says in which thread an event is, which stands outside of what is encrypted.

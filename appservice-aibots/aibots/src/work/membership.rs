@@ -100,8 +100,16 @@ async fn welcome_encrypted(service: &Service, user_id: &str, invitation: &Event)
         service.homeserver.leave(user_id, &invitation.room_id, reason).await?;
         return Ok(());
     }
-    let text = "This room is encrypted, and I can read it: what you write here is given to a language model, which may \
-        be run by somebody else.";
+    // Whoever has a model does not keep to themselves what they read.
+    let room = service.room(&invitation.room_id).await?;
+    let has_model = room.bots(|user_id| service.bot(user_id).is_some_and(|bot| !service.is_offline(bot)));
+    let text = if has_model.is_empty() {
+        "This room is encrypted, and I can read it: what you write here is answered by a few simple rules on this server, \
+         and given to nobody else."
+    } else {
+        "This room is encrypted, and I can read it: what you write here is given to a language model, which may be run by \
+         somebody else."
+    };
     say::notice(service, user_id, invitation, text).await
 }
 

@@ -283,8 +283,9 @@ impl Making<'_> {
 
     /// The models to ask: what was set for the room, then the bot's own.
     fn candidates(&self, settings: &RoomSettings) -> Vec<Candidate> {
-        let provider = self.bot.settings.provider.clone();
-        let chosen = settings.model.clone().map(|model| Candidate { provider, model });
+        let provider = self.bot.settings.provider.as_str();
+        // Gone from the configuration since it was chosen, it is asked for no more.
+        let chosen = settings.model.as_deref().and_then(|model| self.service.model(model, provider));
         chosen.into_iter().chain(self.bot.candidates.iter().cloned()).collect()
     }
 

@@ -70,6 +70,30 @@ async fn two_bots_answer_a_human_and_not_each_other() {
 }
 
 #[tokio::test]
+async fn the_second_bot_answers_the_human_too_and_not_the_first_bot() {
+    let stage = Stage::new(|_| ()).await;
+    with_bots(&stage, &[FRIENDLY, CASUAL]).await;
+    stage.tell("1", &[message("$who", "who are you?")]).await;
+    stage.until("both answers", |known| known.answers("$who").len() == 2).await;
+    let known = stage.known.lock().unwrap();
+    for (bot, name) in [(FRIENDLY, "I am Friendly Assistant"), (CASUAL, "I am Casual Friend")] {
+        let said = known.timeline.iter().find(|event| event["sender"] == bot).unwrap();
+        assert!(said["content"]["body"].as_str().unwrap().contains(name), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_wants_a_model_is_not_pretended_without_one() {
+    let stage = Stage::new(|_| ()).await;
+    with_bots(&stage, &[CASUAL]).await;
+    stage.tell("1", &[message("$summary", "!ai summary")]).await;
+    stage.until("the answer", |known| known.answers("$summary") == [CASUAL]).await;
+    let known = stage.known.lock().unwrap();
+    let said = known.timeline.last().unwrap();
+    assert!(said["content"]["body"].as_str().unwrap().contains("language model"), "{said}");
+}
+
+#[tokio::test]
 async fn a_bot_that_two_people_invite_is_listed_as_no_person() {
     let stage = Stage::new(|_| ()).await;
     stage.empower(CASUAL);

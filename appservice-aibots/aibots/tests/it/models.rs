@@ -163,3 +163,23 @@ async fn what_is_forgotten_is_forgotten_in_threads_too() {
     assert_eq!(asked.len(), 2);
     assert!(asked[0].body.to_string().contains("swordfish") && !asked[1].body.to_string().contains("swordfish"));
 }
+
+#[tokio::test]
+async fn a_model_is_asked_of_the_provider_that_has_it() {
+    let other = MockProvider::start(vec![openai::whole("I am the other one.")]).await.unwrap();
+    let base_url = Some(other.url().parse().unwrap());
+    let change = |configuration: &mut Configuration| {
+        let provider = ProviderSettings { base_url, ..ProviderSettings::of(Kind::Compatible) };
+        configuration.providers.insert("other".to_owned(), provider);
+        let bot = configuration.bots.last_mut().unwrap();
+        (bot.provider, bot.model) = ("other".to_owned(), "other-1".to_owned());
+    };
+    let (stage, mock) = with_model(vec![openai::whole("Hello!")], change).await;
+    ask(&stage, "$model", "!ai model other-1").await;
+    ask(&stage, "$1", "hello").await;
+    assert_eq!((said(&stage, "$1").as_str(), mock.asked().len()), ("I am the other one.", 0));
+    assert_eq!(other.asked()[0].body["model"], "other-1");
+    ask(&stage, "$back", "!ai model").await;
+    ask(&stage, "$2", "hello").await;
+    assert_eq!(said(&stage, "$2"), "Hello!");
+}

@@ -40,7 +40,7 @@ pub(crate) struct Endpoint {
     takes_file: bool,
 }
 
-/// An endpoint of ordinary cost. `section` is the anchor in the specification, or the URL of a proposal.
+/// An endpoint of ordinary cost. `section` is the anchor in the specification, the URL of a proposal, or a page of ours.
 pub(super) const fn at(section: &'static str) -> Endpoint {
     Endpoint {
         section,
@@ -298,7 +298,7 @@ impl Table {
     fn add<T: Metadata>(&mut self, endpoint: Endpoint, authentication: Authentication) -> Vec<&'static str> {
         let paths: Vec<_> = T::PATH_BUILDER.all_paths().chain(endpoint.other_paths.iter().copied()).collect();
         let section = match endpoint.section {
-            proposal if proposal.starts_with("https:") => proposal.to_owned(),
+            elsewhere if elsewhere.starts_with("https:") || elsewhere.starts_with("docs/") => elsewhere.to_owned(),
             section => format!("https://spec.matrix.org/v1.19/client-server-api/#{section}"),
         };
         self.routes.push(Route {

@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod administration;
+mod ai_bots;
 mod appservices;
 mod appservices_bounds;
 mod bodies;

@@ -8,19 +8,26 @@ type Rule = fn(&mut Heard<'_>, &str) -> Option<String>;
 const RULES: &[Rule] = &[
     picture,
     nothing_said,
+    nudge,
     identity,
     help,
     time,
     sums,
     chance,
     own_name,
+    jokes,
+    makings,
     thanks,
     farewell,
+    mood,
     greeting,
+    places,
     feelings,
     wishes,
     family,
+    tastes,
     pastimes,
+    yes_or_no,
     other_script,
     question,
 ];
@@ -92,21 +99,24 @@ fn nothing_said(_: &mut Heard<'_>, lower: &str) -> Option<String> {
     lower.trim().is_empty().then(|| "I can only read words. What did you want to say?".to_owned())
 }
 
+fn nudge(heard: &mut Heard<'_>, _: &str) -> Option<String> {
+    heard.text.starts_with("*nudges you").then(|| heard.chance.pick(heard.voice.on_calls()).to_owned())
+}
+
 fn identity(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
-    let asked =
-        says(lower, &["who are you", "what are you", "your name", "are you a bot", "are you human", "are you real"])
-            || says(
-                lower,
-                &[
-                    "are you an ai",
-                    "are you a robot",
-                    "are you a person",
-                    "are you a human",
-                    "which model",
-                    "what model",
-                ],
-            );
-    asked.then(|| {
+    let of_kind =
+        ["a bot", "human", "real", "an ai", "a robot", "a person", "a human", "a program", "alive", "chatgpt"];
+    let asked = [
+        "who are you",
+        "what are you",
+        "your name",
+        "introduce yourself",
+        "about yourself",
+        "which model",
+        "what model",
+    ];
+    let is_asked = says(lower, &asked) || of_kind.iter().any(|kind| says(lower, &[&format!("are you {kind}")]));
+    is_asked.then(|| {
         format!(
             "I am {}: a bot that follows a few simple rules, on this very server. I am not human, and I have no language \
              model; whoever runs this server can give me one.",
@@ -116,20 +126,48 @@ fn identity(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
 }
 
 fn help(_: &mut Heard<'_>, lower: &str) -> Option<String> {
-    says(lower, &["help", "what can you do", "how do you work"]).then(|| {
-        "I can chat a little, tell the time, do sums such as 12 * 7, toss a coin and roll a die, and remember your name \
-         while we talk. For more I would need a language model."
+    /// Longer texts with the word in them are about somebody else's help.
+    const WORDS_MAX: usize = 6;
+    let is_call = says(lower, &["help"]) && lower.split_whitespace().count() <= WORDS_MAX;
+    (is_call || says(lower, &["help me", "what can you do", "what do you do", "how do you work"])).then(|| {
+        "I can chat a little, tell the time, do sums such as 12 * 7, toss a coin, roll a die, tell a joke, and remember \
+         your name while we talk. For more I would need a language model. `!ai help` lists what can be set in this room."
             .to_owned()
     })
 }
 
 fn time(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
-    says(lower, &["what time", "the time", "what day", "what date", "today's date", "which day"])
-        .then(|| format!("It is {}.", clock::in_words(heard.now_ms)))
+    let asked = [
+        "what time",
+        "what's the time",
+        "what is the time",
+        "tell me the time",
+        "the time please",
+        "current time",
+        "what day",
+        "which day",
+        "what date",
+        "what's the date",
+        "what is the date",
+        "today's date",
+    ];
+    says(lower, &asked).then(|| format!("It is {}.", clock::in_words(heard.now_ms)))
 }
 
-fn sums(heard: &mut Heard<'_>, _: &str) -> Option<String> {
-    arithmetic::sum_in(heard.text).map(|(sum, result)| format!("{sum} is {result}."))
+/// Where a sum is asked for: numbers stand in many sentences that are about something else.
+fn sums(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
+    let asked = ["what", "what's", "how much", "how many", "calculate", "compute", "sum", "equals", "solve"];
+    let (sum, result) = arithmetic::sum_in(heard.text)?;
+    let is_alone = !heard.text.contains(char::is_alphabetic) && !looks_like_a_date(&sum);
+    (is_alone || says(lower, &asked) || heard.text.contains('=')).then(|| format!("{sum} is {result}."))
+}
+
+/// `2026-11-22`, `22/11/2026`, or a telephone number: three numbers or more, and nothing but one sign between them.
+fn looks_like_a_date(sum: &str) -> bool {
+    ['-', '/', '.'].iter().any(|sign| {
+        let parts: Vec<&str> = sum.split(*sign).collect();
+        parts.len() >= 3 && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+    })
 }
 
 fn chance(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
@@ -141,22 +179,51 @@ fn chance(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
 }
 
 fn own_name(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
-    if let Some(name) = after(heard.text, &["my name is ", "call me "]).and_then(first_name) {
+    if let Some(name) = told_name(heard.text) {
         return Some(format!("Nice to meet you, {name}!"));
     }
-    if !says(lower, &["what is my name", "what's my name", "who am i", "do you know my name"]) {
+    if !says(lower, &["what is my name", "what's my name", "who am i", "do you know my name", "remember my name"]) {
         return None;
     }
-    let told = heard.earlier.iter().find_map(|text| after(text, &["my name is ", "call me "]).and_then(first_name));
+    let told = heard.earlier.iter().find_map(|text| told_name(text));
     Some(match told.or_else(|| heard.speaker.map(ToOwned::to_owned)) {
         Some(name) => format!("You are {name}, as far as I know."),
         None => "You have not told me yet.".to_owned(),
     })
 }
 
-fn first_name(text: &str) -> Option<String> {
-    let word = text.split_whitespace().next()?.trim_matches(|c: char| !c.is_alphanumeric());
-    (!word.is_empty() && word.len() <= 40).then(|| word.to_owned())
+/// The name by which somebody wants to be called.
+fn told_name(text: &str) -> Option<String> {
+    /// What people say after "call me" that is no name.
+    const NO_NAMES: &[&str] = &[
+        "a", "an", "the", "back", "later", "when", "if", "maybe", "tomorrow", "tonight", "at", "on", "in", "crazy",
+        "old",
+    ];
+    let name = |text: &str| {
+        let word = text.split_whitespace().next()?.trim_matches(|c: char| !c.is_alphanumeric());
+        (!word.is_empty() && word.len() <= 40).then(|| word.to_owned())
+    };
+    if let Some(name) = after(text, &["my name is ", "my name's "]).and_then(name) {
+        return Some(name);
+    }
+    if let Some(name) = after(text, &["call me "]).and_then(name) {
+        return (!NO_NAMES.contains(&name.to_lowercase().as_str())).then_some(name);
+    }
+    // "I am Ada", but not "I am tired".
+    let rest = after(text, &["i am ", "i'm "])?.trim_end_matches(['.', '!', ' ']);
+    let is_name = rest.starts_with(char::is_uppercase) && rest.chars().all(char::is_alphabetic);
+    is_name.then(|| name(rest)).flatten()
+}
+
+fn jokes(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
+    says(lower, &["joke", "jokes", "make me laugh", "something funny"])
+        .then(|| heard.chance.pick(heard.voice.jokes()).to_owned())
+}
+
+fn makings(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
+    let asks = says(lower, &["write", "tell", "give", "make", "invent", "compose", "need", "sing", "want"]);
+    let what = ["poem", "haiku", "story", "song", "idea", "ideas", "limerick", "rhyme"];
+    (asks && says(lower, &what)).then(|| heard.chance.pick(heard.voice.makings()).to_owned())
 }
 
 fn thanks(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
@@ -173,6 +240,24 @@ fn greeting(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
         .then(|| heard.chance.pick(heard.voice.greetings()).to_owned())
 }
 
+fn mood(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
+    let asked = [
+        "how are you",
+        "how's it going",
+        "how is it going",
+        "how do you do",
+        "how do you feel",
+        "what's up",
+        "how are things",
+    ];
+    says(lower, &asked).then(|| heard.chance.pick(heard.voice.moods()).to_owned())
+}
+
+fn places(heard: &mut Heard<'_>, _: &str) -> Option<String> {
+    let rest = after(heard.text, &["i am from ", "i'm from ", "i live in ", "i come from "])?;
+    filled(heard.chance.pick(heard.voice.on_places()), &mirrored(rest)?)
+}
+
 fn feelings(heard: &mut Heard<'_>, _: &str) -> Option<String> {
     let rest = after(heard.text, &["i am ", "i'm ", "i feel ", "i was "])?;
     filled(heard.chance.pick(heard.voice.on_feelings()), &mirrored(rest)?)
@@ -180,8 +265,35 @@ fn feelings(heard: &mut Heard<'_>, _: &str) -> Option<String> {
 
 fn wishes(heard: &mut Heard<'_>, _: &str) -> Option<String> {
     let rest = after(heard.text, &["i want ", "i need ", "i would like ", "i'd like ", "i wish for "])?;
+    let (phrases, rest) = match rest.strip_prefix("to ") {
+        Some(plan) => (heard.voice.on_plans(), plan),
+        None => (heard.voice.on_wishes(), rest),
+    };
+    filled(heard.chance.pick(phrases), &mirrored(rest)?)
+}
+
+fn tastes(heard: &mut Heard<'_>, _: &str) -> Option<String> {
+    let rest = after(heard.text, &["i like ", "i love ", "i enjoy "])?;
     let rest = rest.strip_prefix("to ").unwrap_or(rest);
-    filled(heard.chance.pick(heard.voice.on_wishes()), &mirrored(rest)?)
+    // Who is meant by these stands elsewhere.
+    let first = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap_or("").to_lowercase();
+    if ["it", "that", "this", "you", "them", "him", "her"].contains(&first.as_str()) {
+        return None;
+    }
+    filled(heard.chance.pick(heard.voice.on_pastimes()), &mirrored(rest)?)
+}
+
+fn yes_or_no(heard: &mut Heard<'_>, lower: &str) -> Option<String> {
+    /// Longer texts say more than that.
+    const WORDS_MAX: usize = 3;
+    if lower.split_whitespace().count() > WORDS_MAX {
+        return None;
+    }
+    if says(lower, &["no", "nope", "nah", "never", "not really", "i don't know", "dunno"]) {
+        return Some(heard.chance.pick(heard.voice.on_no()).to_owned());
+    }
+    says(lower, &["yes", "yeah", "yep", "sure", "ok", "okay", "fine", "good", "great", "of course"])
+        .then(|| heard.chance.pick(heard.voice.on_yes()).to_owned())
 }
 
 fn family(heard: &mut Heard<'_>, lower: &str) -> Option<String> {

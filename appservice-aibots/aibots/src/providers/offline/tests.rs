@@ -1,7 +1,7 @@
 //! Tests of the conversationalist without a model.
 
 use super::{Offline, reply};
-use crate::provider::{Message, Progress, Provider as _, Request, Role};
+use crate::provider::{Asked, Message, Progress, Provider as _, Request, Role};
 
 fn asked(text: &str) -> Request {
     Request {
@@ -48,6 +48,50 @@ fn the_same_request_has_the_same_answer_and_another_seed_another() {
     let voice = |model: &str| reply(&Request { model: model.to_owned(), ..asked("I am tired of my job, really") });
     assert_ne!(voice("casual-friend"), voice("creative-companion"));
     assert!(voice("casual-friend").contains("tired of your job"), "{}", voice("casual-friend"));
+}
+
+#[test]
+fn numbers_and_names_are_only_taken_for_what_they_are() {
+    let not =
+        |text: &str, wrong: &str| assert!(!reply(&asked(text)).contains(wrong), "{text}: {}", reply(&asked(text)));
+    for text in ["my birthday is on 2026-11-22", "2026-11-22", "call 555-1234 for it", "I work 24/7", "22/11/2026"] {
+        not(text, " is ");
+    }
+    assert_eq!(reply(&asked("12 * 7")), "12 * 7 is 84.");
+    assert_eq!(reply(&asked("3 + 4 =")), "3 + 4 is 7.");
+    not("call me later", "meet you");
+    not("I am tired", "meet you");
+    not("I spend all the time there", "UTC");
+    assert_eq!(reply(&asked("I'm Ada.")), "Nice to meet you, Ada!");
+    for seed in 0..8 {
+        let plan = reply(&Request { seed, ..asked("I want to learn the piano") });
+        assert!(plan.contains("to learn the piano"), "{plan}");
+        let thing = reply(&Request { seed, ..asked("I want a piano") });
+        assert!(!thing.contains("to a piano"), "{thing}");
+    }
+}
+
+#[test]
+fn each_of_the_three_has_a_voice_of_its_own_without_a_model() {
+    let said = |bot_name: &str| {
+        let of = |seed| Request { model: String::new(), bot_name: bot_name.to_owned(), seed, ..asked("hello") };
+        (0..20).map(|seed| reply(&of(seed))).collect::<std::collections::BTreeSet<String>>()
+    };
+    let three = ["Friendly Assistant", "Casual Friend", "Creative Companion"].map(said);
+    assert!(three[0].is_disjoint(&three[1]) && three[1].is_disjoint(&three[2]) && three[2].is_disjoint(&three[0]));
+}
+
+#[test]
+fn in_a_group_it_answers_who_asked_and_knows_what_they_said_of_themselves() {
+    let told = ["Bob: my name is Robert", "Cleo: who am I", "Other Bot: Who are you?"];
+    let messages = told.map(|text| Message::text(Role::User, text)).to_vec();
+    let asked_by = |speaker: &str| Request {
+        asked: Some(Asked { speaker: Some(speaker.to_owned()), words: "who am I".to_owned() }),
+        messages: messages.clone(),
+        ..asked("")
+    };
+    assert!(reply(&asked_by("Cleo")).starts_with("You are Cleo"), "{}", reply(&asked_by("Cleo")));
+    assert!(reply(&asked_by("Bob")).starts_with("You are Robert"), "{}", reply(&asked_by("Bob")));
 }
 
 #[test]

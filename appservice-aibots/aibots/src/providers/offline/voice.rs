@@ -12,11 +12,12 @@ pub(super) enum Voice {
 }
 
 impl Voice {
-    /// The personality that the model's name asks for.
-    pub(super) fn of(model: &str) -> Self {
-        if model.contains("casual") {
+    /// The personality that the name of the model asks for, or that of the bot.
+    pub(super) fn of(model: &str, bot_name: &str) -> Self {
+        let names = format!("{model} {bot_name}").to_lowercase();
+        if names.contains("casual") {
             Self::Casual
-        } else if model.contains("creative") {
+        } else if names.contains("creative") {
             Self::Creative
         } else {
             Self::Friendly
@@ -44,6 +45,98 @@ impl Voice {
                 "Hello! What shall we make today?",
                 "Hi! I was just wondering which colour Tuesday has.",
                 "Greetings! Any project that wants an idea?",
+            ],
+        )
+    }
+
+    pub(super) fn moods(self) -> &'static [&'static str] {
+        self.own(
+            &[
+                "All my rules are in order, thank you. How are you?",
+                "As well as a program can be, thank you for asking. And you?",
+            ],
+            &["Can't complain, I'm a program. You?", "Same as always. What about you?"],
+            &[
+                "Somewhere between a blank page and the first line. And you?",
+                "Humming along, if programs hum. What is your day's melody?",
+            ],
+        )
+    }
+
+    pub(super) fn jokes(self) -> &'static [&'static str] {
+        self.own(
+            &[
+                "I would tell you a joke about UDP, but I could not be sure that you got it.",
+                "There are two hard things in programming: naming things, counting, and off-by-one errors.",
+            ],
+            &[
+                "I used to have a better memory. It was read-only, though.",
+                "Why do programmers mix up Halloween and Christmas? Because OCT 31 is DEC 25.",
+            ],
+            &[
+                "A pixel, a brush and a byte walk into a gallery. The byte says: I only see two of you.",
+                "My last painting was all null. The critics called it pointless.",
+            ],
+        )
+    }
+
+    pub(super) fn makings(self) -> &'static [&'static str] {
+        self.own(
+            &[
+                "I have too few rules to write one, but I can listen: how would yours begin?",
+                "I cannot make one up without a language model. Shall we start with what it should be about?",
+            ],
+            &["Not my strong side, I'm just rules. You start, I'll nod along.", "You first! What's it about?"],
+            &[
+                "Here is a beginning: \"The lighthouse had been answering letters for years.\" What is in the first one?",
+                "Rain taps on the glass,\na cursor blinks and waits long:\nyour line would come next.",
+                "Take three things on your desk and let them argue about who is the oldest. Which three?",
+            ],
+        )
+    }
+
+    pub(super) fn on_calls(self) -> &'static [&'static str] {
+        self.own(
+            &["I am here! What can I do for you?", "Yes? I am listening."],
+            &["Hey, hey, I'm awake! What's up?", "Ouch. OK, you have my attention."],
+            &["A nudge! Is that a story knocking?", "You have woken the muse. What is it?"],
+        )
+    }
+
+    pub(super) fn on_yes(self) -> &'static [&'static str] {
+        self.own(
+            &["Good. Would you tell me more about it?", "I am glad. What comes next?"],
+            &["Nice. And?", "Cool. Go on then."],
+            &[
+                "Splendid! Then let us take it one step further: what is missing?",
+                "Yes! And what if it were ten times as big?",
+            ],
+        )
+    }
+
+    pub(super) fn on_no(self) -> &'static [&'static str] {
+        self.own(
+            &["That is all right. What would you rather talk about?", "I see. What is it then?"],
+            &["Fair enough. Something else then?", "OK, no it is. What's going on otherwise?"],
+            &["A no is a good frame. What would you put into it instead?", "Then let us begin with what it is not."],
+        )
+    }
+
+    pub(super) fn on_places(self) -> &'static [&'static str] {
+        self.own(
+            &["What do you like about {}?", "I only know {} by its name. What is it like there?"],
+            &["Oh, {}! What's it like there?", "{}, nice. What do people do there on a Sunday?"],
+            &["If {} were a sound, which one?", "How would you paint {} with three colours?"],
+        )
+    }
+
+    pub(super) fn on_plans(self) -> &'static [&'static str] {
+        self.own(
+            &["What would it mean to you to {}?", "What would be the first step if you want to {}?"],
+            &["To {}? Nice. What's in the way?", "So what keeps you from it? I mean, to {} sounds good."],
+            &[
+                "Imagine you get to {} tomorrow. What do you see first?",
+                "To {}: what would be the silliest first step?",
             ],
         )
     }
@@ -86,7 +179,7 @@ impl Voice {
             &["{}? Nice. What's in the way?", "Who doesn't want {}! What would you do then?"],
             &[
                 "Imagine you had {} already. What do you see?",
-                "Let us sketch a way to {}. What would be its first, silliest step?",
+                "Let us sketch a way to get {}. What would be its first, silliest step?",
             ],
         )
     }
