@@ -5,6 +5,7 @@
 
 mod backup;
 mod device;
+mod requests;
 mod sync;
 mod verification;
 mod wire;

@@ -5,22 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use machine::{
-    Answer, Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine,
-    Notice, Readiness, Request, RequestBody, RequestId, Store, StoreKey, SyncParts,
+    Audience, DecryptError, Decrypted, EncryptError, FileStore, FileStoreError, Held, LoadError, Machine, Notice,
+    Readiness, Store, StoreKey, SyncParts,
 };
 use rules::world::World;
 use ruma::{OwnedDeviceId, OwnedRoomId, OwnedUserId, RoomId};
 use tokio::sync::{Mutex, mpsc, watch};
 
 use super::verification::Outgoing;
-use super::wire;
 use crate::conversation::event::Object;
 use crate::conversation::room::Room;
 use crate::matrix::{CallError, Homeserver};
 use crate::service::Service;
-
-/// More steps than it takes to get a room's key to everybody.
-const STEPS_MAX: usize = 20;
 
 /// More looks than it takes until everything is there that a room waits for, also while others send at the same time.
 const LOOKS_MAX: usize = 100;
@@ -66,9 +62,9 @@ pub(crate) struct Device {
     /// Never held while somebody else is asked: all that a bot reads and says goes through it.
     pub(super) inner: Mutex<Inner>,
     /// How many requests are with the homeserver.
-    under_way: watch::Sender<usize>,
+    pub(super) under_way: watch::Sender<usize>,
     /// What verifications want said in rooms.
-    to_say: mpsc::Sender<Outgoing>,
+    pub(super) to_say: mpsc::Sender<Outgoing>,
     pub(super) homeserver: Homeserver,
     pub(super) token: String,
 }
@@ -236,80 +232,6 @@ impl Device {
         }
         let held = inner.machine.encrypt(audience, kind, content)?;
         inner.keep(held).map(Some)
-    }
-
-    /// Sends what the machine wants to send, until it wants no more. Gives whether that was anything.
-    pub(super) async fn send_requests(&self) -> Result<bool, DeviceFailure> {
-        for step in 0..STEPS_MAX {
-            let requests = {
-                let mut inner = self.inner.lock().await;
-                let held = inner.machine.requests();
-                let requests = inner.keep(held)?;
-                if !requests.is_empty() {
-                    self.under_way.send_modify(|count| *count += requests.len());
-                }
-                requests
-            };
-            if requests.is_empty() {
-                return Ok(step > 0);
-            }
-            let mut left = Left { under_way: &self.under_way, count: requests.len() };
-            for request in &requests {
-                self.send_request(request).await?;
-                left.one_less();
-            }
-        }
-        Ok(true)
-    }
-
-    async fn send_request(&self, request: &Request) -> Result<(), DeviceFailure> {
-        let answer = match &request.body {
-            RequestBody::RoomEvent(event) => match self.to_say.try_send((request.id.clone(), event.clone())) {
-                Ok(()) => return Ok(()),
-                Err(_) => Err(CallError::Away("too much is to be said in rooms".to_owned())),
-            },
-            body => wire::send(&self.homeserver, &self.token, body).await,
-        };
-        if let Err(error) = &answer {
-            let inner = self.inner.lock().await;
-            tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
-        }
-        self.answered(&request.id, answer.as_ref().ok()).await
-    }
-
-    /// Gives the machine the answer to a request, or gives it up.
-    pub(super) async fn answered(&self, id: &RequestId, answer: Option<&Answer>) -> Result<(), DeviceFailure> {
-        let mut inner = self.inner.lock().await;
-        let held = match answer {
-            Some(answer) => inner.machine.answer(id, answer),
-            None => inner.machine.give_up(id),
-        };
-        match held {
-            Ok(held) => inner.keep(held)?,
-            Err(error) => tracing::warn!(%error, "an answer fits no request"),
-        }
-        Ok(())
-    }
-}
-
-/// Requests that were taken and are not answered. Whoever breaks off in the middle leaves nobody waiting for them.
-struct Left<'a> {
-    under_way: &'a watch::Sender<usize>,
-    count: usize,
-}
-
-impl Left<'_> {
-    fn one_less(&mut self) {
-        self.count -= 1;
-        self.under_way.send_modify(|count| *count -= 1);
-    }
-}
-
-impl Drop for Left<'_> {
-    fn drop(&mut self) {
-        if self.count > 0 {
-            self.under_way.send_modify(|count| *count -= self.count);
-        }
     }
 }
 

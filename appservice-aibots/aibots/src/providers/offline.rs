@@ -3,6 +3,7 @@
 
 mod arithmetic;
 mod clock;
+mod facts;
 mod mirror;
 mod rules;
 mod voice;
