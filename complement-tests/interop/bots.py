@@ -1,11 +1,13 @@
 """nudge-aibots as an application service: `bots.py synapse|nudge`. The same scenario beside either homeserver: direct chat,
 a group with two bots, a nudge, commands, a provider that fails and one that is slow, a restart in the middle of an answer,
-a configuration that is read again while they run, metrics, and encrypted direct chats with matrix-nio and, where
-INTEROP_AGENT_JS names it, matrix-js-sdk."""
+a configuration that is read again while they run, metrics, and encrypted direct chats with matrix-nio, whose keys come back
+from their backup when the bot's device is lost, and, where INTEROP_AGENT_JS names it, with matrix-js-sdk, which verifies the
+bot by emoji."""
 
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +36,7 @@ class Provider(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Completions)
         self.asked: list[str] = []
+        self.told: list[str] = []
         self.may_go_on = threading.Event()
         self.failures = 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -62,6 +65,7 @@ class Completions(BaseHTTPRequestHandler):
         last = asked["messages"][-1]["content"]
         last = last if isinstance(last, str) else " ".join(part.get("text", "") for part in last)
         self.server.asked.append(last)
+        self.server.told.append(json.dumps(asked["messages"]))
         if "be busy" in last and self.server.failures > 0:
             self.server.failures -= 1
             return self.refuse(429, Retry_After="1")
@@ -142,6 +146,10 @@ base_url = "{provider.url}"
         self.file.write_text(change(self.file.read_text()))
         self.process.send_signal(signal.SIGHUP)
 
+    def log(self) -> str:
+        # Without colours.
+        return re.sub("\x1b\\[[0-9;]*m", "", (self.folder / "log").read_text(errors="replace"))
+
     def log_tail(self) -> str:
         return "\n".join((self.folder / "log").read_text(errors="replace").splitlines()[-60:])
 
@@ -187,9 +195,7 @@ class Person(User):
 
 
 async def direct_chat(person: Person) -> None:
-    found = await person.call("POST", "/user_directory/search", {"search_term": "casual"})
-    if not found["results"]:
-        print("    (the user directory does not show the bots to strangers)")
+    await eventually("the bot in the user directory", lambda: finds(person, "casual", "casual-friend"))
     profile = await person.call("GET", f"/profile/{person.bot('casual-friend')}")
     assert profile["displayname"] == "Casual Friend" and profile["avatar_url"].startswith("mxc://"), profile
     room = await person.room_with("casual-friend")
@@ -200,6 +206,12 @@ async def direct_chat(person: Person) -> None:
     assert event in receipts, receipts
     command = await person.say(room, "!ai settings")
     await eventually("the settings", lambda: knows_settings(person, room, command))
+
+
+async def finds(person: Person, term: str, name: str):
+    """A bot is found by those who share no room with it."""
+    found = await person.call("POST", "/user_directory/search", {"search_term": term})
+    return True if any(result["user_id"] == person.bot(name) for result in found["results"]) else found
 
 
 async def knows_settings(person: Person, room: str, event: str):
@@ -293,7 +305,7 @@ async def reread(person: Person, bots: Bots) -> None:
     assert "aibots_replies_total" in text, text
 
 
-async def encrypted_js(server: Homeserver, person: Person) -> None:
+async def encrypted_js(server: Homeserver, person: Person, bots: Bots) -> None:
     client = await Session.register("js", server, "jane")
     bot = person.bot("friendly-assistant")
     room = await client.do("create_room")
@@ -314,10 +326,17 @@ async def encrypted_js(server: Homeserver, person: Person) -> None:
             await asyncio.sleep(0.3)
         seen.update(new)
         await client.do("reads", room=room, event=new[-1], body=f"You said: {words}")
+    await client.do("cross_sign")
+    emoji = await client.do("request_verification_in_room", room=room, user=bot)
+    # Whoever runs the bots tells people what stands there.
+    shown = [line for line in bots.log().splitlines() if "these are its emoji" in line]
+    assert shown and all(symbol in shown[-1] for symbol in emoji), (emoji, shown)
+    await client.do("confirm")
+    await client.do("sees_user_verified", user=bot)
     await client.end()
 
 
-async def encrypted(server: Homeserver, person: Person, store: Path) -> None:
+async def encrypted(server: Homeserver, person: Person, bots: Bots, provider: Provider, store: Path) -> None:
     store.mkdir()
     config = AsyncClientConfig(encryption_enabled=True, store_sync_tokens=True)
     client = AsyncClient(server.base_url, "nina", store_path=str(store), config=config)
@@ -356,7 +375,33 @@ async def encrypted(server: Homeserver, person: Person, store: Path) -> None:
     assert devices["master_keys"][bot] and len(devices["device_keys"][bot]) == 1, devices
     device = next(iter(devices["device_keys"][bot].values()))
     assert len(device["signatures"][bot]) == 2, "the device is not cross-signed"
+    await eventually("the keys in the backup", lambda: has_backup(person, bots, bot))
+    bots.stop()
+    (bots.folder / "data" / "devices" / "friendly-assistant").unlink()
+    bots.start()
+    await eventually("another device", lambda: has_other_device(person, bot, device["device_id"]))
+    deadline = time.monotonic() + 60
+    await until("the other device", lambda: any(known.id != device["device_id"] for known in client.device_store.active_user_devices(bot)))
+    words = "what was it"
+    await client.room_send(room, "m.room.message", {"msgtype": "m.text", "body": words}, ignore_unverified_devices=True)
+    await until("the answer of the other device", lambda: (bot, f"You said: {words}") in said)
+    assert "a secret" in provider.told[-1], provider.told[-1]
     await client.close()
+
+
+async def has_backup(person: Person, bots: Bots, bot: str):
+    as_token = re.search("as_token: ['\"]?([^'\"\\s]+)", bots.registration.read_text()).group(1)
+    url = f"{person.server.base_url}/_matrix/client/v3/room_keys/version"
+    headers = {"Authorization": f"Bearer {as_token}"}
+    async with person.session.get(url, params={"user_id": bot}, headers=headers) as response:
+        version = await response.json()
+    return True if version.get("count", 0) > 0 else version
+
+
+async def has_other_device(person: Person, bot: str, before: str):
+    devices = (await person.call("POST", "/keys/query", {"device_keys": {bot: []}}))["device_keys"].get(bot, {})
+    new = [device for device_id, device in devices.items() if device_id != before]
+    return True if new and len(new[0]["signatures"][bot]) == 2 else devices
 
 
 async def scenario(server: Homeserver, bots: Bots, provider: Provider, folder: Path) -> None:
@@ -373,11 +418,11 @@ async def scenario(server: Homeserver, bots: Bots, provider: Provider, folder: P
         print("  restart in the middle of an answer: passed", flush=True)
         await reread(person, bots)
         print("  a configuration that is read again, and metrics: passed", flush=True)
-        await encrypted(server, person, folder / "nio")
-        print("  encrypted direct chat with matrix-nio: passed", flush=True)
+        await encrypted(server, person, bots, provider, folder / "nio")
+        print("  encrypted direct chat with matrix-nio, and a lost device: passed", flush=True)
         if "INTEROP_AGENT_JS" in os.environ:
-            await encrypted_js(server, person)
-            print("  encrypted direct chat with matrix-js-sdk: passed", flush=True)
+            await encrypted_js(server, person, bots)
+            print("  encrypted direct chat with matrix-js-sdk, and verification by emoji: passed", flush=True)
 
 
 async def has_profile(person: Person):

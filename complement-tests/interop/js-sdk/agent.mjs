@@ -138,6 +138,14 @@ const actions = {
         await phase(request, VerificationPhase.Ready);
         return emojis(await request.startVerification("m.sas.v1"));
     },
+    request_verification_in_room: async ({ room, user }) => {
+        const request = await crypto().requestVerificationDM(user, room);
+        await phase(request, VerificationPhase.Ready);
+        return emojis(await request.startVerification("m.sas.v1"));
+    },
+    sees_user_verified: async ({ user }) => {
+        await until(`${user} verified`, async () => (await crypto().getUserVerificationStatus(user)).isVerified());
+    },
     accept_verification: async () => {
         const request = await until("a request", () => requests.shift());
         await request.accept();

@@ -81,7 +81,7 @@ impl Device {
         let mut inner = self.inner.lock().await;
         let held = inner.machine.restore_backup(&response);
         let restored = inner.keep(held)?;
-        tracing::info!(user.id = %inner.machine.user_id(), restored, "a bot's keys are read from their backup");
+        tracing::info!(user.id = self.user_id, restored, "a bot's keys are read from their backup");
         Ok(())
     }
 

@@ -66,6 +66,7 @@ pub(crate) struct Device {
     /// What verifications want said in rooms.
     pub(super) to_say: mpsc::Sender<Outgoing>,
     pub(super) homeserver: Homeserver,
+    pub(super) user_id: String,
     pub(super) token: String,
 }
 
@@ -100,7 +101,8 @@ impl Device {
             Machine::load(world.clone(), &records, key)?
         };
         let inner = Mutex::new(Inner { machine, store });
-        Ok(Self { inner, under_way: watch::Sender::new(0), to_say, homeserver, token })
+        let user_id = user_id.to_owned();
+        Ok(Self { inner, under_way: watch::Sender::new(0), to_say, homeserver, user_id, token })
     }
 
     /// Publishes the keys, and the identity that signs them.
@@ -150,8 +152,7 @@ impl Device {
             match notice {
                 Notice::RoomKey { .. } => has_keys = true,
                 Notice::OwnDeviceAdded { device_id } => {
-                    let user_id = self.inner.lock().await.machine.user_id().to_owned();
-                    tracing::warn!(device.id = %device_id, user.id = %user_id, "a bot has another device");
+                    tracing::warn!(device.id = %device_id, user.id = self.user_id, "a bot has another device");
                 }
                 Notice::Verification { flow_id } => self.go_on(service, flow_id).await?,
                 _ => {}

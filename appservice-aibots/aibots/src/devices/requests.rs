@@ -40,11 +40,10 @@ impl Device {
                 Ok(()) => return Ok(()),
                 Err(_) => Err(CallError::Away("too much is to be said in rooms".to_owned())),
             },
-            body => wire::send(&self.homeserver, &self.token, body).await,
+            body => wire::send(&self.homeserver, &self.user_id, &self.token, body).await,
         };
         if let Err(error) = &answer {
-            let inner = self.inner.lock().await;
-            tracing::warn!(%error, user.id = %inner.machine.user_id(), "a device's request is given up");
+            tracing::warn!(%error, user.id = self.user_id, "a device's request is given up");
         }
         self.answered(&request.id, answer.as_ref().ok()).await
     }

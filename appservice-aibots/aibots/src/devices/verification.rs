@@ -59,8 +59,8 @@ impl Device {
             }
             Stage::Offered => inner.machine.cancel_verification(flow_id),
             Stage::Compare { emoji, is_confirmed: false, .. } => {
-                let (user_id, emoji) = (inner.machine.user_id().to_owned(), in_words(&emoji));
-                tracing::info!(%user_id, by = %flow_id.user_id, emoji, "a bot's device is being verified; these are its emoji");
+                let emoji = in_words(&emoji);
+                tracing::info!(user.id = self.user_id, by = %flow_id.user_id, %emoji, "a bot's device is being verified; these are its emoji");
                 inner.machine.confirm_sas(flow_id)
             }
             _ => return Ok(()),

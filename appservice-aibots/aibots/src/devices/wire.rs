@@ -9,8 +9,13 @@ use serde_json::{Value, json};
 
 use crate::matrix::{As, CallError, Homeserver, text};
 
-/// Sends a request as a device.
-pub(super) async fn send(homeserver: &Homeserver, token: &str, body: &RequestBody) -> Result<Answer, CallError> {
+/// Sends a request as a device of a user, by its token.
+pub(super) async fn send(
+    homeserver: &Homeserver,
+    user_id: &str,
+    token: &str,
+    body: &RequestBody,
+) -> Result<Answer, CallError> {
     let post = async |path: &[&str], body: Value| {
         let path = [&["client", "v3"], path].concat();
         homeserver.call(As::Device(token), Method::POST, &path, &[], Some(&body)).await
@@ -60,7 +65,9 @@ pub(super) async fn send(homeserver: &Homeserver, token: &str, body: &RequestBod
                 "self_signing_key": request.self_signing_key,
                 "user_signing_key": request.user_signing_key,
             });
-            post(&["keys", "device_signing", "upload"], body).await?;
+            // The service itself need not confirm that an identity that was lost is replaced; a device would have to.
+            let path = ["client", "v3", "keys", "device_signing", "upload"];
+            homeserver.call(As::User(user_id), Method::POST, &path, &[], Some(&body)).await?;
             Answer::Done
         }
         RequestBody::BackupCreate(request) => {
