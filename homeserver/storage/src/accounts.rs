@@ -138,8 +138,7 @@ impl Storage {
             sqlx::query(sql).bind(value).bind(user_id.as_str()).execute(connection).await.map(drop)
         })?;
         let tokens = tokens_of(&mut transaction, user_id).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&tokens);
+        self.commit_revoking(transaction, tokens).await?;
         Ok(())
     }
 
@@ -153,8 +152,7 @@ impl Storage {
             query.execute(connection).await.map(|done| done.rows_affected())
         })?;
         let tokens = tokens_of(&mut transaction, user_id).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&tokens);
+        self.commit_revoking(transaction, tokens).await?;
         Ok(upgraded > 0)
     }
 
@@ -193,8 +191,7 @@ impl Storage {
         }
         let revoked = remove_all_devices(&mut transaction, user_id, None).await?;
         forget_keys(&mut transaction, user_id).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&revoked);
+        self.commit_revoking(transaction, revoked).await?;
         Ok(())
     }
 

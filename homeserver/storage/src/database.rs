@@ -35,7 +35,8 @@ use crate::{
     events::EventCache,
     log::Bus,
     names::NameCache,
-    notifications::UnreadCache,
+    notifications::{RoomUnreadCache, UnreadCache, room_unread_cache},
+    one_time_keys::{KeyCountCache, key_count_cache},
     pushers::PusherHolders,
     readers::{FileReaders, Readers},
     relations::RelatedRooms,
@@ -119,6 +120,8 @@ pub(crate) struct Shared {
     pub(crate) sticky_rooms: StickyRooms,
     pub(crate) acknowledged_to_device: Acknowledged,
     pub(crate) unread: UnreadCache,
+    pub(crate) room_unread: RoomUnreadCache,
+    pub(crate) key_counts: Arc<KeyCountCache>,
     pub(crate) pusher_holders: PusherHolders,
     pub(crate) claims: ClaimQueue,
     /// After which positions and before which nothing is known of those that were given out.
@@ -165,6 +168,8 @@ impl Storage {
             sticky_rooms: StickyRooms::default(),
             acknowledged_to_device: none_acknowledged(),
             unread: UnreadCache::default(),
+            room_unread: room_unread_cache(),
+            key_counts: Arc::new(key_count_cache()),
             pusher_holders: PusherHolders::default(),
             claims: ClaimQueue::default(),
             gaps: Vec::new(),
@@ -250,7 +255,7 @@ impl Storage {
             Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin().await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(POSTGRES).await?),
         };
-        Ok(Transaction { inner, read_only: Arc::clone(&self.shared.read_only) })
+        Ok(self.shared.transaction(inner))
     }
 
     /// A transaction that writes. Dropping it takes it back.
@@ -276,7 +281,15 @@ impl Shared {
             Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin_with("BEGIN IMMEDIATE").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin().await?),
         };
-        Ok(Transaction { inner, read_only: Arc::clone(&self.read_only) })
+        Ok(self.transaction(inner))
+    }
+
+    fn transaction(
+        &self,
+        inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
+    ) -> Transaction {
+        let (read_only, key_counts) = (Arc::clone(&self.read_only), Arc::clone(&self.key_counts));
+        Transaction { inner, read_only, key_counts, afterwards: Vec::new() }
     }
 
     /// Stops acknowledging: what the disk holds is uncertain.
@@ -294,10 +307,15 @@ impl Shared {
     }
 }
 
+/// What is done once a transaction is over.
+type Afterwards = Box<dyn FnOnce() + Send>;
+
 /// A transaction.
 pub(crate) struct Transaction {
     inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
     read_only: Arc<AtomicBool>,
+    key_counts: Arc<KeyCountCache>,
+    afterwards: Vec<Afterwards>,
 }
 
 impl Transaction {
@@ -309,8 +327,33 @@ impl Transaction {
         }
     }
 
+    /// Has something done once it may be true: a cache must not keep what it changes. That is done even if whoever
+    /// commits stops waiting in the midst of it.
+    pub(crate) fn afterwards(&mut self, forget: impl FnOnce() + Send + 'static) {
+        self.afterwards.push(Box::new(forget));
+    }
+
+    /// It changes what keys a device has to hand out.
+    pub(crate) fn changes_key_counts(&mut self, user_id: &str, device_id: &str) {
+        let (cache, device) = (Arc::clone(&self.key_counts), (user_id.to_owned(), device_id.to_owned()));
+        self.afterwards(move || cache.forget([&device]));
+    }
+
     /// Makes it true. After a failure of the disk nothing is written any more.
-    pub(crate) async fn commit(self) -> Result<()> {
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        let afterwards = std::mem::take(&mut self.afterwards);
+        if afterwards.is_empty() {
+            return self.commit_inner().await;
+        }
+        let committing = tokio::spawn(async move {
+            let outcome = self.commit_inner().await;
+            afterwards.into_iter().for_each(|afterwards| afterwards());
+            outcome
+        });
+        committing.await.map_err(|_| StorageError::Closed)?
+    }
+
+    async fn commit_inner(self) -> Result<()> {
         let outcome = db!(self.inner, |transaction| transaction.commit().await).map_err(StorageError::from);
         if outcome.as_ref().is_err_and(|error| error.failure() == Failure::Disk) {
             self.read_only.store(true, Ordering::Release);

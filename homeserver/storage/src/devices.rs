@@ -2,6 +2,8 @@
 
 mod tokens;
 
+use std::sync::Arc;
+
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 pub(crate) use self::tokens::lock_device;
@@ -143,8 +145,7 @@ impl Storage {
             unconfirmed: false,
         };
         insert_tokens(&mut transaction, user_id, device_id, &access, session.refresh_token_hash.as_ref()).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&revoked);
+        self.commit_revoking(transaction, revoked).await?;
         Ok(())
     }
 
@@ -167,8 +168,7 @@ impl Storage {
             let mut transaction = self.begin().await?;
             lock_device(&mut transaction, &user_id, &device_id, None).await?;
             let revoked = confirm(&mut transaction, &user_id, &device_id, hash).await?;
-            transaction.commit().await?;
-            self.shared.tokens.forget(&revoked);
+            self.commit_revoking(transaction, revoked).await?;
         }
         let token = AccessToken {
             user_id: parsed(&user_id, "access_tokens", "user_id")?,
@@ -228,8 +228,7 @@ impl Storage {
             let (user_id, device_id) = (parsed(&user_id, "refresh_tokens", "user_id")?, device_id.into());
             (RefreshOutcome::Refreshed { user_id, device_id }, revoked)
         };
-        transaction.commit().await?;
-        self.shared.tokens.forget(&revoked);
+        self.commit_revoking(transaction, revoked).await?;
         Ok(outcome)
     }
 
@@ -291,13 +290,19 @@ impl Storage {
         Ok(renamed > 0)
     }
 
+    /// Makes a transaction true that changes what some tokens stand for.
+    pub(crate) async fn commit_revoking(&self, mut transaction: Transaction, tokens: Vec<Vec<u8>>) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        transaction.afterwards(move || shared.tokens.forget(&tokens));
+        transaction.commit().await
+    }
+
     /// Deletes devices and their tokens. Unknown ones are ignored.
     pub async fn delete_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
         let device_ids: Vec<&str> = device_ids.iter().map(|device_id| device_id.as_str()).collect();
         let mut transaction = self.begin().await?;
         let revoked = remove_devices(&mut transaction, user_id, &device_ids).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&revoked);
+        self.commit_revoking(transaction, revoked).await?;
         Ok(())
     }
 
@@ -305,8 +310,7 @@ impl Storage {
     pub async fn delete_all_devices(&self, user_id: &UserId, except: Option<&DeviceId>) -> Result<()> {
         let mut transaction = self.begin().await?;
         let revoked = remove_all_devices(&mut transaction, user_id, except).await?;
-        transaction.commit().await?;
-        self.shared.tokens.forget(&revoked);
+        self.commit_revoking(transaction, revoked).await?;
         Ok(())
     }
 

@@ -10,15 +10,16 @@
 
 mod unread;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use rules::change::Position;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId, UInt, UserId};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId};
 use serde_json::value::RawValue;
 
 pub(crate) use self::unread::UnreadCache;
 use crate::{
     Result, Storage, StorageError,
+    cache::RowCache,
     dialect::{db, number_list, parsed},
     names::{decode, encode},
 };
@@ -27,6 +28,51 @@ use crate::{
 const PRUNED_EVENTS_MAX: i64 = 500;
 /// How many events are looked through for one page of a user's notifications.
 const SEARCHED_EVENTS_MAX: i64 = 10_000;
+
+/// For how many users and rooms it is remembered what was not read. Some 200 bytes each.
+const CACHED_ROOMS: u64 = 50_000;
+
+/// Of the room `$2` what the user `$1` was notified of with `$3 < position <= $4` and has not read, by thread; and, of no
+/// thread, how many reasons there are to count anew what came up to `$3`.
+const UNREAD_BETWEEN: &str = "WITH asked AS (SELECT
+        COALESCE((SELECT name_nid FROM names WHERE name = $1), 0) AS user_nid,
+        COALESCE((SELECT name_nid FROM names WHERE name = $2), 0) AS room_nid)
+    SELECT CAST(NULL AS TEXT), (SELECT COUNT(*) FROM asked CROSS JOIN read_up_to r
+            WHERE r.user_nid = asked.user_nid AND r.room_nid = asked.room_nid AND r.changed >= $3)
+        + (SELECT COUNT(*) FROM asked CROSS JOIN withdrawn_notifications w
+            WHERE w.room_nid = asked.room_nid AND w.changed >= $3)
+        + (SELECT COUNT(*) FROM asked CROSS JOIN memberships m
+            WHERE m.user_nid = asked.user_nid AND m.room_nid = asked.room_nid AND m.position >= $3), 0
+    UNION ALL SELECT e.thread_id, COUNT(*),
+        COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
+    FROM asked CROSS JOIN notified_events e LEFT JOIN notified n
+        ON n.position = e.position AND n.user_nid = asked.user_nid
+    WHERE e.room_nid = asked.room_nid AND e.position > $3 AND e.position <= $4
+    AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+        WHERE r.user_nid = asked.user_nid AND r.room_nid = asked.room_nid AND r.thread_id = ''), 0)
+    AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL
+        AND e.sender_nid <> asked.user_nid
+        AND EXISTS (SELECT 1 FROM memberships m WHERE m.user_nid = asked.user_nid
+            AND m.room_nid = asked.room_nid AND m.membership = 'join'))
+    AND e.position > COALESCE((SELECT r.position FROM read_up_to r
+        WHERE r.user_nid = asked.user_nid AND r.room_nid = e.room_nid AND r.thread_id = e.thread_id), 0)
+    GROUP BY e.thread_id";
+
+/// What users had not read of rooms, each as of a position. It is not forgotten when that changes: whether it has is asked
+/// with what came since.
+pub(crate) type RoomUnreadCache = RowCache<(OwnedUserId, OwnedRoomId), Arc<CountedRoom>>;
+
+/// What a user had not read of one room, by thread.
+pub(crate) struct CountedRoom {
+    up_to: Position,
+    threads: BTreeMap<String, UnreadCounts>,
+}
+
+pub(crate) fn room_unread_cache() -> RoomUnreadCache {
+    RowCache::new(CACHED_ROOMS, |_, counted: &Arc<CountedRoom>| {
+        u32::try_from(counted.threads.len()).unwrap_or(u32::MAX).saturating_add(1)
+    })
+}
 
 /// How much somebody has not read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,29 +116,47 @@ impl Storage {
     /// How much of a room a user has not read, by thread: `main`, or the root of a thread. Threads of which all is read
     /// are left out.
     pub async fn unread_counts(&self, user_id: &UserId, room_id: &RoomId) -> Result<BTreeMap<String, UnreadCounts>> {
-        const SQL: &str = "SELECT e.thread_id, COUNT(*),
-                COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
-            FROM notified_events e LEFT JOIN notified n
-                ON n.position = e.position AND n.user_nid = (SELECT name_nid FROM names WHERE name = $1)
-            WHERE e.room_nid = (SELECT name_nid FROM names WHERE name = $2)
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1)
-                AND r.room_nid = (SELECT name_nid FROM names WHERE name = $2) AND r.thread_id = ''), 0)
-            AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL
-                AND e.sender_nid <> (SELECT name_nid FROM names WHERE name = $1)
-                AND EXISTS (SELECT 1 FROM memberships m WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1)
-                    AND m.room_nid = (SELECT name_nid FROM names WHERE name = $2) AND m.membership = 'join'))
-            AND e.position > COALESCE((SELECT r.position FROM read_up_to r
-                WHERE r.user_nid = (SELECT name_nid FROM names WHERE name = $1)
-                AND r.room_nid = e.room_nid AND r.thread_id = e.thread_id), 0)
-            GROUP BY e.thread_id";
+        let key = (user_id.to_owned(), room_id.to_owned());
+        // In this order: what changes while it is counted has changed after this position.
+        let (head, known) = (self.head(), self.shared.room_unread.get(&key));
+        let (after, mut counts) = known.map_or_else(Default::default, |known| (known.up_to, known.threads.clone()));
+        let (mut added, has_changed) = self.unread_between(&key, after, head).await?;
+        if has_changed && after > 0 {
+            counts.clear();
+            added = self.unread_between(&key, 0, head).await?.0;
+        }
+        for (thread, unread) in added {
+            *counts.entry(thread).or_default() += unread;
+        }
+        let counted = Arc::new(CountedRoom { up_to: head, threads: counts.clone() });
+        self.shared.room_unread.put_new(key, counted);
+        Ok(counts)
+    }
+
+    /// Of a room what a user was notified of with `after < position <= until` and has not read, by thread; and whether
+    /// what came up to `after` may have to be counted anew, since something of it was read or taken back, or the user
+    /// came or went. Reading has no position of its own, so that it may have changed at `after` itself.
+    async fn unread_between(
+        &self,
+        (user_id, room_id): &(OwnedUserId, OwnedRoomId),
+        after: Position,
+        until: Position,
+    ) -> Result<(BTreeMap<String, UnreadCounts>, bool)> {
         let (user, room) = (encode(user_id.as_str()), encode(room_id.as_str()));
-        let rows: Vec<(String, i64, i64)> =
-            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(&*user).bind(&*room).fetch_all(pool).await })?;
-        let counts = |(thread, notifications, highlights): (String, i64, i64)| {
-            (thread, UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 })
-        };
-        Ok(rows.into_iter().map(counts).collect())
+        let rows: Vec<(Option<String>, i64, i64)> = db!(self.read(), |pool| {
+            sqlx::query_as(UNREAD_BETWEEN).bind(&*user).bind(&*room).bind(after).bind(until).fetch_all(pool).await
+        })?;
+        let (mut counts, mut has_changed) = (BTreeMap::new(), false);
+        for (thread, notifications, highlights) in rows {
+            match thread {
+                None => has_changed = notifications > 0,
+                Some(thread) => {
+                    let unread = UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 };
+                    counts.insert(thread, unread);
+                }
+            }
+        }
+        Ok((counts, has_changed))
     }
 
     /// When a user's reading of a room, or of one of its threads, went on last; 0 if it never did.

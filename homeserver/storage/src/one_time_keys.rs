@@ -1,12 +1,16 @@
 //! Keys that are handed out once, and what takes their place when none are left.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 
 use crate::{
     Result, Storage,
+    cache::RowCache,
     database::Transaction,
     devices::lock_device,
     dialect::{db, is_storable, storable},
@@ -16,6 +20,16 @@ use crate::{
 /// How many keys that were handed out are remembered for each device, so that an upload that is repeated does not
 /// bring them back. Clients keep at most a hundred on the server, and repeat an upload within minutes.
 const CLAIMED_MAX: i64 = 1_000;
+
+/// Of how many devices it is remembered what they have left: each answer to a sync says so. Some 300 bytes each.
+const CACHED_COUNTS: u64 = 20_000;
+
+/// What devices have left, by user and device.
+pub(crate) type KeyCountCache = RowCache<(String, String), Arc<KeyCounts>>;
+
+pub(crate) fn key_count_cache() -> KeyCountCache {
+    RowCache::new(CACHED_COUNTS, |_, _| 1)
+}
 
 static KEYS: Insert = Insert::new(
     "one_time_keys (user_id, device_id, algorithm, key_id, upload_order, claimed, json)",
@@ -124,6 +138,7 @@ impl Storage {
         if unclaimed > unclaimed_max && !rows.is_empty() {
             return Ok(OneTimeKeysUpload::TooMany);
         }
+        transaction.changes_key_counts(user, device);
         KEYS.run(&mut transaction, rows).await?;
         add_fallback_keys(&mut transaction, user, device, fallback_keys).await?;
         forget_claimed(&mut transaction, user, device, order - CLAIMED_MAX).await?;
@@ -139,6 +154,12 @@ impl Storage {
         if !is_storable(device_id.as_str()) {
             return Ok(KeyCounts::default());
         }
+        let cache = &self.shared.key_counts;
+        let device = (user_id.to_string(), device_id.to_string());
+        if let Some(counts) = cache.get(&device) {
+            return Ok((*counts).clone());
+        }
+        let reading = cache.reading();
         let rows: Vec<(String, i64)> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(user_id.as_str()).bind(device_id.as_str()).fetch_all(pool).await
         })?;
@@ -149,6 +170,7 @@ impl Storage {
                 Err(_) => counts.unused_fallback_algorithms.push(algorithm),
             }
         }
+        cache.offer(reading, device, Arc::new(counts.clone()));
         Ok(counts)
     }
 
@@ -162,6 +184,7 @@ impl Storage {
         ];
         let device_id = storable(device_id.as_str(), "a device id")?;
         let mut transaction = self.begin().await?;
+        transaction.changes_key_counts(user_id.as_str(), device_id);
         for sql in SQL {
             db!(transaction.connection(), |connection| {
                 sqlx::query(sql).bind(user_id.as_str()).bind(device_id).execute(connection).await.map(drop)
@@ -231,6 +254,7 @@ pub(crate) async fn take_key(transaction: &mut Transaction, claim: &KeyClaim) ->
     if !is_storable(&claim.algorithm) {
         return Ok(None);
     }
+    transaction.changes_key_counts(user, device);
     let next: Option<(String, String)> = db!(transaction.connection(), |connection| {
         sqlx::query_as(NEXT).bind(user).bind(device).bind(&claim.algorithm).fetch_optional(connection).await
     })?;

@@ -168,6 +168,7 @@ pub(crate) async fn forget_device(transaction: &mut Transaction, user_id: &str, 
         "DELETE FROM to_device WHERE user_id = $1 AND device_id = $2",
         "DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = $2",
     ];
+    transaction.changes_key_counts(user_id, device_id);
     for sql in OF_DEVICE {
         db!(transaction.connection(), |connection| {
             sqlx::query(sql).bind(user_id).bind(device_id).execute(connection).await.map(drop)

@@ -332,3 +332,52 @@ async fn what_notified_everyone_is_forgotten_when_all_have_read_it() {
     })
     .await;
 }
+
+/// What is remembered of earlier counts is added to, and must come to the same as counting anew.
+#[tokio::test]
+async fn counting_on_comes_to_the_same_as_counting_anew() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        for name in [ALICE, BOB] {
+            stage.commit_unguarded(vec![membership(name, "join", "$m")]).await.unwrap();
+        }
+        let ids: Vec<String> = (0..24).map(|number| format!("$n{number}")).collect();
+        let mut before = "$create";
+        for (step, id) in ids.iter().enumerate() {
+            let thread = (step % 3 == 1).then_some("$root");
+            let position = say(&stage, id, before, thread, &[(ALICE, step % 4 == 0), (BOB, false)]).await;
+            before = id;
+            let more = match step % 8 {
+                2 => vec![read(ALICE, Some("main"), Some(position - 1))],
+                3 => vec![read(BOB, Some("$root"), Some(position))],
+                4 => vec![redaction(id)],
+                5 => vec![membership(BOB, "leave", "$l"), read(BOB, None, None)],
+                6 => vec![membership(BOB, "join", "$j"), read(BOB, None, None)],
+                7 => vec![read(ALICE, None, Some(position - 3))],
+                _ => Vec::new(),
+            };
+            // Between the two, so that what follows is what there was to be counted anew for.
+            let counted = counts(&stage, ALICE).await;
+            assert!(!counted.is_empty(), "step {step}");
+            if !more.is_empty() {
+                stage.commit_unguarded(more).await.unwrap();
+            }
+            let anew = stage.another().await;
+            for name in [ALICE, BOB] {
+                let expected = anew.unread_counts(&user(name), &room()).await.unwrap();
+                // Twice: after the first it is remembered.
+                for _ in 0..2 {
+                    let counted = stage.storage.unread_counts(&user(name), &room()).await.unwrap();
+                    assert_eq!(counted, expected, "{name} after step {step}");
+                }
+            }
+            anew.close().await;
+        }
+    })
+    .await;
+}
+
+fn redaction(id: &str) -> Change {
+    let json = message(id, "$create").json.to_string().into();
+    Change::Redaction { event_id: event_id(id), redacted_by: event_id("$redaction"), json }
+}

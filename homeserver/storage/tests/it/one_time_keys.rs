@@ -142,3 +142,63 @@ async fn s_081_who_gives_up_holds_up_nobody() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_a_device_has_left_is_read_once_until_it_changes() {
+    on_each_database(async |stage| {
+        log_in(&stage.storage).await;
+        let (user_id, device_id) = alice();
+        let left = async || {
+            let counts = stage.storage.key_counts(user_id, device_id).await.unwrap();
+            counts.one_time_keys.get("signed_curve25519").copied().unwrap_or(0)
+        };
+        add(&stage.storage, &[key(0, "{}"), key(1, "{}")], &[]).await;
+        assert_eq!(left().await, 2);
+        let reads = stage.storage.reads();
+        assert_eq!(left().await, 2);
+        assert_eq!(stage.storage.reads(), reads);
+        take(&stage.storage).await;
+        assert_eq!(left().await, 1);
+        stage.storage.forget_device_identity(user_id, device_id).await.unwrap();
+        assert_eq!(left().await, 0);
+        add(&stage.storage, &[key(2, "{}")], &[]).await;
+        assert_eq!(left().await, 1);
+        stage.storage.delete_devices(user_id, &[device_id.to_owned()]).await.unwrap();
+        assert_eq!(left().await, 0);
+    })
+    .await;
+}
+
+/// A client that goes away in the midst of an upload leaves no count behind that is no longer true.
+#[tokio::test]
+async fn an_upload_that_is_given_up_is_counted_if_it_was_done() {
+    on_each_database(async |stage| {
+        log_in(&stage.storage).await;
+        let (user_id, device_id) = alice();
+        for id in 0..30 {
+            let keys = [key(id, "{}")];
+            let mut upload = Box::pin(stage.storage.add_one_time_keys(user_id, device_id, &keys, &[], 100));
+            for _ in 0..id {
+                if futures_util::future::poll_immediate(&mut upload).await.is_some() {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_micros(100)).await;
+            }
+            drop(upload);
+            // Remembered while the transaction may still be under way.
+            stage.storage.key_counts(user_id, device_id).await.unwrap();
+        }
+        let settled = async {
+            loop {
+                let known = stage.storage.key_counts(user_id, device_id).await.unwrap();
+                let anew = stage.another().await;
+                if known == anew.key_counts(user_id, device_id).await.unwrap() {
+                    return anew.close().await;
+                }
+                anew.close().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("the counts are true");
+    })
+    .await;
+}

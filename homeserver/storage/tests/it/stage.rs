@@ -90,6 +90,11 @@ impl Stage {
         Self { storage: Storage::open(&options).await.unwrap(), options, directory }
     }
 
+    /// Another storage on the same database, which remembers nothing.
+    pub(crate) async fn another(&self) -> Storage {
+        Storage::open(&self.options).await.unwrap()
+    }
+
     /// Runs a statement behind the storage's back.
     pub(crate) async fn execute(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
