@@ -36,6 +36,8 @@ COMMANDS = {
 # begins without `m.key.verification.request`, writes its commitment in hexadecimal where the specification wants base64,
 # and under the name `hkdf-hmac-sha256` sends the codes of `hkdf-hmac-sha256.v2`. The others refuse each of the latter two.
 WITH_IDENTITY = {"js", "rust", "machine"}
+# Those that hand the keys of what was said on to who is invited.
+WITH_HISTORY = ("rust", "machine")
 NUMBERS = itertools.count()
 
 
@@ -231,6 +233,17 @@ async def dehydration(server: Homeserver) -> None:
     await back.do("reads", room=room, event=event, body="while you were away")
 
 
+async def history(one: str, other: str, server: Homeserver) -> None:
+    """Bob reads what Alice has said before she invited him."""
+    alice, bob = await asyncio.gather(Session.register(one, server, "alice"), Session.register(other, server, "bob"))
+    await alice.do("cross_sign")
+    await bob.do("cross_sign")
+    room = await alice.do("create_room")
+    event = await alice.do("say", room=room, body="before you came")
+    await bring(alice, bob, room, [])
+    await bob.do("reads", room=room, event=event, body="before you came")
+
+
 def wanted(names: list[str], federated: bool) -> list[tuple[str, str]]:
     every = list(itertools.product(COMMANDS, repeat=2))
     if not names:
@@ -252,6 +265,10 @@ async def run(servers: list[Homeserver], pairs: list[tuple[str, str]]) -> None:
                 print(f"  passed ({time.monotonic() - start:.1f} s)", flush=True)
                 while SESSIONS:
                     await SESSIONS.pop().end()
+        for one, other in itertools.product(WITH_HISTORY, repeat=2):
+            if home is away and (one, other) in pairs:
+                await history(one, other, home)
+                print(f"  what was said before, from {one} to {other}: passed", flush=True)
         if home is away and ("js", "js") in pairs:
             await dehydration(home)
             print("  a dehydrated device: passed", flush=True)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, Failure, escaped};
 use crate::client::Client;
-use crate::storage;
+use crate::{history, storage};
 
 const PASSWORD: &str = "correct horse battery staple";
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -87,12 +87,13 @@ async fn in_rooms(client: &mut Client, what: &str, asked: &Value) -> Result<Valu
             return Ok(json!(room_id));
         }
         "invite" => {
+            history::share(client, &room(asked)?, &user(asked)?).await?;
             let path = format!("rooms/{}/invite", escaped(text(asked, "room")?));
             client.api.post(&path, json!({ "user_id": text(asked, "user")? })).await?;
         }
         "join" => {
             let room_id = room(asked)?;
-            until!(client, "the invitation", client.invitations.contains(&room_id).then_some(()));
+            until!(client, "the invitation", client.invitations.contains_key(&room_id).then_some(()));
             client.api.post(&format!("join/{}", escaped(room_id.as_str())), json!({})).await?;
             until!(client, "the room", client.machine.room_settings(&room_id));
         }
@@ -125,7 +126,10 @@ async fn messages(client: &mut Client, what: &str, asked: &Value) -> Result<Valu
         }
         "reads" => {
             let (event, body) = (text(asked, "event")?, text(asked, "body")?);
-            until!(client, body, (read(client, &room_id, event).await?.as_deref() == Some(body)).then_some(()));
+            until!(client, body, {
+                history::take(client, &room_id).await?;
+                (read(client, &room_id, event).await?.as_deref() == Some(body)).then_some(())
+            });
             Ok(Value::Null)
         }
         _ => match read(client, &room_id, text(asked, "event")?).await? {

@@ -78,6 +78,21 @@ impl Api {
         if status.is_success() { Ok(answer) } else { Err(format!("{path}: {status} {answer}").into()) }
     }
 
+    /// Uploads a file that says nothing of itself. Gives its `mxc:` URI.
+    pub(crate) async fn upload(&self, file: Vec<u8>) -> Result<String, Failure> {
+        let request = self.http.post(format!("{}/_matrix/media/v3/upload", self.base_url)).bearer_auth(&self.token);
+        let response = request.header("content-type", "application/octet-stream").body(file).send().await?;
+        let answer: Value = serde_json::from_str(&response.error_for_status()?.text().await?)?;
+        Ok(answer["content_uri"].as_str().ok_or("a file has an address")?.to_owned())
+    }
+
+    /// Downloads a file, by its server and its id.
+    pub(crate) async fn download(&self, place: &str) -> Result<Vec<u8>, Failure> {
+        let url = format!("{}/_matrix/client/v1/media/download/{place}", self.base_url);
+        let response = self.http.get(url).bearer_auth(&self.token).send().await?;
+        Ok(response.error_for_status()?.bytes().await?.to_vec())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::GET, path, None).await
     }

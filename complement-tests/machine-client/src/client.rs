@@ -1,6 +1,6 @@
 //! The client: a machine with its store, and what a sync makes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{
     Answer, Audience, FileStore, FlowId, Held, Machine, Readiness, Request, RequestBody, RoomEvent, StoreKey, SyncParts,
@@ -30,7 +30,10 @@ pub(crate) struct Client {
     /// Where the store is, until the end.
     _folder: TempDir,
     password: String,
-    pub(crate) invitations: BTreeSet<OwnedRoomId>,
+    /// Who has invited us where.
+    pub(crate) invitations: BTreeMap<OwnedRoomId, OwnedUserId>,
+    /// What was said to us of bundles of keys, and by whom.
+    pub(crate) bundles: Vec<(OwnedUserId, Object)>,
     /// The verifications that were seen.
     pub(crate) flows: Vec<FlowId>,
     /// The one that the test is at.
@@ -52,7 +55,8 @@ impl Client {
             store,
             _folder: folder,
             password: password.to_owned(),
-            invitations: BTreeSet::new(),
+            invitations: BTreeMap::new(),
+            bundles: Vec::new(),
             flows: Vec::new(),
             verifying: None,
         };

@@ -10,8 +10,12 @@ use crate::client::{Client, Object};
 impl Client {
     /// The rooms of a sync.
     pub(crate) fn receive_rooms(&mut self, rooms: &Value) -> Result<(), Failure> {
-        for room_id in rooms["invite"].as_object().into_iter().flat_map(|rooms| rooms.keys()) {
-            self.invitations.insert(room_id.as_str().try_into()?);
+        for (room_id, room) in rooms["invite"].as_object().into_iter().flatten() {
+            let own = self.machine.user_id().as_str();
+            let events = room["invite_state"]["events"].as_array();
+            let is_ours = |event: &&Value| event["type"] == "m.room.member" && event["state_key"] == own;
+            let inviter = events.into_iter().flatten().find(is_ours).and_then(|event| event["sender"].as_str());
+            self.invitations.insert(room_id.as_str().try_into()?, inviter.ok_or("somebody invites")?.try_into()?);
         }
         for (room_id, room) in rooms["join"].as_object().into_iter().flatten() {
             let room_id = OwnedRoomId::try_from(room_id.as_str())?;
@@ -49,13 +53,15 @@ impl Client {
         self.keep(held)
     }
 
-    /// Remembers the verifications, for the test to go on with.
+    /// Remembers the verifications, for the test to go on with, and bundles of keys.
     pub(crate) fn receive_notices(&mut self, notices: Vec<Notice>) {
         for notice in notices {
-            if let Notice::Verification { flow_id } = notice
-                && !self.flows.contains(&flow_id)
-            {
-                self.flows.push(flow_id);
+            match notice {
+                Notice::Verification { flow_id } if !self.flows.contains(&flow_id) => self.flows.push(flow_id),
+                Notice::ToDevice(event) if event.event_type == "m.room_key_bundle" => {
+                    self.bundles.push((event.sender, event.content));
+                }
+                _ => {}
             }
         }
     }

@@ -5,6 +5,7 @@ mod acts;
 mod api;
 mod client;
 mod events;
+mod history;
 mod storage;
 mod system;
 mod wire;
