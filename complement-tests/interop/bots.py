@@ -195,7 +195,9 @@ class Person(User):
 
 
 async def direct_chat(person: Person) -> None:
-    await eventually("the bot in the user directory", lambda: finds(person, "casual", "casual-friend"))
+    if isinstance(person.server, Nudge):
+        # Synapse leaves users of application services out; there the room of the bots shows them.
+        await eventually("the bot in the user directory", lambda: finds(person, "casual", "casual-friend"))
     profile = await person.call("GET", f"/profile/{person.bot('casual-friend')}")
     assert profile["displayname"] == "Casual Friend" and profile["avatar_url"].startswith("mxc://"), profile
     room = await person.room_with("casual-friend")
