@@ -99,9 +99,9 @@ impl Target {
         self.of_status("VmRSS:")
     }
 
-    /// The most that it has had, in KiB.
-    pub(crate) fn memory_peak_kib(&self) -> u64 {
-        self.of_status("VmHWM:")
+    /// The memory that is its own, in KiB: without the parts of SQLite's file that are mapped, which grow with the file.
+    pub(crate) fn own_memory_kib(&self) -> u64 {
+        self.of_status("RssAnon:")
     }
 
     fn of_status(&self, name: &str) -> u64 {

@@ -45,10 +45,10 @@ async fn miss_and_catch_up(server: &Target, service: &FakeService, scale: Scale)
     let room_id = person.create_room().await;
     send(&person, &room_id, "told", told).await;
     service.wait_until("what it did not miss", |service| service.count(MESSAGE) >= told).await;
-    let before = server.memory_kib();
+    let before = server.own_memory_kib();
     service.behave(Behaviour::Refuse(503));
     send(&person, &room_id, "missed", missed).await;
-    let while_away = server.memory_kib();
+    let while_away = server.own_memory_kib();
     service.behave(Behaviour::Accept);
     let (meter, since) = (Meter::start(server), Instant::now());
     // Hearing from the service ends the waiting, which may be minutes by now.
@@ -57,10 +57,9 @@ async fn miss_and_catch_up(server: &Target, service: &FakeService, scale: Scale)
     let [per_second, each] = meter.figures("events/s when it is back", missed);
     let seconds = since.elapsed().as_secs_f64();
     let mut figures = vec![
-        Figure::new("memory when it goes away, MB", megabytes(before)),
-        Figure::new("memory when it has missed all, MB", megabytes(while_away)),
-        Figure::new("memory when it is told all, MB", megabytes(server.memory_kib())),
-        Figure::new("memory at most, MB", megabytes(server.memory_peak_kib())),
+        Figure::new("own memory when it goes away, MB", megabytes(before)),
+        Figure::new("own memory when it has missed all, MB", megabytes(while_away)),
+        Figure::new("own memory when it is told all, MB", megabytes(server.own_memory_kib())),
         Figure::new("s to catch up", seconds),
         per_second,
         each,
