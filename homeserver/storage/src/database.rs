@@ -347,7 +347,9 @@ impl Transaction {
         }
         let committing = tokio::spawn(async move {
             let outcome = self.commit_inner().await;
-            afterwards.into_iter().for_each(|afterwards| afterwards());
+            for forget in afterwards {
+                forget();
+            }
             outcome
         });
         committing.await.map_err(|_| StorageError::Closed)?

@@ -37,7 +37,7 @@ async fn line(stage: &Stage, room_id: &RoomId, first: &OwnedEventId) -> Vec<Owne
     let events: Vec<_> = events.into_iter().skip_while(|event| event.pdu.event_id != *first).collect();
     for pair in events.windows(2) {
         let [before, after]: &[std::sync::Arc<StoredEvent>; 2] = pair.try_into().unwrap();
-        assert_eq!(after.pdu.prev_events, [before.pdu.event_id.clone()], "each names the one before it");
+        assert_eq!(after.pdu.prev_events, std::slice::from_ref(&before.pdu.event_id), "each names the one before it");
         assert_eq!(after.pdu.depth, before.pdu.depth + 1);
     }
     let ids: Vec<OwnedEventId> = events[1..].iter().map(|event| event.pdu.event_id.clone()).collect();
