@@ -198,7 +198,7 @@ async fn an_upload_that_is_given_up_is_counted_if_it_was_done() {
                 anew.close().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("the counts are true");
+        tokio::time::timeout(std::time::Duration::from_mins(1), settled).await.expect("the counts are true");
     })
     .await;
 }
