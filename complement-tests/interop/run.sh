@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs the binary against other people's software: matrix-nio, matrix-js-sdk and matrix-sdk (Rust) as clients, Synapse
-# as a peer, moto as object storage, heisenbridge and ngircd as a bridge, mautrix as an encrypted application service; and
-# the bots beside both homeservers. Everything on loopback, but for `egress`, which has networks of its own: it shows that no
-# packet leaves for an address that is not public.
+# as a peer, moto as object storage, aiosmtpd as mail server, heisenbridge and ngircd as a bridge, mautrix as an encrypted
+# application service; and the bots beside both homeservers. Everything on loopback, but for `egress`, which has networks
+# of its own: it shows that no packet leaves for an address that is not public.
 #
-#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|bridge-mautrix|s3|load|egress]...   (default: all)
+#   run.sh [nio|js|rust|synapse|encryption|encryption-synapse|bots|bots-synapse|bridge-irc|bridge-mautrix|s3|mail|load|egress]...
 #
-# Needs python3.11 with venv, openssl, npm, and cargo; `egress` needs root and `ip`, and where it cannot run the others do, and
-# the end is 3. NUDGE_BINARY names the binary; default: the release build of this checkout.
+# Without a part, all. Needs python3.11 with venv, openssl, npm, and cargo. `egress` needs root and `ip`, `mail` needs
+# libfaketime: where they cannot run the others do, and the end is 3. NUDGE_BINARY names the binary; default: the release
+# build of this checkout.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -93,7 +94,7 @@ bots() {
         "$venv/bin/python" "$here/bots.py" "$1"
 }
 
-(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 load egress
+(($#)) || set -- nio js rust synapse encryption encryption-synapse bots bots-synapse bridge-irc bridge-mautrix s3 mail load egress
 for part; do
     case $part in
         nio) "$venv/bin/python" "$here/client_nio.py" ;;
@@ -111,7 +112,8 @@ for part; do
             ;;
         s3) "$venv/bin/python" "$here/media_s3.py" ;;
         load) "$venv/bin/python" "$here/media_load.py" ;;
-        egress) "$venv/bin/python" "$here/egress.py" || { (($? == 3)) && not_run=egress; } ;;
+        mail) "$venv/bin/python" "$here/mail.py" || { (($? == 3)) && not_run=1; } ;;
+        egress) "$venv/bin/python" "$here/egress.py" || { (($? == 3)) && not_run=1; } ;;
         *) echo "run.sh: unknown part $part" >&2; exit 2 ;;
     esac
 done
