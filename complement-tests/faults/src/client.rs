@@ -77,6 +77,20 @@ impl Client {
         }
     }
 
+    /// The same, for who wants to know what the answer is; `None` when there is none.
+    pub async fn try_to_send(&self, room_id: &str, transaction_id: &str, body: &str) -> Option<StatusCode> {
+        let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
+        let content = json!({ "msgtype": "m.text", "body": body });
+        self.request(Method::PUT, &path, Some(&content)).await.ok().map(|(status, _)| status)
+    }
+
+    /// Uploads a file, and returns what the answer is; `None` when there is none.
+    pub async fn upload(&self, content: Vec<u8>) -> Option<StatusCode> {
+        let url = format!("{}/_matrix/media/v3/upload", self.base_url);
+        let request = self.http.post(url).bearer_auth(&self.token).header("Content-Type", "application/octet-stream");
+        request.body(content).send().await.ok().map(|answer| answer.status())
+    }
+
     /// The sync token of now.
     pub async fn now(&self) -> String {
         let filter = r#"{"room":{"timeline":{"limit":1}}}"#;

@@ -1,6 +1,6 @@
 //! A fresh data folder and database for one test.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, process::Command};
 
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
@@ -9,12 +9,23 @@ use tempfile::TempDir;
 pub struct Database {
     folder: TempDir,
     postgres: Option<String>,
+    /// Whether a file system of its own is mounted at the folder.
+    is_mounted: bool,
 }
 
 impl Database {
     /// SQLite in the data folder.
     pub fn sqlite() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), postgres: None }
+        Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), postgres: None, is_mounted: false }
+    }
+
+    /// The same, on a disk of its own that is only so large; `None` when none can be mounted, which takes root.
+    pub fn on_a_small_disk(bytes: u64) -> Option<Self> {
+        let mut database = Self::sqlite();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(database.folder.path());
+        database.is_mounted = mount.output().is_ok_and(|done| done.status.success());
+        database.is_mounted.then_some(database)
     }
 
     /// A new database in the cluster at `NUDGE_TEST_POSTGRES_URL`; `None` when that is not set.
@@ -26,7 +37,7 @@ impl Database {
         sqlx::query(create).execute(&mut connection).await.expect("a database can be made");
         let (server, _) = cluster.rsplit_once('/').expect("the URL names a database");
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Some(Self { folder, postgres: Some(format!("{server}/{name}")) })
+        Some(Self { folder, postgres: Some(format!("{server}/{name}")), is_mounted: false })
     }
 
     /// The data folder.
@@ -48,5 +59,14 @@ impl Database {
     pub(crate) fn log_file(&self) -> File {
         let path = self.folder.path().join("test.log");
         File::options().create(true).append(true).open(path).expect("the log can be opened")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // What cannot be taken away now is when nobody uses it any more.
+            let _ = Command::new("umount").arg("-l").arg(self.folder.path()).output();
+        }
     }
 }

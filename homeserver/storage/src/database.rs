@@ -278,7 +278,7 @@ impl Shared {
             return Err(StorageError::ReadOnly);
         }
         let inner = match &self.pools {
-            Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin_with("BEGIN IMMEDIATE").await?),
+            Backend::Sqlite(pools) => Backend::Sqlite(begin_sqlite(pools).await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin().await?),
         };
         Ok(self.transaction(inner))
@@ -304,6 +304,20 @@ impl Shared {
 
     async fn stored_head(&self) -> Result<Position> {
         Ok(db!(self.read(), |pool| sqlx::query_scalar("SELECT position FROM log_head").fetch_one(pool).await)?)
+    }
+}
+
+/// Where the disk is full, `SQLite` takes a transaction back by itself, and the connection goes on believing that it is in
+/// one: no other could ever begin on it, so that another connection takes its place.
+async fn begin_sqlite(pools: &SqlitePools) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
+    const BEGIN: &str = "BEGIN IMMEDIATE";
+    match pools.write.begin_with(BEGIN).await {
+        Err(sqlx::Error::InvalidSavePointStatement) if matches!(pools.read, Readers::File(_)) => {
+            tracing::warn!("the connection that writes has lost a transaction; opening another");
+            pools.write.acquire().await?.close().await?;
+            pools.write.begin_with(BEGIN).await
+        }
+        begun => begun,
     }
 }
 

@@ -3,4 +3,5 @@
 mod backup;
 mod devices;
 mod kill;
+mod machine;
 mod services;
