@@ -87,7 +87,9 @@ impl Client {
     /// Uploads a file, and returns what the answer is; `None` when there is none.
     pub async fn upload(&self, content: Vec<u8>) -> Option<StatusCode> {
         let url = format!("{}/_matrix/media/v3/upload", self.base_url);
-        let request = self.http.post(url).bearer_auth(&self.token).header("Content-Type", "application/octet-stream");
+        // On a connection of its own: one on which an upload was refused is closed by the server, perhaps while it is used.
+        let request = reqwest::Client::new().post(url).bearer_auth(&self.token);
+        let request = request.header("Content-Type", "application/octet-stream");
         request.body(content).send().await.ok().map(|answer| answer.status())
     }
 
