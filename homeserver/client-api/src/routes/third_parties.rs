@@ -3,6 +3,7 @@
 use ruma::api::client::{account, appservice, thirdparty, voip};
 
 use super::table::{Table, at};
+use crate::rate_limits::Class;
 
 /// What the specification knows nothing of.
 const BOTS: &str = "docs/ai-bots.md";
@@ -10,8 +11,8 @@ const BOTS: &str = "docs/ai-bots.md";
 pub(super) fn rows(table: Table) -> Table {
     use crate::{ai, appservice as services, thirdparty as networks, user, voip as calls};
     table
-        .asked_for::<ai::List, _, _>(at(BOTS), ai::bots)
-        .asked_for::<ai::Add, _, _>(at(BOTS), ai::add_to_conversation)
+        .asked_for::<ai::List, _, _>(at(BOTS).rated(Class::Costly), ai::bots)
+        .asked_for::<ai::Add, _, _>(at(BOTS).rated(Class::Membership), ai::add_to_conversation)
         .asked::<appservice::request_ping::v1::Request, _>(
             at("https://spec.matrix.org/v1.19/application-service-api/#post_matrixclientv1appserviceappserviceidping"),
             services::ping,

@@ -91,6 +91,23 @@ async fn s_152_accounts_and_messages_are_limited() {
 }
 
 #[tokio::test]
+async fn s_152_adding_a_bot_counts_as_an_invitation() {
+    let server = limited().await;
+    let alice = server.register("alice").await;
+    let room_id = server.private_room(&alice).await;
+    let add = json!({ "room_id": room_id, "bot_user_id": "@nobody:example.org" });
+    let path = "/_matrix/client/unstable/chat.nudge/ai/add_to_conversation";
+    server.post_as(&alice, path, add.clone()).await.assert_error(404, "M_NOT_FOUND");
+    for _ in 0..29 {
+        server.post_as(&alice, path, add.clone()).await;
+    }
+    server.post_as(&alice, path, add).await.assert_error(429, "M_LIMIT_EXCEEDED");
+    let path = format!("/_matrix/client/v3/rooms/{room_id}/invite");
+    let invite = json!({ "user_id": "@bob:example.org" });
+    server.post_as(&alice, &path, invite).await.assert_error(429, "M_LIMIT_EXCEEDED");
+}
+
+#[tokio::test]
 async fn s_152_whoever_tries_out_tokens_is_told_to_wait() {
     let server = limited().await;
     let alice = server.register("alice").await;
