@@ -2,7 +2,9 @@
 
 use http::Method;
 use rules::{Pdu, event::read_pdu};
-use ruma::{CanonicalJsonObject, OwnedEventId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, RoomVersionId, events::StateEventType, room_version_rules::RoomVersionRules,
+};
 use serde_json::{Value, json};
 
 use crate::{FakeHomeserver, Request, Response, Room, event, json as reply};
@@ -111,15 +113,22 @@ impl Call<'_> {
         let state = room.state();
         let servers = room.servers();
         let (join, object) = read_pdu(&event::text_of(&object), &room.rules).ok()?;
-        let auth_chain = room.auth_chain(state.values());
+        let omits = self.fake.omits_members() && self.all("omit_members").any(|omit| omit == "true");
+        let is_told = |(event_type, _): &&(StateEventType, String)| !omits || *event_type != StateEventType::RoomMember;
+        let told: Vec<OwnedEventId> = state.keys().filter(is_told).map(|key| state[key].clone()).collect();
+        // The join is not in the room yet.
+        let mut auth_chain = room.auth_chain(told.iter().chain(&join.auth_events));
+        auth_chain.extend(room.events(&join.auth_events));
+        auth_chain.sort_by(|a, b| (a.depth, &a.event_id).cmp(&(b.depth, &b.event_id)));
+        auth_chain.dedup_by(|a, b| a.event_id == b.event_id);
         room.accept(join);
         let reply = json!({
             "origin": self.fake.name(),
             "event": object,
-            "state": events(&room.events(state.values())),
+            "state": events(&room.events(&told)),
             "auth_chain": events(&auth_chain),
             "servers_in_room": servers,
-            "members_omitted": false,
+            "members_omitted": omits,
         });
         Some(if self.version == "v1" { json!([200, reply]) } else { reply })
     }

@@ -46,6 +46,7 @@ struct Data {
     invites: Vec<Value>,
     transactions: Vec<Value>,
     hooks: Vec<Hook>,
+    omits_members: bool,
 }
 
 impl FakeHomeserver {
@@ -112,6 +113,15 @@ impl FakeHomeserver {
     /// Forgets all hooks.
     pub fn behave(&self) {
         self.data().hooks.clear();
+    }
+
+    /// From now on it leaves members out of the state that it gives to those who join and ask for that.
+    pub fn omit_members(&self) {
+        self.data().omits_members = true;
+    }
+
+    pub(crate) fn omits_members(&self) -> bool {
+        self.data().omits_members
     }
 
     /// Serves a room.

@@ -57,12 +57,13 @@ pub(crate) enum Kind {
     Mend,
     Flush,
     FlushAll,
+    Complete,
     Wait,
 }
 
 impl Kind {
     /// All of them, each with its weight in a universe of the average character.
-    pub(crate) const ALL: [(Self, u32); 28] = [
+    pub(crate) const ALL: [(Self, u32); 29] = [
         (Self::CreateRoom, 2),
         (Self::Invite, 5),
         (Self::Join, 9),
@@ -90,6 +91,7 @@ impl Kind {
         (Self::Mend, 2),
         (Self::Flush, 18),
         (Self::FlushAll, 5),
+        (Self::Complete, 5),
         (Self::Wait, 6),
     ];
 
@@ -143,9 +145,14 @@ impl Universe {
             | Kind::DisplayName => self.change_state(kind).await,
             Kind::Send | Kind::SendAgain | Kind::Redact | Kind::Receipt | Kind::Typing => self.talk(kind).await,
             Kind::Sync | Kind::Page => self.read(kind).await,
-            Kind::Restart | Kind::Rotate | Kind::Cut | Kind::Mend | Kind::Flush | Kind::FlushAll | Kind::Wait => {
-                self.turn_the_world(kind).await
-            }
+            Kind::Restart
+            | Kind::Rotate
+            | Kind::Cut
+            | Kind::Mend
+            | Kind::Flush
+            | Kind::FlushAll
+            | Kind::Complete
+            | Kind::Wait => self.turn_the_world(kind).await,
         }
     }
 

@@ -17,6 +17,8 @@ use crate::{
 const ROUND_MS: u64 = 1_000_000;
 /// How many rounds it may take until all queues are empty.
 const ROUNDS_MAX: usize = 12;
+/// How many rooms are looked at: more than there are.
+const ROOMS_MAX: usize = 100;
 /// How many transactions a queue of a small universe may take.
 const TRANSACTIONS_MAX: usize = 200;
 /// How often everybody says one more thing.
@@ -77,11 +79,24 @@ impl Universe {
             for server in &self.servers {
                 judged += server.engine.judge_set_aside().await?;
             }
-            if quiet && judged == 0 {
+            if self.complete_states().await? && quiet && judged == 0 {
                 return Ok(());
             }
         }
         Err(Failure::new(format!("the queues are not empty after {ROUNDS_MAX} rounds: {}", self.waiting().await?)))
+    }
+
+    /// Has all servers ask for the members that they were not told of. Whether they know all of the rooms that they are in.
+    async fn complete_states(&mut self) -> Result<bool, Failure> {
+        let mut complete = true;
+        for server in &self.servers {
+            server.engine.complete_due_states().await?;
+            for partial in server.storage().partial_states(ROOMS_MAX).await? {
+                let joined = server.storage().members_with(&partial.room_id, &[MembershipState::Join]).await?;
+                complete &= !joined.iter().any(|user_id| user_id.server_name() == server.name());
+            }
+        }
+        Ok(complete)
     }
 
     /// Empties all queues as far as they can be emptied now. Whether all are empty.

@@ -251,7 +251,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         // `LimitExceeded` is written as a whole: see `limit_exceeded`.
         EngineError::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Unknown),
         EngineError::SilentService => (StatusCode::REQUEST_TIMEOUT, ErrorKind::ConnectionTimeout),
-        EngineError::Busy => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
+        EngineError::Busy | EngineError::MembersUnknown => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         EngineError::Internal(_) | EngineError::Storage(_) => {
             tracing::error!(error = chain(error), "A client's request failed by our fault");
             let text = "Internal server error".to_owned();

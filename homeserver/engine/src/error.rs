@@ -129,6 +129,9 @@ pub enum EngineError {
     /// What is asked for cannot be, for a reason that has no code of its own.
     #[error("{0}")]
     BadRequest(String),
+    /// Not all members of the room are known yet.
+    #[error("This server is still learning who is in the room; try again in a while")]
+    MembersUnknown,
     /// The user does not want to be invited.
     #[error("The user does not accept this invitation")]
     InviteBlocked,

@@ -6,6 +6,8 @@
 mod acl;
 mod append;
 mod backfill;
+mod complete;
+mod completing;
 mod device_keys;
 mod edus;
 mod enter;
@@ -20,6 +22,8 @@ mod missing;
 mod outliers;
 mod queries;
 mod receive;
+mod replay;
+mod replaying;
 mod rescind;
 mod resolution;
 mod room_check;
@@ -32,6 +36,7 @@ mod verify;
 
 pub(crate) use self::{
     append::Provenance,
+    completing::Completing,
     invite::stripped_with,
     outliers::outlier_change,
     rescind::{rules_shown, servers_shown},

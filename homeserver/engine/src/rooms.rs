@@ -52,13 +52,13 @@ use ruma::{
 };
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::{Requester, locks::Locks};
+use crate::{Requester, federation::Completing, locks::Locks};
 
 use self::chain::Chain;
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
-    policy::{NOT_ASKED, is_not_asked},
+    policy::{NOT_ASKED, NOT_RECOMMENDED, is_not_asked},
     receipts::MAIN_THREAD,
     remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,
@@ -117,6 +117,7 @@ pub(crate) struct Rooms {
     locks: Locks<RwLock<Chain>>,
     recent_sends: Cache<OwnedEventId, RecentSend>,
     pub(crate) typing: Typing,
+    pub(crate) completing: Completing,
     delayed: delayed::Delayed,
     policy_answers: policy::PolicyAnswers,
     /// The keys with which identity servers sign.
@@ -145,6 +146,7 @@ impl Rooms {
                 .time_to_live(RECENT_SENDS_LIFETIME)
                 .build(),
             typing: Typing::new(),
+            completing: Completing::default(),
             delayed: delayed::Delayed::default(),
             policy_answers: policy::PolicyAnswers::default(),
             identity_keys: Cache::builder()

@@ -5,6 +5,7 @@ use ruma::{OwnedServerName, RoomVersionId};
 use crate::MediaSettings;
 
 /// Settings of the engine.
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The name of this server: the part after the colon in its users' ids.
@@ -21,6 +22,8 @@ pub struct Settings {
     pub lists_rooms_to_servers: bool,
     /// Whether other servers are told the names of our users' devices.
     pub federation_device_names: bool,
+    /// Whether rooms of other servers are usable before all of their members are known.
+    pub partial_state_joins: bool,
     /// Whether users see who of those they share rooms with is there.
     pub presence: bool,
     /// What accounts can do.

@@ -29,10 +29,39 @@ pub enum Change {
     /// The state that a room had when this server first entered it, by way of another server. It holds for all of the
     /// room's history before, until reading that history backwards teaches better: see [`Change::HistoricState`].
     InitialState {
-        /// The room, of which no state is stored yet.
+        /// The room.
         room_id: OwnedRoomId,
-        /// All entries.
+        /// All entries; where the state is partial, some more of them: keys of which nothing is stored yet.
         entries: Vec<StateEntry>,
+    },
+    /// This server entered a room by the live event before this one in the list, and was not told of all members.
+    PartialState {
+        /// The room.
+        room_id: OwnedRoomId,
+        /// Our join.
+        event_id: OwnedEventId,
+        /// Who let us in.
+        entered_by: OwnedServerName,
+        /// The other servers that were said to be in the room.
+        servers: Vec<OwnedServerName>,
+    },
+    /// All members of a room with a partial state are known. Gets a position. Replaces what is stored of the state from
+    /// our join on, and what held when we joined.
+    CompleteState(Box<CompleteState>),
+    /// A stored event was judged anew when a partial state became complete. One that is in the timeline and is not
+    /// accepted any more keeps its position, and is never shown again.
+    Rejudged {
+        /// The event.
+        event_id: OwnedEventId,
+        /// What the checks say now.
+        standing: Standing,
+        /// The state before it, if it is not what the state was at the position before it.
+        state_before: Option<StateReference>,
+    },
+    /// We enter a room anew of which not all members had been known, and are told of all of them. Gets a position.
+    EnteredWhole {
+        /// The room.
+        room_id: OwnedRoomId,
     },
     /// Entries of the resolved room state, from the position of the [`Change::Event`] before this one in the list on.
     State {
@@ -288,6 +317,22 @@ pub enum Change {
     },
 }
 
+/// The state of a room, now that all of it is known.
+#[derive(Clone, Debug)]
+pub struct CompleteState {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// The position of our join.
+    pub joined_at: Position,
+    /// The state before our join, which holds for the history before it, too.
+    pub before: Vec<StateEntry>,
+    /// What changed since, by position, in order.
+    pub since: Vec<(Position, Vec<StateEntry>)>,
+    /// The entries that differ now from what readers of the log were told: they count from this change's own position
+    /// on, too.
+    pub corrected: Vec<StateEntry>,
+}
+
 /// How somebody is notified of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
@@ -334,6 +379,16 @@ pub enum Standing {
     Rejected(String),
     /// Known only as part of state or an auth chain; not part of the timeline.
     Outlier,
+}
+
+impl Standing {
+    /// Why an event is not accepted.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::SoftFailed(reason) | Self::Rejected(reason) => Some(reason),
+            Self::Accepted | Self::Outlier => None,
+        }
+    }
 }
 
 /// Where an event goes in its room's timeline, which is one linear order.

@@ -13,7 +13,10 @@ pub mod template;
 pub mod upgrade;
 pub mod visibility;
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName, UserId,
@@ -21,7 +24,10 @@ use ruma::{
     room_version_rules::RoomVersionRules,
 };
 
-use crate::change::{Position, StateEntry};
+use crate::{
+    Pdu,
+    change::{Position, StateEntry},
+};
 
 /// The key of one entry of the room state.
 pub type StateKey = (StateEventType, String);
@@ -63,6 +69,10 @@ pub struct RoomSnapshot {
     home: Option<OwnedServerName>,
     /// Its users who are joined.
     residents: rpds::HashTrieSetSync<OwnedUserId>,
+    /// While not all members are known: the other servers that were said to be in the room when this server entered it.
+    pub partial: Option<Arc<BTreeSet<OwnedServerName>>>,
+    /// Since when all members are known, if they were not at first; 0 otherwise.
+    pub complete_since: Position,
     /// What new events name as `prev_events`, with their depths.
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
 }
@@ -82,6 +92,8 @@ impl RoomSnapshot {
             invited: 0,
             home: None,
             residents: rpds::HashTrieSetSync::new_sync(),
+            partial: None,
+            complete_since: 0,
             forward_extremities: Vec::new(),
         }
     }
@@ -135,6 +147,13 @@ impl RoomSnapshot {
             .unwrap_or(MembershipState::Leave)
     }
 
+    /// Whether a user is joined, or may be: while not all members are known, whoever's server is in the room. What is known
+    /// of them then may be what they were before.
+    pub fn may_have_joined(&self, user_id: &UserId) -> bool {
+        self.membership(user_id) == MembershipState::Join
+            || (self.is_partial() && self.has_server(user_id.server_name()))
+    }
+
     /// All users with the given membership.
     pub fn members(&self, membership: &MembershipState) -> impl Iterator<Item = OwnedUserId> {
         self.state.iter().filter_map(move |((event_type, state_key), value)| {
@@ -153,19 +172,44 @@ impl RoomSnapshot {
         self.invited
     }
 
-    /// The servers with joined users.
+    /// The servers with joined users, and, while not all members are known, those that are said to have some.
     pub fn servers(&self) -> impl Iterator<Item = &ServerName> {
-        self.joined_by_server.keys().map(|server| &**server)
+        let said = self.partial.iter().flat_map(|servers| servers.iter());
+        let said = said.filter(|server| !self.joined_by_server.contains_key(*server));
+        self.joined_by_server.keys().chain(said).map(|server| &**server)
     }
 
-    /// Whether servers other than the one that [`RoomSnapshot::at_home_on`] named have joined users.
+    /// Whether servers other than the one that [`RoomSnapshot::at_home_on`] named have joined users, or are said to.
     pub fn has_other_servers(&self) -> bool {
-        self.joined_by_server.keys().any(|server| self.home.as_ref() != Some(server))
+        self.servers().any(|server| self.home.as_deref() != Some(server))
     }
 
-    /// Whether a server has joined users.
+    /// Whether a server has joined users, or, while not all members are known, is said to have some.
     pub fn has_server(&self, server: &ServerName) -> bool {
         self.joined_by_server.contains_key(server)
+            || self.partial.as_ref().is_some_and(|servers| servers.contains(server))
+    }
+
+    /// Whether not all members are known.
+    pub fn is_partial(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// The member events among those given that belong to users of whom this partial state knows nothing. What is known
+    /// of all members cannot be added to.
+    pub fn unknown_members<'a>(&self, events: impl Iterator<Item = &'a Pdu>) -> Vec<StateEntry> {
+        if !self.is_partial() {
+            return Vec::new();
+        }
+        let members = events.filter(|pdu| !pdu.rejected && pdu.room_id == self.room_id);
+        let mut entries: Vec<StateEntry> = members
+            .filter_map(send::entry_of)
+            .filter(|entry| entry.membership.is_some())
+            .filter(|entry| self.state_value(&entry.event_type, &entry.state_key).is_none())
+            .collect();
+        entries.sort_by(|a, b| a.state_key.cmp(&b.state_key));
+        entries.dedup_by(|a, b| a.state_key == b.state_key);
+        entries
     }
 
     /// Sets or removes entries of the state, keeping the counts right.

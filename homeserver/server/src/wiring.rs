@@ -97,6 +97,7 @@ impl House {
         let sender = Sender::new(federation.clone(), patience);
         let settings = engine_settings(configuration, media, services);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
+        engine.start_completing();
         if let Err(error) = engine.restore_statuses().await {
             tracing::warn!(%error, "what users say about their presence is not known until they say it again");
         }
@@ -186,6 +187,7 @@ fn engine_settings(
             PasswordHashing::Cheap => engine::PasswordHashing::Cheap,
         },
         federation_device_names: configuration.federation_device_names,
+        partial_state_joins: configuration.federation_partial_state_joins,
         presence: configuration.presence_enabled,
         accounts: engine::AccountSettings {
             password_characters_min: configuration.accounts_password_characters_min.into(),

@@ -6,6 +6,7 @@
 
 mod apply;
 mod batch;
+mod complete_state;
 mod facts;
 mod historic_state;
 mod keys;

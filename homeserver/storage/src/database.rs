@@ -522,6 +522,7 @@ const SQLITE_MIGRATIONS: &[MigrationText] = &[
     (20, "push_counts", include_str!("../migrations/sqlite/0020_push_counts.sql")),
     (21, "soft_failed", include_str!("../migrations/sqlite/0021_soft_failed.sql")),
     (22, "push_notes", include_str!("../migrations/sqlite/0022_push_notes.sql")),
+    (23, "partial_states", include_str!("../migrations/sqlite/0023_partial_states.sql")),
 ];
 const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
@@ -546,6 +547,7 @@ const POSTGRES_MIGRATIONS: &[MigrationText] = &[
     (20, "push_counts", include_str!("../migrations/postgres/0020_push_counts.sql")),
     (21, "soft_failed", include_str!("../migrations/postgres/0021_soft_failed.sql")),
     (22, "push_notes", include_str!("../migrations/postgres/0022_push_notes.sql")),
+    (23, "partial_states", include_str!("../migrations/postgres/0023_partial_states.sql")),
 ];
 
 fn migrator(texts: &[MigrationText]) -> Migrator {

@@ -33,6 +33,7 @@ mod mutes;
 mod names;
 mod notifications;
 mod one_time_keys;
+mod partial_states;
 mod presence;
 mod profile_fields;
 mod pushers;
@@ -79,6 +80,7 @@ pub use self::{
     mutes::{Mute, RoomAccountData},
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
+    partial_states::PartialStateRecord,
     profile_fields::ProfileField,
     pushers::{ConcernedPusher, PusherKey, PusherQueue, PusherRecord},
     receipts::ReceiptRecord,

@@ -39,6 +39,8 @@ pub enum LogKind {
     Edu,
     /// A stored event, again, for servers that came into its room later.
     Resend,
+    /// All members of a room that was entered without are known.
+    CompleteState,
 }
 
 /// One entry of the log: what changed, not the change itself.
@@ -68,6 +70,7 @@ impl LogKind {
             Self::Receipt => 3,
             Self::AccountData => 4,
             Self::ThreadSubscription => 5,
+            Self::CompleteState => 6,
             Self::DeviceList => 20,
             Self::ToDevice => 21,
             Self::Edu => 22,
@@ -86,6 +89,7 @@ impl LogKind {
             Self::ToDevice,
             Self::Edu,
             Self::Resend,
+            Self::CompleteState,
         ]
         .into_iter()
         .find(|kind| kind.code() == i64::from(code))

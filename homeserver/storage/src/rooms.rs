@@ -24,17 +24,20 @@ pub struct RoomRecord {
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
     /// Whether it is listed in the public room directory.
     pub published: bool,
+    /// Since when all of its members are known, if they were not at first; 0 otherwise.
+    pub complete_since: Position,
 }
 
 impl Storage {
     /// A room, if it is known.
     pub async fn room(&self, room_id: &RoomId) -> Result<Option<RoomRecord>> {
-        const SQL: &str = "SELECT version, revision, position, forward_extremities, published FROM rooms
+        const SQL: &str =
+            "SELECT version, revision, position, forward_extremities, published, complete_since FROM rooms
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)";
         let name = encode(room_id.as_str());
-        let row: Option<(String, i64, Position, String, bool)> =
+        let row: Option<(String, i64, Position, String, bool, Position)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
-        let Some((version, revision, position, extremities, published)) = row else { return Ok(None) };
+        let Some((version, revision, position, extremities, published, complete_since)) = row else { return Ok(None) };
         let version = parsed(&version, "rooms", "version")?;
         let forward_extremities = serde_json::from_str(&extremities)
             .map_err(|error| StorageError::corrupt("rooms", "forward_extremities", room_id.as_str(), &error))?;
@@ -45,6 +48,7 @@ impl Storage {
             position,
             forward_extremities,
             published,
+            complete_since,
         }))
     }
 
@@ -80,6 +84,15 @@ impl Storage {
         let names = list(names.iter().map(|name| &**name));
         let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(names).fetch_all(pool).await)?;
         rows.into_iter().map(|(name, revision)| Ok((parsed(&decode(name), "names", "name")?, revision))).collect()
+    }
+
+    /// The rooms of which all members became known with `since < position <= until`, after they were entered without.
+    pub async fn rooms_completed(&self, since: Position, until: Position) -> Result<Vec<OwnedRoomId>> {
+        const SQL: &str = "SELECT n.name FROM rooms r JOIN names n ON n.name_nid = r.room_nid
+            WHERE r.complete_since > 0 AND r.complete_since > $1 AND r.complete_since <= $2";
+        let names: Vec<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(since).bind(until).fetch_all(pool).await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 
     /// The servers that are in a room now.

@@ -104,6 +104,24 @@ impl Storage {
         rows.into_iter().map(value).collect()
     }
 
+    /// Whether a key of a room's state has, or had, a value, or was removed.
+    pub async fn knows_state_key(
+        &self,
+        room_id: &RoomId,
+        event_type: &StateEventType,
+        state_key: &str,
+    ) -> Result<bool> {
+        const SQL: &str = "SELECT EXISTS (SELECT 1 FROM room_state
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND type_nid = (SELECT name_nid FROM names WHERE name = $2)
+            AND state_key_nid = (SELECT name_nid FROM names WHERE name = $3))";
+        let type_text = event_type.to_string();
+        let (room, type_name, key) = (encode(room_id.as_str()), encode(&type_text), encode(state_key));
+        Ok(db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(&*room).bind(&*type_name).bind(&*key).fetch_one(pool).await
+        })?)
+    }
+
     /// The users of this server who were joined to a room at this timeline order.
     pub async fn local_members_at(&self, room_id: &RoomId, order: i64) -> Result<Vec<OwnedUserId>> {
         const SQL: &str = "SELECT k.name FROM room_state s JOIN names k ON k.name_nid = s.state_key_nid

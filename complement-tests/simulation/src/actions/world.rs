@@ -7,6 +7,8 @@ use crate::{Failure, universe::Universe};
 
 /// After how long a server whose keys were not to be had is asked for them again.
 const KEYS_PAUSE_MS: u64 = 900_000;
+/// How many rooms are looked at: more than there are.
+const ROOMS_MAX: usize = 100;
 /// How long nothing happens at most.
 const PAUSE_MAX_MS: usize = 40_000;
 
@@ -22,12 +24,27 @@ impl Universe {
             }
             Kind::Flush => self.flush_one().await,
             Kind::FlushAll => self.flush_all().await,
+            Kind::Complete => self.complete().await,
             _ => {
                 let pause_ms = self.dice.below(PAUSE_MAX_MS);
                 self.clock.advance(pause_ms as u64);
                 self.note(kind, "time", "", Ok(format!("{pause_ms} ms")))
             }
         }
+    }
+
+    /// A server asks for the members of rooms that it entered without being told of them.
+    async fn complete(&mut self) -> Result<(), Failure> {
+        let server = self.dice.below(self.servers.len());
+        let homeserver = &self.servers[server];
+        let lacking = homeserver.storage().partial_states(ROOMS_MAX).await?.len();
+        homeserver.engine.complete_due_states().await?;
+        let left = homeserver.storage().partial_states(ROOMS_MAX).await?.len();
+        if left < lacking {
+            self.trace.count("states that became complete");
+        }
+        let who = homeserver.name().to_string();
+        self.note(Kind::Complete, &who, "", Ok(format!("{left} left")))
     }
 
     async fn restart(&mut self) -> Result<(), Failure> {

@@ -108,6 +108,10 @@ pub(super) async fn check_receipts(
             });
             // Nor is one taken for an event that was not taken, even when that comes another way later.
             let together = together && !universe.has_not_taken(other.server, &receipt.event_id);
+            // Nor for one that was accepted only when all members were known.
+            let whole_since = universe.servers[other.server].storage().room(room_id).await?;
+            let whole_since = whole_since.map_or(0, |room| room.complete_since);
+            let together = together && !other.came_when_whole(&receipt.event_id, whole_since);
             // A server takes receipts of users who are in the room only.
             let always_in = other.memberships[user_id].iter().any(|span| {
                 span.membership == Some(MembershipState::Join)

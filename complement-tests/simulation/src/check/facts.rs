@@ -107,6 +107,14 @@ impl RoomFacts {
         Ok(denied.is_some_and(|denied| denied.iter().any(|server| server == name)))
     }
 
+    /// Whether an event that came while not all members were known was accepted only when they were.
+    pub(super) fn came_when_whole(&self, event_id: &OwnedEventId, whole_since: i64) -> bool {
+        let event = self.timeline.iter().find(|event| event.pdu.event_id == *event_id);
+        let base = event.and_then(|event| event.state_before.as_ref()).map(|state_before| state_before.base);
+        let is_late = event.and_then(|event| event.order).is_some_and(|order| order > whole_since);
+        is_late && base.is_some_and(|base| base < whole_since)
+    }
+
     /// Whether the server has users in the room, as itself sees it.
     pub(super) fn is_resident(&self, universe: &Universe) -> bool {
         self.presence(universe, self.server).is_some()

@@ -34,6 +34,8 @@ const MUST_HAPPEN: [&str; 27] = [
     "Restart",
     "Rotate",
     "Cut",
+    "Complete",
+    "states that became complete",
     "pairs of servers that agree on a room",
     "acknowledged events that had to arrive",
     "acknowledged events that had to be handed over",

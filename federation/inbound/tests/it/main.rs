@@ -19,6 +19,7 @@ mod join;
 mod keys;
 mod knock;
 mod media;
+mod partial;
 mod policy;
 mod restricted;
 mod room_check;

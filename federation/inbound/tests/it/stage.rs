@@ -73,7 +73,7 @@ pub(crate) struct Stage {
     pub(crate) clock: Arc<TestClock>,
     pub(crate) engine: Engine,
     pub(crate) remote: FakeHomeserver,
-    _media: tempfile::TempDir,
+    media: tempfile::TempDir,
 }
 
 impl Stage {
@@ -89,7 +89,15 @@ impl Stage {
         let engine = start_engine(&name, &network, Arc::clone(&clock) as Arc<dyn Clock>, media.path()).await;
         network.add_router(&name, inbound::router(engine.clone(), options));
         let remote = network.add_fake("remote");
-        Self { name, network, clock, engine, remote, _media: media }
+        Self { name, network, clock, engine, remote, media }
+    }
+
+    /// Another engine on the same database, as after a restart; the old one is as good as dead.
+    pub(crate) fn restart(&mut self) {
+        let storage = self.engine.storage().clone();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        self.engine = start_engine_on(storage, &self.name, &self.network, clock, self.media.path());
+        self.network.add_router(&self.name, inbound::router(self.engine.clone(), inbound::Options::default()));
     }
 
     /// A user of the server under test.
@@ -231,7 +239,7 @@ impl Stage {
         self.filtered_sync(user, filter).await
     }
 
-    async fn filtered_sync(&self, user: &Requester, filter: FilterDefinition) -> Value {
+    pub(crate) async fn filtered_sync(&self, user: &Requester, filter: FilterDefinition) -> Value {
         let query = SyncQuery {
             since: None,
             filter,
@@ -269,7 +277,16 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         read_connections: 1,
         server_name: name.to_owned(),
     };
-    let storage = Storage::open(&options).await.unwrap();
+    start_engine_on(Storage::open(&options).await.unwrap(), name, network, clock, media)
+}
+
+fn start_engine_on(
+    storage: Storage,
+    name: &ServerName,
+    network: &Network,
+    clock: Arc<dyn Clock>,
+    media: &Path,
+) -> Engine {
     let world = World { clock, chance: Arc::new(TestChance(Mutex::new(42))) };
     let mut seed = [0; 32];
     world.chance.fill(&mut seed);
@@ -290,6 +307,7 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         access_token_lifetime_ms: 3_600_000,
         password_hashing: PasswordHashing::Cheap,
         federation_device_names: true,
+        partial_state_joins: true,
         presence: true,
         accounts: engine::AccountSettings {
             guests: true,
@@ -300,7 +318,9 @@ async fn start_engine(name: &ServerName, network: &Network, clock: Arc<dyn Clock
         media: engine::MediaSettings::in_folder(media),
         lists_rooms_to_servers: true,
     };
-    Engine::start(settings, storage, federation, sender, world)
+    let engine = Engine::start(settings, storage, federation, sender, world);
+    engine.start_completing();
+    engine
 }
 
 /// A value as raw JSON.

@@ -38,8 +38,14 @@ impl Federation {
         self.template(destination, "make_join", room_id, user_id, versions).await
     }
 
-    /// Hands in a signed join event and gets the state of the room.
-    pub async fn send_join(&self, destination: &ServerName, event: &Pdu) -> Result<SendJoinAnswer, CallError> {
-        self.hand_in(destination, "send_join", event, CallLimits::SEND_JOIN).await
+    /// Hands in a signed join event and gets the state of the room; with `omit_members` maybe without its members.
+    pub async fn send_join(
+        &self,
+        destination: &ServerName,
+        event: &Pdu,
+        omit_members: bool,
+    ) -> Result<SendJoinAnswer, CallError> {
+        let flag = omit_members.then_some("omit_members");
+        self.hand_in(destination, "send_join", event, flag, CallLimits::SEND_JOIN).await
     }
 }

@@ -22,7 +22,7 @@ impl Federation {
 
     /// Hands in a signed leave event.
     pub async fn send_leave(&self, destination: &ServerName, event: &Pdu) -> Result<(), CallError> {
-        let _: IgnoredAny = self.hand_in(destination, "send_leave", event, CallLimits::SEND_LEAVE).await?;
+        let _: IgnoredAny = self.hand_in(destination, "send_leave", event, None, CallLimits::SEND_LEAVE).await?;
         Ok(())
     }
 }

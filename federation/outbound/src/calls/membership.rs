@@ -48,18 +48,21 @@ impl Federation {
         Ok(Template { room_version: body.room_version.unwrap_or(RoomVersionId::V1), event })
     }
 
-    /// `verb` is `send_join` or `send_leave`. By version 2, or by version 1 where the server does not know it.
+    /// `verb` is `send_join` or `send_leave`. By version 2, or by version 1 where the server does not know it. `flag` names
+    /// a parameter that is to be true.
     pub(super) async fn hand_in<T: DeserializeOwned + Send + 'static>(
         &self,
         destination: &ServerName,
         verb: &str,
         event: &Pdu,
+        flag: Option<&str>,
         limits: CallLimits,
     ) -> Result<T, CallError> {
         let body = event_body(&event.json)?;
         let target = |version| {
             let path = Target::new(&format!("/_matrix/federation/{version}/{verb}"));
-            path.segment(event.room_id.as_str()).segment(event.event_id.as_str())
+            let path = path.segment(event.room_id.as_str()).segment(event.event_id.as_str());
+            flag.into_iter().fold(path, |path, flag| path.query(flag, "true"))
         };
         match self.call(destination, Method::PUT, target("v2"), Some(body.clone()), limits).await {
             Err(error) if error.is_unknown_endpoint() => {

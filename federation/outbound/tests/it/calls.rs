@@ -60,7 +60,7 @@ async fn send_join_falls_back_to_version_1() {
     }))
     .await;
     let join = event(&bench.key, &V11, START_MS, "join");
-    let answer = bench.federation.send_join(there(), &join).await.unwrap();
+    let answer = bench.federation.send_join(there(), &join, false).await.unwrap();
     assert_eq!(answer.state[0].get(), r#"{"a":1.5}"#);
     assert_eq!(answer.servers_in_room.unwrap(), [there()]);
     assert!(!answer.members_omitted && answer.event.is_none() && answer.auth_chain.is_empty());
@@ -72,10 +72,22 @@ async fn send_join_falls_back_to_version_1() {
 }
 
 #[tokio::test]
+async fn send_join_asks_for_a_state_without_members() {
+    let bench = Bench::new(Wire::new(|_, _| {
+        ok(&json!({ "state": [], "auth_chain": [], "servers_in_room": ["there.test"], "members_omitted": true }))
+    }))
+    .await;
+    let join = event(&bench.key, &V11, START_MS, "join");
+    let answer = bench.federation.send_join(there(), &join, true).await.unwrap();
+    assert!(answer.members_omitted);
+    assert!(bench.wire.sent()[0].target.ends_with("?omit_members=true"));
+}
+
+#[tokio::test]
 async fn a_room_that_is_not_there_is_no_reason_to_fall_back() {
     let bench = Bench::new(Wire::new(|_, _| error(404, "M_NOT_FOUND"))).await;
     let join = event(&bench.key, &V11, START_MS, "join");
-    let answer = bench.federation.send_join(there(), &join).await;
+    let answer = bench.federation.send_join(there(), &join, false).await;
     assert!(matches!(answer, Err(CallError::Refused { status: 404, .. })), "{answer:?}");
     assert_eq!(bench.wire.count(), 1);
 }

@@ -147,6 +147,7 @@ impl TestServer {
             access_token_lifetime_ms: 3_600_000,
             password_hashing: setup.password_hashing,
             federation_device_names: false,
+            partial_state_joins: true,
             presence: setup.presence,
             accounts: setup.accounts,
             server_notices_user: Some("notices".to_owned()),

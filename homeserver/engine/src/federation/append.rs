@@ -10,7 +10,7 @@ use rules::{
     change::{NewEvent, Placement, Standing, StateEntry, StateReference},
     room::{
         EventsById, StateMap,
-        advance::{Advance, advance},
+        advance::{Advance, advance, server_changes},
         authorise::{check_auth_events, deciding_keys_of},
         receive::{builds_on_head, extremities_after, judge},
         send::entry_of,
@@ -36,6 +36,8 @@ pub(crate) enum Provenance {
     Relayed,
     /// Another server sent it to us, as it did to the others.
     Theirs,
+    /// The same, but some of the events before it are not known, and not asked for while not all members of the room are.
+    TheirsWhilePartial,
     /// The same, but of some of the events before it no state is known here: the states after these are what that
     /// server says.
     TheirsWithStates(Arc<ClaimedStates>),
@@ -76,6 +78,10 @@ impl Engine {
         let _lock = self.inner.rooms.lock(&pdu.room_id).await;
         for _ in 0..MAX_ATTEMPTS {
             let room = self.resident_room(&pdu.room_id).await?.ok_or_else(not_here)?;
+            if matches!(provenance, Provenance::TheirsWhilePartial) && !room.is_partial() {
+                // They are to be asked for now.
+                return Ok(Standing::Outlier);
+            }
             let stored = self.stored_event(&pdu.event_id).await?;
             if let Some(stored) = &stored
                 && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
@@ -102,13 +108,17 @@ impl Engine {
         provenance: &Provenance,
         refusal: &str,
     ) -> Result<(Standing, Decision)> {
-        let before = match provenance {
+        let learned = self.unknown_members(room, pdu).await?;
+        let known = with_members(room, &learned);
+        let (whole, room) = (room, known.as_ref().unwrap_or(room));
+        let mut before = match provenance {
             Provenance::TheirsWithStates(states) | Provenance::OursWithStates(states) => {
                 StateBefore::Worked(self.state_with_claims(room, pdu, &states.states).await?)
             }
             _ if builds_on_head(room, pdu) => StateBefore::Current,
             _ => StateBefore::Worked(self.state_before(room, pdu).await?),
         };
+        before.learn(&learned);
         let events = self.events_to_judge(room, pdu, &before).await?;
         let standing = judge(room, pdu, |event_type, key| before.get(room, event_type, key), &events);
         let standing = match (standing, provenance) {
@@ -125,16 +135,58 @@ impl Engine {
         };
         let outbound = matches!(provenance, Provenance::Ours | Provenance::OursWithStates(_) | Provenance::Relayed);
         let decision = match &standing {
-            Standing::Accepted => self.accept(room, pdu, before, outbound).await?,
+            Standing::Accepted => {
+                let mut decision = self.accept(room, pdu, before, outbound).await?;
+                self.add_learned(whole, room, learned, &mut decision.changes).await?;
+                decision
+            }
             Standing::Outlier => {
-                Decision { changes: vec![outlier_change(pdu.clone(), Standing::Outlier)], room: room.clone() }
+                Decision { changes: vec![outlier_change(pdu.clone(), Standing::Outlier)], room: whole.clone() }
             }
             refused => {
                 tracing::info!(room.id = %room.room_id, event.id = %pdu.event_id, ?refused, "event not accepted");
-                self.keep_aside(room, pdu, refused.clone(), &before).await?
+                let mut decision = self.keep_aside(room, pdu, refused.clone(), &before).await?;
+                decision.room = whole.clone();
+                decision
             }
         };
         Ok((standing, decision))
+    }
+
+    /// The members that an event names of whom a partial state knows nothing.
+    async fn unknown_members(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Vec<StateEntry>> {
+        if !room.is_partial() {
+            return Ok(Vec::new());
+        }
+        let named = self.events_by_id(&pdu.auth_events).await?;
+        Ok(room.unknown_members(pdu.auth_events.iter().filter_map(|id| named.get(id)).map(|pdu| &**pdu)))
+    }
+
+    /// Adds that members became part of a partial state: what authorises an event that we accept is believed until all of
+    /// the state is known. Who was never heard of was there when we entered; others, from the event on.
+    async fn add_learned(
+        &self,
+        before: &RoomSnapshot,
+        after: &RoomSnapshot,
+        learned: Vec<StateEntry>,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let room_id = &before.room_id;
+        let mut others = server_changes(before, after, &learned);
+        let (mut new, mut again) = (Vec::new(), Vec::new());
+        for entry in learned {
+            let is_known = self.storage().knows_state_key(room_id, &entry.event_type, &entry.state_key).await?;
+            if is_known { again.push(entry) } else { new.push(entry) }
+        }
+        if !again.is_empty() {
+            // After the event, and before what it changes itself.
+            changes.insert(1, Change::State { room_id: room_id.clone(), entries: again });
+        }
+        if !new.is_empty() {
+            others.insert(0, Change::InitialState { room_id: room_id.clone(), entries: new });
+        }
+        changes.splice(0..0, others);
+        Ok(())
     }
 
     async fn accept(
@@ -253,13 +305,33 @@ fn fuller<'a>(stored: &'a StoredEvent, wire: &'a Arc<Pdu>) -> &'a Arc<Pdu> {
 }
 
 /// The redaction of an event that was stored before: whatever follows from the event now is to be without what it took.
-fn still_redacted(stored: &StoredEvent) -> Option<Change> {
+pub(super) fn still_redacted(stored: &StoredEvent) -> Option<Change> {
     let redacted_by = stored.redacted_by.clone()?;
     let (event_id, json) = (stored.pdu.event_id.clone(), stored.pdu.json.clone());
     Some(Change::Redaction { event_id, redacted_by, json })
 }
 
+/// A partial state with members that it lacked.
+fn with_members(room: &RoomSnapshot, learned: &[StateEntry]) -> Option<RoomSnapshot> {
+    (!learned.is_empty()).then(|| {
+        let mut room = room.clone();
+        room.apply(learned);
+        room
+    })
+}
+
 impl StateBefore {
+    /// Adds members that a partial state lacks.
+    fn learn(&mut self, learned: &[StateEntry]) {
+        let Self::Worked(state) = self else { return };
+        for entry in learned {
+            let key = (entry.event_type.clone(), entry.state_key.clone());
+            if let Some(event_id) = &entry.event_id {
+                state.entry(key).or_insert_with(|| event_id.clone());
+            }
+        }
+    }
+
     fn get(&self, room: &RoomSnapshot, event_type: &StateEventType, state_key: &str) -> Option<OwnedEventId> {
         match self {
             Self::Current => room.state_event_id(event_type, state_key).map(ToOwned::to_owned),

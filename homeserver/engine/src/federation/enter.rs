@@ -3,7 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,13 +14,14 @@ use rules::{
     event::{read_json, read_pdu},
     room::{
         EventsById, StateMap,
-        advance::{Advance, advance, server_changes},
+        advance::{Advance, advance, all_server_changes},
         authorise::{check_auth_events, check_state},
         send::entry_of,
     },
 };
 use ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId, RoomVersionId, ServerName,
+    CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
+    ServerName,
     events::{StateEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     signatures::Verified,
@@ -32,14 +33,39 @@ use storage::CommitError;
 use super::outliers::{check_outliers, outlier_change};
 use crate::{Engine, EngineError, Result, rooms::Decision};
 
+/// How many servers a room has at most by what we are told when we enter it: some times what the largest have.
+const MAX_SERVERS_TOLD: usize = 50_000;
+
 /// What another server gave us, checked.
 struct Entrance {
     /// Our join.
     join: Arc<Pdu>,
     /// Every event of the state and its auth chain, with what the checks said.
     events: Vec<(Arc<Pdu>, Standing)>,
-    /// The state before our join.
+    /// The state before our join, as far as we were told.
     state: BTreeMap<(StateEventType, String), Arc<Pdu>>,
+    /// Where members were left out: the other servers that are said to be in the room.
+    omitted: Option<BTreeSet<OwnedServerName>>,
+}
+
+/// Why we do not enter.
+enum Unfit {
+    /// The user may not.
+    Forbidden,
+    /// What the server gave does not hold.
+    Answer(String),
+}
+
+impl From<String> for Unfit {
+    fn from(reason: String) -> Self {
+        Self::Answer(reason)
+    }
+}
+
+impl From<&str> for Unfit {
+    fn from(reason: &str) -> Self {
+        Self::Answer(reason.to_owned())
+    }
 }
 
 impl Engine {
@@ -52,9 +78,12 @@ impl Engine {
         rules: RoomVersionRules,
         answer: SendJoinAnswer,
     ) -> Result<()> {
-        let entrance = self.check_entrance(join, &version, &rules, answer).await.map_err(|reason| {
-            tracing::warn!(destination = %server, room.id = %join.room_id, reason, "answer to a join does not hold");
-            EngineError::CannotFederate(format!("{server} gave a state of the room that does not hold"))
+        let entrance = self.check_entrance(join, &version, &rules, answer).await.map_err(|unfit| match unfit {
+            Unfit::Forbidden => EngineError::forbidden("You are banned from this room"),
+            Unfit::Answer(reason) => {
+                tracing::warn!(destination = %server, room.id = %join.room_id, reason, "answer to a join does not hold");
+                EngineError::CannotFederate(format!("{server} gave a state of the room that does not hold"))
+            }
         })?;
         let lock = self.inner.rooms.lock(&join.room_id).await;
         let existing = self.room(&join.room_id).await?;
@@ -67,6 +96,10 @@ impl Engine {
             tracing::info!(destination = %server, room.id = %join.room_id, "the answer to a join is older than our leave");
             return Err(EngineError::CannotFederate(format!("{server} has not heard yet of those who left the room")));
         }
+        if entrance.omitted.is_some() && existing.as_ref().is_some_and(|room| room.revision > 0) {
+            // Others of our users came and left again meanwhile. What we know since cannot be compared with a part.
+            return Err(EngineError::Busy);
+        }
         let before = match existing {
             Some(room) => room,
             None => Arc::new(
@@ -74,10 +107,16 @@ impl Engine {
             ),
         };
         let members = self.strayed_members(&entrance).await?;
-        let mut decision = decide_entrance(&before, entrance)?;
+        let mut decision = decide_entrance(server, &before, entrance)?;
         keep_untold(&mut decision.changes, members);
+        let is_partial = decision.room.is_partial();
         match self.commit_decision(&before, decision).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                if is_partial {
+                    self.inner.rooms.completing.begin.notify_one();
+                }
+                Ok(())
+            }
             Err(CommitError::Storage(error)) => Err(error.into()),
             Err(_) => Err(EngineError::Busy),
         }
@@ -146,7 +185,7 @@ impl Engine {
         version: &RoomVersionId,
         rules: &RoomVersionRules,
         answer: SendJoinAnswer,
-    ) -> Result<Entrance, String> {
+    ) -> Result<Entrance, Unfit> {
         let join = self.countersigned_join(join, rules, answer.event.as_deref()).await;
         let state = self.verified_all(&join.room_id, rules, &answer.state).await;
         let chain = self.verified_all(&join.room_id, rules, &answer.auth_chain).await;
@@ -154,13 +193,51 @@ impl Engine {
         pdus.sort_by(|a, b| a.event_id.cmp(&b.event_id));
         pdus.dedup_by(|a, b| a.event_id == b.event_id);
         let events = check_outliers(&rules.authorization, &pdus, &EventsById::new());
-        let checked: EventsById = events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())).collect();
-        let state = state_of(&state, &checked)?;
+        let mut checked: EventsById = events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())).collect();
+        // By what our user did in the room before, of which we need not be told.
+        let known = self.events_by_id(&join.auth_events).await.map_err(|error| error.to_string())?;
+        for (event_id, pdu) in known.into_iter().filter(|(_, pdu)| pdu.room_id == join.room_id) {
+            checked.entry(event_id).or_insert(pdu);
+        }
+        let mut state = state_of(&state, &checked)?;
         check_create(&state, version)?;
+        let omitted = match answer.servers_in_room {
+            servers if answer.members_omitted => Some(self.servers_told(servers.unwrap_or_default())?),
+            _ => None,
+        };
+        let named = join.auth_events.iter().filter_map(|event_id| checked.get(event_id)).filter(|pdu| !pdu.rejected);
+        let members: Vec<&Arc<Pdu>> = named.filter(|pdu| pdu.membership().is_some()).collect();
+        let own = members.iter().find_map(|pdu| pdu.membership().filter(|(user_id, _)| *user_id == join.sender));
+        if own.is_some_and(|(_, membership)| membership == MembershipState::Ban) {
+            return Err(Unfit::Forbidden);
+        }
+        if omitted.is_some() {
+            // What authorises our join is part of the state, even where that was not said.
+            for member in members {
+                let key = (StateEventType::RoomMember, member.state_key.clone().unwrap_or_default());
+                state.entry(key).or_insert_with(|| member.clone());
+            }
+        }
         check_auth_events(&rules.authorization, &join, &checked).map_err(|error| error.to_string())?;
         let lookup = |event_type: &StateEventType, key: &str| state.get(&(event_type.clone(), key.to_owned())).cloned();
         check_state(&rules.authorization, &join, lookup).map_err(|error| error.to_string())?;
-        Ok(Entrance { join, events, state })
+        Ok(Entrance { join, events, state, omitted })
+    }
+
+    /// The other servers that are in a room of which we are not told the members. Without them nobody would hear us.
+    fn servers_told(&self, servers: Vec<OwnedServerName>) -> Result<BTreeSet<OwnedServerName>, &'static str> {
+        match servers.len() {
+            0 => Err("members were left out, and no servers are named"),
+            1..=MAX_SERVERS_TOLD => Ok(servers.into_iter().filter(|server| server != self.server_name()).collect()),
+            _ => Err("more servers are named than a room can have"),
+        }
+    }
+
+    /// Whether a room is usable before all of its members are known: if the operator wants that, one that is new to us.
+    /// Of another we know what was, to which a part cannot be compared.
+    pub(crate) async fn may_enter_without_members(&self, room_id: &RoomId) -> Result<bool> {
+        let is_wanted = self.settings().partial_state_joins;
+        Ok(is_wanted && self.room(room_id).await?.is_none_or(|room| room.revision == 0))
     }
 }
 
@@ -202,8 +279,8 @@ fn check_create(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>, version: &
     Err(format!("the create event says version {said}, the offer said {version}"))
 }
 
-fn decide_entrance(before: &RoomSnapshot, entrance: Entrance) -> Result<Decision> {
-    let Entrance { join, events, state } = entrance;
+fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entrance) -> Result<Decision> {
+    let Entrance { join, events, state, omitted } = entrance;
     let first_time = before.revision == 0;
     let mut changes = Vec::with_capacity(events.len() + 8);
     if first_time {
@@ -218,14 +295,18 @@ fn decide_entrance(before: &RoomSnapshot, entrance: Entrance) -> Result<Decision
         by_id.get(&event_id.to_owned()).and_then(|pdu| pdu.membership()).map(|(_, membership)| membership)
     });
     let mut room = before.clone();
+    room.partial = omitted.map(Arc::new);
     room.apply(&difference);
+    if before.is_partial() && !room.is_partial() {
+        changes.push(Change::EnteredWhole { room_id: before.room_id.clone() });
+    }
     let (mut entries, state_before) = if first_time {
         changes.push(Change::InitialState { room_id: before.room_id.clone(), entries });
         (Vec::new(), None)
     } else {
         (difference.clone(), Some(StateReference { base: before.position, delta: difference }))
     };
-    changes.extend(server_changes(before, &room, &room_members(&state)));
+    changes.extend(all_server_changes(before, &room));
 
     let own = entry_of(&join).ok_or_else(|| EngineError::internal("a join is no state event"))?;
     entries.retain(|entry| (&entry.event_type, &entry.state_key) != (&own.event_type, &own.state_key));
@@ -236,8 +317,15 @@ fn decide_entrance(before: &RoomSnapshot, entrance: Entrance) -> Result<Decision
         forward_extremities: vec![(join.event_id.clone(), join.depth)],
         ..Advance::new(join, entries)
     };
+    let join_id = step.pdu.event_id.clone();
     let step = advance(&room, step, &known);
     changes.extend(step.changes);
+    changes.extend(room.partial.iter().map(|servers| Change::PartialState {
+        room_id: before.room_id.clone(),
+        event_id: join_id.clone(),
+        entered_by: server.to_owned(),
+        servers: servers.iter().cloned().collect(),
+    }));
     let room = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;
     Ok(Decision { changes, room })
 }
@@ -253,8 +341,4 @@ fn about(change: &Change) -> Option<&OwnedUserId> {
         Change::Membership { user_id, .. } => Some(user_id),
         _ => None,
     }
-}
-
-fn room_members(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>) -> Vec<StateEntry> {
-    state.values().filter_map(|pdu| entry_of(pdu)).filter(|entry| entry.membership.is_some()).collect()
 }

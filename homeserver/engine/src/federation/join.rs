@@ -122,7 +122,7 @@ impl Engine {
         Ok((kept, is_less))
     }
 
-    /// The room, if we are in it, the server may take part, and the user is the server's.
+    /// The room, if we are in it and know all of it, the server may take part, and the user is the server's.
     pub(crate) async fn room_for_server(
         &self,
         origin: &ServerName,
@@ -133,6 +133,7 @@ impl Engine {
             return Err(EngineError::forbidden("The user does not belong to the asking server"));
         }
         let room = self.resident_room(room_id).await?;
+        let room = room.filter(|room| !room.is_partial());
         let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
         self.require_acl(&room, origin).await?;
         Ok(room)
@@ -165,7 +166,7 @@ impl Engine {
         raw: &RawValue,
         membership: &MembershipState,
     ) -> Result<Arc<Pdu>> {
-        let room = self.resident_room(room_id).await?;
+        let room = self.resident_room(room_id).await?.filter(|room| !room.is_partial());
         let room = room.ok_or_else(|| EngineError::not_found("This server is not in that room"))?;
         self.require_acl(&room, origin).await?;
         if !self.may_know_of(&room, origin).await? {

@@ -17,6 +17,8 @@ use crate::{Engine, Result};
 const MAX_MISSING_EVENTS: usize = 50;
 /// How many single events of a claimed state we fetch before we ask for the whole state at once.
 const MAX_SINGLE_FETCHES: usize = 20;
+/// How many events are in memory at a time while a state is gone through.
+const EVENTS_AT_ONCE: usize = 1_000;
 /// How long ago an event was made that counts as recent: servers that are to come back have come back after a week.
 const RECENT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
@@ -163,12 +165,19 @@ impl Engine {
             self.store_outliers(&room.rules.authorization, pdus).await?;
             self.refuse_recent_gaps(room, &lacking, &raws).await?;
         }
-        let events = self.storage().events(&ids.pdu_ids).await?;
-        *is_incomplete |= events.len() < unique(&ids.pdu_ids);
-        let accepted = events
-            .iter()
-            .filter(|event| !matches!(event.standing, Standing::Rejected(_)) && event.pdu.room_id == room.room_id);
-        Ok(accepted.filter_map(|event| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()))).collect())
+        let mut state = StateMap::with_capacity(ids.pdu_ids.len());
+        for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
+            let events = self.storage().events(ids).await?;
+            *is_incomplete |= events.len() < unique(ids);
+            // What was rejected by a partial state is yet to be judged by all of it.
+            let is_final =
+                |event: &StoredEvent| !room.is_partial() || (event.order.is_none() && event.state_before.is_none());
+            let is_rejected = |event: &StoredEvent| matches!(event.standing, Standing::Rejected(_)) && is_final(event);
+            let accepted = events.iter().filter(|event| !is_rejected(event) && event.pdu.room_id == room.room_id);
+            let entry = |event: &Arc<StoredEvent>| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()));
+            state.extend(accepted.filter_map(entry));
+        }
+        Ok(state)
     }
 
     /// Fails when a recent event of a claimed state could not be verified: its server is most likely just not to be
@@ -181,6 +190,9 @@ impl Engine {
         raws: &[Box<RawValue>],
     ) -> Result<(), Dropped> {
         let stored = self.storage().event_ids_known(lacking).await?;
+        if lacking.iter().all(|event_id| stored.contains(event_id)) {
+            return Ok(());
+        }
         let recent_ms = self.world().clock.now_ms().saturating_sub(RECENT_MS);
         let is_gap = |pdu: &Pdu| lacking.contains(&pdu.event_id) && !stored.contains(&pdu.event_id);
         let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &room.rules).ok());

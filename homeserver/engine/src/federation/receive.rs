@@ -2,13 +2,13 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use rules::{Pdu, RoomSnapshot, change::Standing};
-use ruma::{RoomId, ServerName, events::TimelineEventType};
+use ruma::{OwnedEventId, RoomId, ServerName, events::TimelineEventType};
 use serde_json::value::RawValue;
 
-use super::{append::Provenance, verify::Dropped};
+use super::{append::Provenance, complete::MAX_GAPS, verify::Dropped};
 use crate::{Engine, EngineError};
 
 /// How often, for one event that was sent to us, we take another server's word for the state before an event.
@@ -134,6 +134,13 @@ impl Engine {
         Ok(self.stored_event(&pdu.event_id).await?.is_some_and(|stored| stored.standing != Standing::Outlier))
     }
 
+    /// Fails when others would have to be asked about more events than we would ask about, once all members are known.
+    async fn require_few_gaps(&self, room: &RoomSnapshot) -> Result<(), Dropped> {
+        let missing = self.storage().missing_prev_events(&room.room_id).await.map_err(EngineError::from)?;
+        let gaps: HashSet<OwnedEventId> = missing.into_iter().map(|(_, known, _)| known).collect();
+        if gaps.len() < MAX_GAPS { Ok(()) } else { Err(Dropped::MissingAncestors) }
+    }
+
     async fn take(
         &self,
         origin: &ServerName,
@@ -142,8 +149,12 @@ impl Engine {
         claims: &mut Claims,
     ) -> Result<Standing, Dropped> {
         let lacking = self.missing_prev(pdu).await?;
+        // While not all members are known, a state that another server claims would come with all of them.
         let provenance = if lacking.is_empty() {
             Provenance::Theirs
+        } else if room.is_partial() {
+            self.require_few_gaps(room).await?;
+            Provenance::TheirsWhilePartial
         } else {
             claims.left = claims.left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
             let mut claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?;

@@ -21,8 +21,19 @@ impl Engine {
     pub(crate) async fn resolve_states(
         &self,
         room: &RoomSnapshot,
+        states: Vec<StateMap>,
+        new: Option<&Arc<Pdu>>,
+    ) -> Result<StateMap> {
+        self.resolve_with(room, states, new, &EventsById::new()).await
+    }
+
+    /// The same, with some events in place of those that are stored.
+    pub(crate) async fn resolve_with(
+        &self,
+        room: &RoomSnapshot,
         mut states: Vec<StateMap>,
         new: Option<&Arc<Pdu>>,
+        corrections: &EventsById,
     ) -> Result<StateMap> {
         if states.len() < 2 {
             return Ok(states.pop().unwrap_or_default());
@@ -32,7 +43,12 @@ impl Engine {
             let auth_chain = self.auth_chain_of(&state, new).await?;
             branches.push(Branch { state, auth_chain });
         }
-        let events = self.events_to_resolve(room, &branches, new).await?;
+        let mut events = self.events_to_resolve(room, &branches, new).await?;
+        for (event_id, event) in &mut events {
+            if let Some(corrected) = corrections.get(event_id) {
+                *event = corrected.clone();
+            }
+        }
         let rules = room.rules.clone();
         let resolved = tokio::task::spawn_blocking(move || resolve(&rules, branches, &events));
         resolved.await.map_err(EngineError::internal)?.map_err(EngineError::internal)

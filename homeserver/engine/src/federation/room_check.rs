@@ -144,7 +144,9 @@ impl Engine {
 
     async fn room_to_check(&self, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
         let room = self.resident_room(room_id).await?;
-        room.ok_or_else(|| EngineError::not_found(format!("no user of this server is in {room_id}")))
+        let room = room.ok_or_else(|| EngineError::not_found(format!("no user of this server is in {room_id}")))?;
+        // There is nothing to compare with yet, and what is lacking is asked for anyway.
+        if room.is_partial() { Err(EngineError::MembersUnknown) } else { Ok(room) }
     }
 
     /// The latest events of the timeline, newest first.

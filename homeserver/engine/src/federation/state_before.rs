@@ -16,6 +16,10 @@ impl Engine {
     /// The state before an event: what the states after its `prev_events` resolve to.
     pub(crate) async fn state_before(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<StateMap> {
         let states = self.states_after(room, &pdu.prev_events).await?;
+        if states.is_empty() && room.is_partial() {
+            // What it builds on is asked for when the state becomes complete.
+            return Ok(room.state_map());
+        }
         self.resolve_states(room, states, None).await
     }
 

@@ -69,7 +69,11 @@ impl Engine {
     ) -> Result<Committed, CommitError> {
         let Prepared { submission, room, audience, movers } = self.prepare(before, Start::default(), decision).await?;
         let engine = self.clone();
-        let remember = move |committed: &Committed| engine.remember_change(room, audience, committed);
+        let becomes_whole = before.is_partial() && !room.is_partial();
+        let remember = move |committed: &Committed| {
+            let complete_since = if becomes_whole { committed.position } else { room.complete_since };
+            engine.remember_change(RoomSnapshot { complete_since, ..room }, audience, committed);
+        };
         let committed = self.storage().commit_and(submission, remember).await;
         match &committed {
             Ok(_) => {

@@ -43,6 +43,7 @@ impl Engine {
         check_reason(reason.as_deref())?;
         let room = self.known_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
+        let room = self.room_with_member(room, target).await?;
         if self.is_local(target) && !self.is_notices_user(&requester.user_id) {
             let verdict = self.invitation_rules(target).await?.verdict(&requester.user_id);
             if verdict == Verdict::Block {

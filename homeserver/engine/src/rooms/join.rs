@@ -83,13 +83,19 @@ impl Engine {
         let is_alone = room.as_ref().is_some_and(|room| room.servers().all(|server| server == self.server_name()));
         let following =
             if is_alone { Vec::new() } else { self.key_server().servers_following(&requester.user_id).await? };
-        if let Some(room) = room {
-            if room.membership(&requester.user_id) == MembershipState::Join {
-                return Ok(());
-            }
+        if room.as_ref().is_some_and(|room| room.membership(&requester.user_id) == MembershipState::Join) {
+            return Ok(());
+        }
+        // Who may join is decided where all members are known.
+        if let Some(room) = room.filter(|room| !room.is_partial()) {
             self.join_here(requester, &room, via, content, origin_server_ts).await?;
         } else {
-            let servers = self.servers_to_join_by(requester, room_id, via).await?;
+            let mut via = via.to_vec();
+            if let Some(partial) = self.storage().partial_state(room_id).await? {
+                via.push(partial.entered_by);
+                via.extend(partial.servers);
+            }
+            let servers = self.servers_to_join_by(requester, room_id, &via).await?;
             if servers.is_empty() {
                 return Err(EngineError::not_found("This server knows no such room, nor a server that might"));
             }

@@ -33,6 +33,8 @@ impl Engine {
         not_membership: Option<MembershipState>,
     ) -> Result<Vec<ClientEvent>> {
         let at = at.map(TimelineToken::parse).transpose()?.map(|token| token.0);
+        self.reading_view(requester, room_id).await?;
+        self.whole_room(room_id).await?;
         let view = self.reading_view(requester, room_id).await?;
         let until = [at, view.reads_until()].into_iter().flatten().min();
         let is_member = |event_type: &StateEventType, _: &str| *event_type == StateEventType::RoomMember;
@@ -63,6 +65,8 @@ impl Engine {
     /// The users who are joined to a room, with their profiles in it. For those who are joined too.
     pub async fn joined_members(&self, requester: &Requester, room_id: &RoomId) -> Result<Vec<(OwnedUserId, Profile)>> {
         let room = self.known_room(room_id).await?;
+        Self::require_joined(&room, &requester.user_id)?;
+        let room = self.whole_room(room_id).await?;
         Self::require_joined(&room, &requester.user_id)?;
         let joined = room.state().filter(|((event_type, _), value)| {
             *event_type == StateEventType::RoomMember && value.membership == Some(MembershipState::Join)

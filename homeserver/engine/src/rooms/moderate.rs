@@ -82,6 +82,7 @@ impl Engine {
         if action != Action::Leave {
             Self::require_joined(&room, &requester.user_id)?;
         }
+        let room = self.room_with_member(room, target).await?;
         let content = member::content(None, None, manner.reason(), None);
         let mut intent = member::intent(&room, action, &requester.user_id, target, content)
             .map_err(|reason| EngineError::forbidden(reason.to_string()))?;

@@ -58,7 +58,7 @@ pub(crate) enum NotRecommended {
 /// Why an event is soft-failed of which the policy server could not be asked. It is judged again later.
 pub(crate) const NOT_ASKED: &str = "the policy server of the room could not be asked";
 /// Why an event is soft-failed that the policy server did not sign.
-const NOT_RECOMMENDED: &str = "not recommended by the policy server of the room";
+pub(crate) const NOT_RECOMMENDED: &str = "not recommended by the policy server of the room";
 
 /// Whether an event was soft-failed only for now, for the policy server of its room could not be asked.
 pub(crate) fn is_not_asked(reason: &str) -> bool {

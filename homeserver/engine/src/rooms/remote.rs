@@ -84,7 +84,13 @@ impl Engine {
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
         let wanted = self.wanted(server, room_id, user_id, MembershipState::Join, content, origin_server_ts);
         let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
-        let answer = self.federation().send_join(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
+        let omits = self.may_enter_without_members(room_id).await?;
+        let answer = self.federation().send_join(server, &pdu, omits).await;
+        let answer = answer.map_err(|error| map_call_error(server, &error))?;
+        if answer.members_omitted && !omits {
+            tracing::warn!(destination = %server, room.id = %room_id, "members were left out that were asked for");
+            return Err(EngineError::CannotFederate(format!("{server} gave only part of the state of the room")));
+        }
         // Nearly everything can happen in there, and compilers have a limit on how deep futures lie in one another.
         Box::pin(self.enter_room(server, &pdu, offer.room_version, rules, answer)).await
     }

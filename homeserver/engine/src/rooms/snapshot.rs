@@ -50,6 +50,9 @@ impl Engine {
         room.revision = record.revision;
         room.position = record.position;
         room.forward_extremities = record.forward_extremities;
+        room.complete_since = record.complete_since;
+        let partial = self.storage().partial_state(room_id).await?;
+        room.partial = partial.map(|partial| Arc::new(partial.servers.into_iter().collect()));
         Ok(Some(room))
     }
 

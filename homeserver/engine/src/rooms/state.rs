@@ -10,6 +10,8 @@ use crate::{ClientEvent, Engine, EngineError, Requester, Result};
 impl Engine {
     /// The whole state.
     pub async fn state(&self, requester: &Requester, room_id: &RoomId) -> Result<Vec<ClientEvent>> {
+        self.reading_view(requester, room_id).await?;
+        self.whole_room(room_id).await?;
         let view = self.reading_view(requester, room_id).await?;
         let event_ids = self.readable_state(&view, view.reads_until(), |_, _| true).await?;
         let events = self.storage().events(&event_ids).await?;
@@ -24,7 +26,12 @@ impl Engine {
         event_type: &StateEventType,
         state_key: &str,
     ) -> Result<ClientEvent> {
-        let view = self.reading_view(requester, room_id).await?;
+        let mut view = self.reading_view(requester, room_id).await?;
+        let is_member = *event_type == StateEventType::RoomMember;
+        if is_member && view.room.is_partial() && view.room.state_value(event_type, state_key).is_none() {
+            self.whole_room(room_id).await?;
+            view = self.reading_view(requester, room_id).await?;
+        }
         let event_id = match view.reads_until() {
             None => view.room.state_event_id(event_type, state_key).map(ToOwned::to_owned),
             Some(order) => {

@@ -170,7 +170,7 @@ impl Engine {
             return;
         }
         let Ok(Some(room)) = self.resident_room(room_id).await else { return };
-        if Self::require_joined(&room, user_id).is_err() || !self.acl_allows(&room, origin).await.unwrap_or(false) {
+        if !room.may_have_joined(user_id) || !self.acl_allows(&room, origin).await.unwrap_or(false) {
             return;
         }
         self.note_typing(room_id, user_id, typing.then_some(TIMEOUT_MAX_MS));

@@ -123,6 +123,8 @@ impl Engine {
                 (false, false) => {}
             }
         }
+        let complete = self.storage().rooms_completed(since, now).await?;
+        rooms.joined.extend(kept.iter().filter(|room_id| complete.contains(room_id)).cloned());
         rooms.changed.extend(self.storage().rooms_changed(&kept, since, now).await?);
         Ok(rooms)
     }

@@ -45,7 +45,7 @@ impl Engine {
         let users = &self.inner.sync.users;
         let position = entry.position;
         match (entry.kind, &entry.room_id, &entry.user_id) {
-            (LogKind::Event, Some(room_id), _) => {
+            (LogKind::Event | LogKind::CompleteState, Some(room_id), _) => {
                 self.refresh_snapshot(room_id, position);
                 users.wake_room(room_id, News { position, ..News::default() });
             }

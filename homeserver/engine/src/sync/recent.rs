@@ -40,12 +40,13 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Nothing when the user's relation to some room changed: then there is more to be looked at.
+    /// Nothing when the user's relation to some room changed, or all members of one became known: then there is more to
+    /// be looked at.
     fn new(entries: &[LogEntry], user_id: &UserId) -> Option<Self> {
         let mut recent = Self { rooms: HashMap::new(), account_data: false, device_lists: false };
         for entry in entries {
             let is_own = entry.user_id.as_deref() == Some(user_id);
-            if entry.kind == LogKind::Membership && is_own {
+            if entry.kind == LogKind::Membership && is_own || entry.kind == LogKind::CompleteState {
                 return None;
             }
             recent.device_lists |= entry.kind == LogKind::DeviceList;
@@ -62,7 +63,7 @@ impl Recent {
 /// Whether the members of its room are to look at the room for an entry.
 fn concerns_room(entry: &LogEntry, is_own: bool) -> bool {
     match entry.kind {
-        LogKind::Event | LogKind::Receipt => true,
+        LogKind::Event | LogKind::Receipt | LogKind::CompleteState => true,
         LogKind::AccountData => is_own,
         LogKind::Membership
         | LogKind::ThreadSubscription

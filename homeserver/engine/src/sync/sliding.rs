@@ -181,9 +181,25 @@ impl Engine {
         let is_made_anew = self.refresh_index(user_id, &mut index, since, &changes).await?;
         let touched = || changes.rooms.iter().map(|room| room.record.room_id.clone()).collect();
         let touched = (is_same && !is_made_anew).then(touched);
-        let views = self.views(user_id, query, &mut index, touched).await?;
+        let mut views = self.views(user_id, query, &mut index, touched).await?;
+        self.hold_back(&mut views).await?;
         index.forget_lists();
         Ok((changes, views))
+    }
+
+    /// Whoever wants all members of a room is not shown it before they are known, which is a change of the room.
+    async fn hold_back(&self, views: &mut Views) -> Result<()> {
+        let mut held_back = Vec::new();
+        for (room_id, (entry, wanted)) in &views.rooms {
+            let wants_members = entry.is_joined() && wanted.required.wants_all_members();
+            if wants_members && self.room(room_id).await?.is_some_and(|room| room.is_partial()) {
+                held_back.push(room_id.clone());
+            }
+        }
+        for room_id in held_back {
+            views.rooms.remove(&room_id);
+        }
+        Ok(())
     }
 
     async fn sliding_rooms(

@@ -19,13 +19,13 @@ use ruma::{
     api::client::sync::sync_events::v3::{InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Response, State},
     events::room::member::MembershipState,
 };
-use storage::StoredEvent;
+use storage::{MembershipRecord, StoredEvent};
 
 use super::{
     SyncAnswer, SyncQuery,
     changes::{RoomChanges, Selection},
     event_fields::EventFields,
-    filter::{allows, covers_room, selects_room},
+    filter::{allows, covers_room, lazy_loads, selects_room},
     state::Base,
     token::SyncToken,
 };
@@ -101,10 +101,14 @@ impl Engine {
         Ok(SyncAnswer { response, sticky })
     }
 
-    async fn v3_room(&self, asked: &Asked<'_>, changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
+    async fn v3_room(&self, asked: &Asked<'_>, mut changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
         let mut room = Room::default();
+        let shows_members = self.show_members(asked, &mut changes).await?;
         match changes.record.membership {
             MembershipState::Join => {
+                if !shows_members {
+                    return Ok((changes.record.room_id, room));
+                }
                 (room.joined, room.sticky) = self.v3_joined(asked, &changes).await?;
                 return Ok((changes.record.room_id, room));
             }
@@ -116,6 +120,32 @@ impl Engine {
             room.left = Some(self.v3_left(asked, &changes).await?);
         }
         Ok((changes.record.room_id, room))
+    }
+
+    /// A client that does not load members lazily relies on all of them: it is not told of a room before they are known,
+    /// and from then on, or when its user has left, as of a new one. Whether all are known that it relies on.
+    async fn show_members(&self, asked: &Asked<'_>, changes: &mut RoomChanges) -> Result<bool> {
+        let is_joined = changes.record.membership == MembershipState::Join;
+        if lazy_loads(&asked.query.filter.room.state) || (!is_joined && asked.since.is_none()) {
+            return Ok(true);
+        }
+        let Some(room) = self.room(&changes.record.room_id).await? else { return Ok(true) };
+        let was_untold = room.is_partial() || asked.since.is_some_and(|since| since < room.complete_since);
+        if was_untold {
+            if changes.base == Base::Nothing && !room.is_partial() && self.is_undone(&changes.record).await? {
+                // As we know now, they had left by then.
+                changes.left_at = changes.left_at.or(changes.told);
+            }
+            (changes.base, changes.told) = (Base::Nothing, None);
+        }
+        Ok(!room.is_partial())
+    }
+
+    /// Whether somebody is out of a room because what they came by was refused after all.
+    async fn is_undone(&self, record: &MembershipRecord) -> Result<bool> {
+        let event = self.stored_event(&record.event_id).await?;
+        let came = event.and_then(|event| event.pdu.membership()).map(|(_, membership)| membership);
+        Ok(came.is_some_and(|came| came != record.membership))
     }
 
     /// State events, under the name that the client asked for.

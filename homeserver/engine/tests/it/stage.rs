@@ -123,6 +123,7 @@ impl Stage {
             access_token_lifetime_ms: 3_600_000,
             password_hashing: PasswordHashing::Cheap,
             federation_device_names: true,
+            partial_state_joins: true,
             presence: true,
             accounts: engine::AccountSettings::default(),
             server_notices_user: None,

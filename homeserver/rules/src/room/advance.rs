@@ -103,6 +103,18 @@ pub fn server_changes(before: &RoomSnapshot, after: &RoomSnapshot, entries: &[St
         .collect()
 }
 
+/// The same where not only the given members changed, but also whether all of them are known.
+pub fn all_server_changes(before: &RoomSnapshot, after: &RoomSnapshot) -> Vec<Change> {
+    let servers: BTreeSet<&ServerName> = before.servers().chain(after.servers()).collect();
+    let moved = servers.into_iter().filter(|server| before.has_server(server) != after.has_server(server));
+    let change = |server: &ServerName| Change::RoomServer {
+        room_id: after.room_id.clone(),
+        server: server.to_owned(),
+        present: after.has_server(server),
+    };
+    moved.map(change).collect()
+}
+
 /// What changed for each user whose member event changed. The engine keeps those of local users.
 fn membership_changes(room: &RoomSnapshot, step: &Advance, events: &EventsById) -> Vec<Change> {
     let members = step.entries.iter().filter(|entry| entry.event_type == StateEventType::RoomMember);

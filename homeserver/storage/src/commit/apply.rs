@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rules::{
-    change::{Change, NewEvent, Placement, Position, Standing, StateEntry},
+    change::{Change, NewEvent, Placement, Position, Standing, StateEntry, StateReference},
     event::{relation::ANNOTATION, search},
 };
 use ruma::{
@@ -79,6 +79,10 @@ impl<'a> Applying<'a> {
                     self.batch.writes.state.begin(row);
                 }
             }
+            Change::PartialState { .. } => self.partial_state(change),
+            Change::CompleteState(complete) => self.complete_state(complete),
+            Change::Rejudged { .. } => self.rejudged(change),
+            Change::EnteredWhole { room_id } => self.entered_whole(room_id),
             Change::ForwardExtremities { room_id, event_ids } => self.forward_extremities(room_id.as_str(), event_ids),
             Change::HistoricState { .. } => self.historic_state(change),
             Change::RoomServer { room_id, server, present } => {
@@ -133,6 +137,10 @@ impl<'a> Applying<'a> {
         &mut self.batch.writes.keys
     }
 
+    pub(super) fn batch(&mut self) -> &mut Batch {
+        self.batch
+    }
+
     pub(super) fn recipients(&mut self) -> &mut Vec<Vec<Value>> {
         &mut self.batch.writes.recipients
     }
@@ -162,7 +170,7 @@ impl<'a> Applying<'a> {
     }
 
     /// From when on the state changes: the live event before it in the list, or the end of the log.
-    fn state_position(&self) -> Position {
+    pub(super) fn state_position(&self) -> Position {
         self.live.last().map_or(self.batch.facts.head.position, |(_, position)| *position)
     }
 
@@ -240,7 +248,7 @@ impl<'a> Applying<'a> {
         }
     }
 
-    fn touch_room(&mut self, room_id: &str, position: Position) {
+    pub(super) fn touch_room(&mut self, room_id: &str, position: Position) {
         let nid = self.batch.name(room_id);
         if let Some(room) = self.batch.facts.rooms.get_mut(&nid) {
             (room.position, room.changed) = (position, true);
@@ -256,10 +264,7 @@ impl<'a> Applying<'a> {
 
     /// Inserts the event, or gives a known one its new standing.
     fn store(&mut self, new: &NewEvent, code: i16, order: Option<i64>, known: Option<&Known>) -> i64 {
-        let reason = match &new.standing {
-            Standing::SoftFailed(reason) | Standing::Rejected(reason) => Some(without_nul(reason)),
-            Standing::Accepted | Standing::Outlier => None,
-        };
+        let reason = new.standing.reason().map(without_nul);
         let state_base = new.state_before.as_ref().map(|reference| reference.base);
         let (nid, inserting) = match known {
             Some(Known { nid, inserting: Some(index), .. }) => {
@@ -284,7 +289,7 @@ impl<'a> Applying<'a> {
             }
             None => (self.insert(new, code, reason, order, state_base), Some(self.batch.writes.events.len() - 1)),
         };
-        self.state_delta(new, nid);
+        self.state_delta(new.state_before.as_ref(), nid);
         let depth = new.pdu.depth as i64;
         let known = Known { nid, standing: code, order, depth, inserting };
         self.batch.facts.events.insert(new.pdu.event_id.clone(), known);
@@ -315,8 +320,8 @@ impl<'a> Applying<'a> {
         nid
     }
 
-    fn state_delta(&mut self, new: &NewEvent, nid: i64) {
-        for entry in new.state_before.iter().flat_map(|reference| &reference.delta) {
+    pub(super) fn state_delta(&mut self, state_before: Option<&StateReference>, nid: i64) {
+        for entry in state_before.iter().flat_map(|reference| &reference.delta) {
             let type_nid = self.batch.name(&entry.event_type.to_string());
             let state_key_nid = self.batch.name(&entry.state_key);
             let event_id = entry.event_id.as_ref().map(ToString::to_string);
@@ -377,7 +382,7 @@ impl<'a> Applying<'a> {
         }
     }
 
-    fn state_row(&mut self, room_id: &str, entry: &StateEntry, since: i64) -> StateRow {
+    pub(super) fn state_row(&mut self, room_id: &str, entry: &StateEntry, since: i64) -> StateRow {
         let (room, event_type) = (self.batch.name(room_id), self.batch.name(&entry.event_type.to_string()));
         let key = (room, event_type, self.batch.name(&entry.state_key));
         let (event_id, membership) = (entry.event_id.clone(), entry.membership.clone());

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::atomic::Ordering};
 
-use rules::change::Change;
+use rules::change::{Change, StateEntry};
 use ruma::{EventId, OwnedServerName};
 
 use crate::{
@@ -142,19 +142,30 @@ fn check_storable(submission: &Submission) -> Result<()> {
     Ok(())
 }
 
+fn check_entries(entries: &[StateEntry]) -> Result<()> {
+    let mut event_ids = entries.iter().filter_map(|entry| entry.event_id.as_ref());
+    event_ids.try_for_each(|event_id| storable(event_id.as_str(), "an event id").map(drop))
+}
+
 fn check_texts(change: &Change) -> Result<()> {
     match change {
         Change::Event(new) => drop(storable(new.pdu.event_id.as_str(), "an event id")?),
-        Change::State { entries, .. } | Change::InitialState { entries, .. } => {
-            for event_id in entries.iter().filter_map(|entry| entry.event_id.as_ref()) {
-                storable(event_id.as_str(), "an event id")?;
+        Change::State { entries, .. } | Change::InitialState { entries, .. } => check_entries(entries)?,
+        Change::CompleteState(complete) => {
+            check_entries(&complete.before)?;
+            for (_, entries) in &complete.since {
+                check_entries(entries)?;
             }
         }
         Change::AwaitedRedaction { event_id, redacted_by } => {
             storable(event_id.as_str(), "an event id")?;
             storable(redacted_by.as_str(), "an event id")?;
         }
-        Change::Membership { event_id, .. } | Change::Sticky { event_id, .. } | Change::Resend { event_id, .. } => {
+        Change::Membership { event_id, .. }
+        | Change::Sticky { event_id, .. }
+        | Change::Resend { event_id, .. }
+        | Change::PartialState { event_id, .. }
+        | Change::Rejudged { event_id, .. } => {
             storable(event_id.as_str(), "an event id")?;
         }
         Change::Notification { event_id, thread_root, .. } => {
@@ -206,6 +217,7 @@ fn check_texts(change: &Change) -> Result<()> {
         | Change::ForwardExtremities { .. }
         | Change::HistoricState { .. }
         | Change::RoomServer { .. }
+        | Change::EnteredWhole { .. }
         | Change::Recipient { .. }
         | Change::Redaction { .. } => {}
     }

@@ -139,6 +139,8 @@ impl<'a> Wanted<'a> {
         self.names.extend(names_of(change).iter().map(|name| encode(name).into_owned()));
         match change {
             Change::Room { room_id, .. } | Change::State { room_id, .. } => self.room(room_id.as_str()),
+            Change::CompleteState(complete) => self.room(complete.room_id.as_str()),
+            Change::Rejudged { event_id, .. } => drop(self.events.insert(event_id)),
             Change::ForwardExtremities { room_id, event_ids } => {
                 self.room(room_id.as_str());
                 self.events.extend(event_ids);
@@ -164,8 +166,13 @@ impl<'a> Wanted<'a> {
 /// The names that a change needs numbers for.
 pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
     match change {
-        Change::Room { room_id, .. } | Change::ForwardExtremities { room_id, .. } | Change::Sticky { room_id, .. } => {
-            vec![room_id.as_str().into()]
+        Change::Room { room_id, .. }
+        | Change::ForwardExtremities { room_id, .. }
+        | Change::Sticky { room_id, .. }
+        | Change::PartialState { room_id, .. }
+        | Change::EnteredWhole { room_id } => vec![room_id.as_str().into()],
+        Change::Rejudged { state_before, .. } => {
+            state_before.iter().flat_map(|reference| keys_of(&reference.delta)).collect()
         }
         Change::Event(new) => {
             let pdu = &new.pdu;
@@ -177,6 +184,11 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
         }
         Change::State { room_id, entries } | Change::InitialState { room_id, entries } => {
             std::iter::once(room_id.as_str().into()).chain(keys_of(entries)).collect()
+        }
+        Change::CompleteState(complete) => {
+            let since = complete.since.iter().flat_map(|(_, entries)| keys_of(entries));
+            let keys = keys_of(&complete.before).chain(since).chain(keys_of(&complete.corrected));
+            std::iter::once(complete.room_id.as_str().into()).chain(keys).collect()
         }
         Change::HistoricState { room_id, event_type, state_key, .. } => {
             vec![room_id.as_str().into(), event_type.to_string().into(), state_key.into()]

@@ -11,6 +11,7 @@ use ruma::{OwnedEventId, OwnedRoomId, events::room::member::MembershipState};
 use crate::{
     LogEntry, Result, StoredEvent,
     commit::{
+        complete_state::{CompletedRoom, RejudgedEvent, end_partial_state},
         facts::{Facts, Room},
         historic_state::HistoricState,
         keys::KeyWrites,
@@ -55,6 +56,11 @@ static STATE: Insert = Insert::new(
 static ENTERED: Insert = Insert::new(
     "user_directory_rooms (room_nid, user_nid)",
     "ON CONFLICT (room_nid) DO UPDATE SET user_nid = excluded.user_nid",
+);
+static PARTIAL: Insert = Insert::new(
+    "partial_states (room_nid, event_id, position, entered_by, servers)",
+    "ON CONFLICT (room_nid) DO UPDATE SET event_id = excluded.event_id, position = excluded.position,
+        entered_by = excluded.entered_by, servers = excluded.servers, failures = 0, retry_at_ts = 0",
 );
 static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", "ON CONFLICT DO NOTHING");
 static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", "ON CONFLICT DO NOTHING");
@@ -166,7 +172,7 @@ impl StateRow {
 /// The state that a batch sets, in order.
 #[derive(Default)]
 pub(super) struct StateWrites {
-    rows: Vec<StateRow>,
+    pub(super) rows: Vec<StateRow>,
     /// The last row of each key.
     last: HashMap<StateKeyNids, usize>,
     /// Where stored values end: keys, and from when on they have another value.
@@ -225,6 +231,11 @@ pub(super) struct Writes {
     pub(super) missing: BTreeMap<(i64, OwnedEventId, i64), i64>,
     pub(super) state: StateWrites,
     pub(super) historic: Vec<HistoricState>,
+    pub(super) partial: Vec<Vec<Value>>,
+    pub(super) complete: Vec<CompletedRoom>,
+    pub(super) rejudged: Vec<RejudgedEvent>,
+    /// Rooms of which all members are known because they were entered anew, and since when.
+    pub(super) entered_whole: Vec<(i64, Position)>,
     /// Rooms that became known with all of their members.
     pub(super) entered: BTreeSet<i64>,
     pub(super) servers: Vec<ServerRow>,
@@ -262,16 +273,28 @@ pub(super) struct Writes {
 impl Writes {
     /// Writes everything but what [`Writes::live`] and [`Writes::altered`] are for.
     pub(super) async fn write(&mut self, facts: &Facts, transaction: &mut Transaction) -> Result<()> {
+        for room in std::mem::take(&mut self.complete) {
+            room.write(transaction).await?;
+        }
         self.state.end(transaction).await?;
         self.keys.forget(transaction).await?;
         for upgrade in self.upgrades.iter().filter(|upgrade| upgrade.had_state) {
             upgrade.forget_state(transaction).await?;
+        }
+        for rejudged in &self.rejudged {
+            rejudged.forget_state(transaction).await?;
+        }
+        for (room_nid, position) in &self.entered_whole {
+            end_partial_state(*room_nid, *position, transaction).await?;
         }
         let script = self.new_rows(facts);
         self.inserted_rows = script.rows();
         script.run(transaction).await?;
         for upgrade in &self.upgrades {
             upgrade.write(transaction).await?;
+        }
+        for rejudged in &self.rejudged {
+            rejudged.write(transaction).await?;
         }
         for historic in &self.historic {
             historic.write(transaction).await?;
@@ -292,6 +315,7 @@ impl Writes {
         script.insert(&ROOMS, changed_rooms(facts));
         script.insert(&STATE, self.state.rows.iter().map(StateRow::values));
         script.insert(&ENTERED, std::mem::take(&mut self.entered).into_iter().map(|room_nid| row![room_nid, 0]));
+        script.insert(&PARTIAL, std::mem::take(&mut self.partial));
         script.insert(&RECIPIENTS, std::mem::take(&mut self.recipients));
         script.insert(&MEMBERSHIPS, std::mem::take(&mut self.memberships).into_values());
         script.insert(&RECEIPTS, std::mem::take(&mut self.receipts).into_values());

@@ -64,6 +64,17 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
             (SELECT 1 FROM key_backups b WHERE b.user_id = k.user_id AND b.version = k.version AND NOT b.deleted)",
     ),
     (
+        "a partial state is that of a room that was entered by a live event",
+        "SELECT p.event_id FROM partial_states p WHERE NOT EXISTS
+            (SELECT 1 FROM rooms r JOIN events e ON e.room_nid = r.room_nid
+                WHERE r.room_nid = p.room_nid AND e.event_id = p.event_id AND e.timeline_order = p.position)",
+    ),
+    (
+        "a state that became complete has its log entry",
+        "SELECT 'room number ' || CAST(r.room_nid AS TEXT) FROM rooms r WHERE r.complete_since > 0 AND NOT EXISTS
+            (SELECT 1 FROM log l WHERE l.position = r.complete_since AND l.kind = 6 AND l.room_nid = r.room_nid)",
+    ),
+    (
         "a number has its name",
         "SELECT CAST(used.nid AS TEXT) FROM (
                 SELECT type_nid AS nid FROM relations UNION SELECT sender_nid FROM relations

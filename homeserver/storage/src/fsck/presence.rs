@@ -1,4 +1,5 @@
-//! Which servers are in a room: those that have joined members.
+//! Which servers are in a room: those that have joined members, and those that were said to have some when we entered it
+//! without knowing its members.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +16,8 @@ pub(super) async fn check(snapshot: &mut Transaction, report: &mut Report) -> Re
         WHERE s.room_nid = $1 AND s.until IS NULL AND s.membership = 'join'";
     const SERVERS: &str = "SELECT n.name FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
         WHERE s.room_nid = $1 AND s.until IS NULL";
+    // Of which not all members are known.
+    const NAMED: &str = "SELECT servers FROM partial_states WHERE room_nid = $1";
     let rooms: Vec<(i64, String)> =
         db!(snapshot.connection(), |connection| sqlx::query_as(ROOMS).fetch_all(connection).await)?;
     for (room_nid, room) in rooms {
@@ -25,7 +28,11 @@ pub(super) async fn check(snapshot: &mut Transaction, report: &mut Report) -> Re
             sqlx::query_scalar(SERVERS).bind(room_nid).fetch_all(connection).await
         })?;
         let servers: BTreeSet<String> = servers.into_iter().map(decode).collect();
-        let joined: BTreeSet<String> = members.into_iter().filter_map(|user| server_of(&decode(user))).collect();
+        let mut joined: BTreeSet<String> = members.into_iter().filter_map(|user| server_of(&decode(user))).collect();
+        let named: Option<String> = db!(snapshot.connection(), |connection| {
+            sqlx::query_scalar(NAMED).bind(room_nid).fetch_optional(connection).await
+        })?;
+        joined.extend(named.and_then(|named| serde_json::from_str::<Vec<String>>(&named).ok()).into_iter().flatten());
         let room = decode(room);
         report.extend(INVARIANT, joined.difference(&servers).map(|server| format!("{server} not noted in {room}")));
         report.extend(INVARIANT, servers.difference(&joined).map(|server| format!("{server} not joined to {room}")));

@@ -18,6 +18,7 @@ mod media;
 mod memberships;
 mod notifications;
 mod one_time_keys;
+mod partial_states;
 mod pushers;
 mod receipts;
 mod rooms;

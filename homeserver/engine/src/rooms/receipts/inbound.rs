@@ -64,7 +64,7 @@ impl Engine {
         let _lock = self.inner.sync.receipts.lock(&format!("{room_id} {origin}")).await;
         let mut changes = Vec::new();
         for (user_id, receipt) in receipts {
-            if user_id.server_name() == origin && Self::require_joined(&room, &user_id).is_ok() {
+            if user_id.server_name() == origin && room.may_have_joined(&user_id) {
                 changes.extend(self.inbound_change(&room, user_id, receipt).await?);
             }
         }

@@ -39,6 +39,11 @@ impl RequiredState {
         self.everything || self.exact.contains(key) || self.types.contains(&key.0) || self.keys.contains(&key.1)
     }
 
+    /// Whether all members are wanted, not only as they are needed.
+    pub(super) fn wants_all_members(&self) -> bool {
+        self.everything || self.types.contains(&StateEventType::RoomMember)
+    }
+
     /// Whether everything that another wants is wanted here.
     pub(super) fn includes(&self, other: &Self) -> bool {
         let lazily = self.lazy || !other.lazy;
@@ -75,6 +80,8 @@ mod tests {
         assert!(!some.wants(&key("m.room.name", "")));
         let all = required(&[("*", "*")]);
         assert!(all.wants(&key("m.room.name", "")) && !all.lazy);
+        assert!(all.wants_all_members() && required(&[("m.room.member", "*")]).wants_all_members());
+        assert!(!some.wants_all_members());
         assert!(!all.includes(&some) && !some.includes(&all));
         assert!(some.includes(&required(&[("m.space.child", "!one:test"), ("m.room.member", "$LAZY")])));
         assert!(all.includes(&required(&[("m.room.name", "")])));

@@ -1,0 +1,415 @@
+//! Rooms that are entered without their members being known, and what becomes of them.
+
+use std::{sync::Arc, time::Duration};
+
+use engine::{EngineError, Requester, SlidingQuery};
+use fake_homeserver::{FakeHomeserver, Room, RoomSettings, json as reply};
+use rules::Pdu;
+use ruma::{
+    OwnedEventId, UserId,
+    api::client::filter::{FilterDefinition, LazyLoadOptions},
+};
+use serde_json::{Value, json};
+
+use crate::stage::{PATIENCE, Stage, Verdict, encode};
+
+const STATE_IDS: &str = "/_matrix/federation/v1/state_ids";
+const SEND_JOIN: &str = "/_matrix/federation/v2/send_join";
+
+/// A public room of the remote server with some members, which leaves them out, and gives no state for the time being.
+fn room_without_state(stage: &Stage, members: &[&str]) -> Room {
+    let room = Room::create(&stage.remote, &stage.remote.user("rita"), &RoomSettings::default());
+    for member in members {
+        set_member(&room, &stage.remote, member, "join");
+    }
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    room
+}
+
+fn withhold(server: &FakeHomeserver) {
+    server.on(STATE_IDS, |_| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"})));
+}
+
+fn set_member(room: &Room, host: &FakeHomeserver, localpart: &str, membership: &str) -> Arc<Pdu> {
+    let user_id = host.user(localpart);
+    room.send_state(host, &user_id, "m.room.member", user_id.as_str(), json!({"membership": membership}))
+}
+
+/// Joins, and waits until the state was asked for in vain.
+async fn enter(stage: &Stage, user: &Requester, room: &Room) {
+    stage.join(user, &room.id).await.unwrap();
+    let failed = async {
+        while stage.engine.storage().partial_state(&room.id).await.unwrap().expect("the state is partial").failures == 0
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, failed).await.unwrap();
+}
+
+/// The servers give the state from now on, and are asked for it.
+async fn complete(stage: &Stage, room: &Room) {
+    stage.remote.behave();
+    let done = async {
+        while stage.engine.storage().partial_state(&room.id).await.unwrap().is_some() {
+            stage.clock.advance(Duration::from_hours(24));
+            stage.engine.complete_due_states().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.unwrap();
+    assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
+}
+
+fn lazy() -> FilterDefinition {
+    let mut filter = FilterDefinition::default();
+    filter.room.state.lazy_load_options = LazyLoadOptions::Enabled { include_redundant_members: false };
+    filter
+}
+
+fn joined<'a>(sync: &'a Value, room: &Room) -> &'a Value {
+    &sync["rooms"]["join"][room.id.as_str()]
+}
+
+fn members(events: &Value) -> Vec<String> {
+    let events = events.as_array().cloned().unwrap_or_default();
+    let members = events.iter().filter(|event| event["type"] == "m.room.member");
+    let mut members: Vec<String> = members.map(|event| event["state_key"].as_str().unwrap().to_owned()).collect();
+    members.sort_unstable();
+    members
+}
+
+/// An event of a user that names other events as those that authorise it than the room would.
+fn authorised_by(stage: &Stage, room: &Room, draft: (&UserId, &str, Option<&str>, Value), auth: &[&Pdu]) -> Pdu {
+    let (sender, event_type, state_key, content) = draft;
+    let mut draft = room.draft(&stage.remote, sender, event_type, state_key, content);
+    let named = auth.iter().filter_map(|pdu| pdu.state_key_pair());
+    let replaced: Vec<OwnedEventId> = named
+        .filter_map(|(event_type, key)| Some(room.state_event(&event_type.to_string(), &key)?.event_id.clone()))
+        .collect();
+    draft.auth_events.retain(|event_id| !replaced.contains(event_id));
+    draft.auth_events.extend(auth.iter().map(|pdu| pdu.event_id.clone()));
+    draft.auth_events.sort();
+    draft.auth_events.dedup();
+    stage.remote.build(draft, &room.rules)
+}
+
+#[tokio::test]
+async fn a_room_is_usable_before_its_members_are_known() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob", "carol"]);
+    enter(&stage, &alice, &room).await;
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await, None);
+
+    stage.send(&alice, &room.id, "hello").await;
+    stage.flush(stage.remote.name()).await;
+    assert_eq!(stage.remote.received_pdus().last().unwrap()["content"]["body"], "hello");
+    let answer = room.send_message(&stage.remote, &stage.remote.user("bob"), "hi");
+    stage.receive(&[&answer]).await;
+    assert_eq!(stage.verdict(&answer.event_id).await, Verdict::Accepted);
+
+    let shown = stage.filtered_sync(&alice, lazy()).await;
+    assert!(members(&joined(&shown, &room)["state"]["events"]).contains(&"@bob:remote".to_owned()), "{shown}");
+    assert!(joined(&stage.sync(&alice).await, &room).is_null(), "who wants all members waits for them");
+
+    complete(&stage, &room).await;
+    let everybody = ["@alice:test", "@bob:remote", "@carol:remote", "@rita:remote"];
+    let now = stage.engine.joined_members(&alice, &room.id).await.unwrap();
+    let mut now: Vec<_> = now.iter().map(|(user_id, _)| user_id.as_str()).collect();
+    now.sort_unstable();
+    assert_eq!(now, everybody);
+    let shown = stage.sync(&alice).await;
+    let mut told = members(&joined(&shown, &room)["state"]["events"]);
+    told.extend(members(&joined(&shown, &room)["timeline"]["events"]));
+    told.sort();
+    told.dedup();
+    assert_eq!(told, everybody);
+}
+
+#[tokio::test]
+async fn members_are_waited_for() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let (engine, asker, room_id) = (stage.engine.clone(), alice.clone(), room.id.clone());
+    let waiting = tokio::spawn(async move { engine.members(&asker, &room_id, None, None, None).await });
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    complete(&stage, &room).await;
+    let members = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(members.len(), 3);
+}
+
+#[tokio::test]
+async fn windows_show_all_members_or_no_room() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let mut pos: Vec<Option<String>> = vec![None, None];
+    let mut shown = Vec::new();
+    for _ in 0..2 {
+        for (number, members) in ["*", "$LAZY"].into_iter().enumerate() {
+            let list = json!({"ranges": [[0, 9]], "required_state": [["m.room.member", members]], "timeline_limit": 5});
+            let mut query: SlidingQuery = serde_json::from_value(json!({"lists": {"all": list}})).unwrap();
+            (query.pos, query.conn_id) = (pos[number].take(), Some(members.to_owned()));
+            let answer = stage.engine.sliding_sync(&alice, query).await.unwrap();
+            pos[number] = Some(answer.pos);
+            shown.push(answer.rooms.get(&room.id).map(|room| room.initial));
+        }
+        complete(&stage, &room).await;
+    }
+    assert_eq!(shown[..3], [None, Some(Some(true)), Some(Some(true))], "who wants all members waits for them");
+}
+
+#[tokio::test]
+async fn what_is_not_known_yet_is_not_compared() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
+    let check = stage.engine.check_room(&room.id).await;
+    assert!(matches!(check, Err(EngineError::MembersUnknown)), "{check:?}");
+    complete(&stage, &room).await;
+    let check = stage.engine.check_room(&room.id).await.unwrap();
+    assert!(check.servers.iter().all(|server| server.outcome.as_ref().unwrap().agrees()), "{check:?}");
+}
+
+#[tokio::test]
+async fn nobody_enters_by_us_before_we_know_who_is_there() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &[]);
+    enter(&stage, &alice, &room).await;
+    let other = stage.network.add_fake("other");
+    for verb in ["make_join", "make_knock"] {
+        let target = format!("/_matrix/federation/v1/{verb}/{}/{}?ver=11", encode(&room.id), encode(other.user("x")));
+        assert_eq!(other.get(&stage.name, &target).await.status(), 404, "{verb}");
+    }
+    // Our own users enter by those who know.
+    let bert = stage.user("bert").await;
+    stage.join(&bert, &room.id).await.unwrap();
+    assert_eq!(stage.network.recorded_to(stage.remote.name(), "send_join").len(), 2);
+    stage.engine.leave(&alice, &room.id, None).await.unwrap();
+    complete(&stage, &room).await;
+    assert_eq!(stage.membership(&room.id, &bert.user_id).await.as_deref(), Some("join"));
+    assert_eq!(stage.membership(&room.id, &alice.user_id).await.as_deref(), Some("leave"));
+}
+
+#[tokio::test]
+async fn after_a_restart_the_state_is_asked_for_again() {
+    let mut stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    stage.restart();
+    assert!(joined(&stage.sync(&alice).await, &room).is_null());
+    complete(&stage, &room).await;
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
+}
+
+#[tokio::test]
+async fn another_server_gives_what_the_first_does_not() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let other = stage.network.add_fake("other");
+    set_member(&room, &other, "otto", "join");
+    other.serve_room(room.clone());
+    stage.join(&alice, &room.id).await.unwrap();
+    stage.network.cut(stage.remote.name());
+    let waiting = stage.engine.members(&alice, &room.id, None, None, None);
+    assert_eq!(tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().len(), 4);
+    assert!(!stage.network.recorded_to(other.name(), "state_ids").is_empty());
+}
+
+#[tokio::test]
+async fn members_left_out_without_naming_servers_are_no_answer() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    for servers in [Value::Null, json!([]), json!(["not a server"])] {
+        stage.remote.on_answer(SEND_JOIN, move |answer| answer["servers_in_room"] = servers.clone());
+        let error = stage.join(&alice, &room.id).await.unwrap_err();
+        assert!(matches!(error, EngineError::CannotFederate(_)), "{error:?}");
+        assert!(stage.engine.storage().room(&room.id).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_state_of_another_room_completes_nothing() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    stage.remote.behave();
+    let bad: [fn(&mut Value); 3] = [
+        |answer| answer["pdu_ids"] = json!([]),
+        |answer| answer["pdu_ids"] = json!(["$of", "$nothing"]),
+        |answer| *answer = json!("nonsense"),
+    ];
+    for change in bad {
+        stage.remote.on_answer(STATE_IDS, change);
+        stage.clock.advance(Duration::from_hours(24));
+        stage.engine.complete_due_states().await.unwrap();
+        assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_some());
+        stage.remote.behave();
+    }
+    complete(&stage, &room).await;
+}
+
+#[tokio::test]
+async fn what_only_a_part_of_the_state_allowed_is_refused_in_the_end() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
+    set_member(&room, &stage.remote, "derek", "leave");
+    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    enter(&stage, &alice, &room).await;
+
+    // Derek, who is not in the room any more, kicks Elsie, who goes on to set a topic.
+    let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
+    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "leave"}));
+    let kick = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
+    room.keep(kick.clone(), room.state());
+    stage.receive(&[&kick]).await;
+    assert_eq!(stage.verdict(&kick.event_id).await, Verdict::Accepted);
+    assert!(stage.sees(&alice, &room.id, &kick.event_id).await);
+    let mut draft = room.draft(&stage.remote, &elsie, "m.room.topic", Some(""), json!({"topic": "still here"}));
+    draft.prev_events = vec![kick.event_id.clone()];
+    draft.depth = kick.depth + 1;
+    let topic = room.send(&stage.remote, draft);
+    stage.receive(&[&topic]).await;
+    assert_eq!(stage.verdict(&topic.event_id).await, Verdict::Rejected);
+    let message = room.send_message(&stage.remote, &rita, "what happens here?");
+    stage.receive(&[&message]).await;
+
+    complete(&stage, &room).await;
+    assert_eq!(stage.verdict(&kick.event_id).await, Verdict::Rejected);
+    assert!(!stage.sees(&alice, &room.id, &kick.event_id).await);
+    assert_eq!(stage.verdict(&topic.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.membership(&room.id, &elsie).await.as_deref(), Some("join"));
+    assert_eq!(stage.membership(&room.id, &derek).await.as_deref(), Some("leave"));
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await.as_ref(), Some(&topic.event_id));
+    let target = format!("{STATE_IDS}/{}?event_id={}", encode(&room.id), encode(&message.event_id));
+    let answer = fake_homeserver::body_of(&stage.remote.get(&stage.name, &target).await);
+    let mut ids: Vec<OwnedEventId> = serde_json::from_value(answer["pdu_ids"].clone()).unwrap();
+    ids.sort();
+    let mut expected: Vec<OwnedEventId> = room.state().into_values().collect();
+    expected.sort();
+    assert_eq!(ids, expected, "the state before an event is what it was, as we know now");
+    stage.send(&alice, &room.id, "go on").await;
+}
+
+#[tokio::test]
+async fn forks_are_resolved_anew_with_all_members() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
+    set_member(&room, &stage.remote, "derek", "leave");
+    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    enter(&stage, &alice, &room).await;
+
+    // Derek, who is not in the room any more, bans Elsie, who sets a topic at the same time.
+    let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
+    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "ban"}));
+    let ban = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
+    room.keep(ban.clone(), room.state());
+    let topic = room.send_state(&stage.remote, &elsie, "m.room.topic", "", json!({"topic": "still here"}));
+    let mut draft = room.draft(&stage.remote, &rita, "m.room.message", None, json!({"msgtype": "m.text", "body": "?"}));
+    draft.prev_events.push(ban.event_id.clone());
+    draft.prev_events.sort();
+    let merge = room.send(&stage.remote, draft);
+    stage.receive(&[&ban, &*topic, &*merge]).await;
+    assert_eq!(stage.verdict(&merge.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.membership(&room.id, &elsie).await.as_deref(), Some("ban"));
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await, None);
+
+    complete(&stage, &room).await;
+    assert_eq!(stage.verdict(&ban.event_id).await, Verdict::Rejected);
+    assert_eq!(stage.verdict(&topic.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.membership(&room.id, &elsie).await.as_deref(), Some("join"));
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await.as_ref(), Some(&topic.event_id));
+    let target = format!("{STATE_IDS}/{}?event_id={}", encode(&room.id), encode(&merge.event_id));
+    let answer = fake_homeserver::body_of(&stage.remote.get(&stage.name, &target).await);
+    let ids: Vec<OwnedEventId> = serde_json::from_value(answer["pdu_ids"].clone()).unwrap();
+    assert!(ids.contains(&topic.event_id), "the state before an event is what it was, as we know now");
+}
+
+#[tokio::test]
+async fn a_room_that_all_have_left_is_not_asked_for_and_entered_whole() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    stage.engine.leave(&alice, &room.id, None).await.unwrap();
+    stage.flush(stage.remote.name()).await;
+    stage.clock.advance(Duration::from_hours(24));
+    stage.engine.complete_due_states().await.unwrap();
+    let asked = stage.network.recorded_to(stage.remote.name(), "state_ids").len();
+    for _ in 0..3 {
+        stage.clock.advance(Duration::from_hours(24));
+        stage.engine.complete_due_states().await.unwrap();
+    }
+    assert_eq!(stage.network.recorded_to(stage.remote.name(), "state_ids").len(), asked);
+
+    stage.join(&alice, &room.id).await.unwrap();
+    assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_none());
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
+    assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
+    assert!(!joined(&stage.sync(&alice).await, &room).is_null());
+}
+
+#[tokio::test]
+async fn a_restart_does_not_make_us_ask_more_often() {
+    let mut stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let asked = stage.network.recorded_to(stage.remote.name(), "state_ids").len();
+    stage.restart();
+    stage.engine.complete_due_states().await.unwrap();
+    assert_eq!(stage.network.recorded_to(stage.remote.name(), "state_ids").len(), asked);
+    complete(&stage, &room).await;
+}
+
+#[tokio::test]
+async fn a_restart_amid_the_state_loses_nothing() {
+    let mut stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &[]);
+    for number in 0..30 {
+        set_member(&room, &stage.remote, &format!("member{number}"), "join");
+    }
+    stage.remote.behave();
+    stage.remote.omit_members();
+    // The ids are given, but not the events.
+    stage
+        .remote
+        .on("/_matrix/federation/v1/state/", |_| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"})));
+    enter(&stage, &alice, &room).await;
+    let message = room.send_message(&stage.remote, &stage.remote.user("member7"), "hi");
+    stage.receive(&[&message]).await;
+    stage.restart();
+    assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
+    complete(&stage, &room).await;
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("member8")).await.as_deref(), Some("join"));
+    assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
+    stage.send(&alice, &room.id, "hello").await;
+}

@@ -1,0 +1,322 @@
+//! Making a partial state complete: what another server says the state before our join was, what came since looked at
+//! again, and one commit. See `docs/decisions/0007-partial-state.md`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use rules::{
+    Change, Pdu, RoomSnapshot,
+    change::{CompleteState, NewEvent, Placement, Standing, StateEntry},
+    room::{
+        StateKey, StateMap,
+        advance::all_server_changes,
+        authorise::{check_state, deciding_keys_of},
+        send::entry_of,
+    },
+};
+use ruma::{
+    OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    events::{StateEventType, room::member::MembershipState},
+};
+use storage::{CommitError, PartialStateRecord, StoredEvent};
+
+use super::{
+    append::still_redacted,
+    replay::{Outcome, Replay},
+    verify::Dropped,
+};
+use crate::{Engine, EngineError, Result, rooms::Decision};
+
+/// How many events are in memory at a time while a state is gone through.
+const EVENTS_AT_ONCE: usize = 1_000;
+/// How many events are taken while the state is partial of which we lack what they build on: for each, another server is
+/// asked for the state when all of it is to be known.
+pub(crate) const MAX_GAPS: usize = 20;
+/// How many rounds are given up because nobody says what such an event builds on. From then on what we know has to do.
+const GAP_PATIENCE_FAILURES: u32 = 5;
+/// How many devices a server is told of that should have been told before.
+const MAX_DEVICES_TOLD: usize = 1_000;
+/// How often a room is looked at anew because it was changed meanwhile.
+const MAX_ATTEMPTS: usize = 5;
+
+/// Why the state that a server gave does not do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Incomplete {
+    #[error("{0}")]
+    Dropped(#[from] Dropped),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
+    #[error("it is not the state of the room: {0}")]
+    Unfit(&'static str),
+    #[error("what some events build on is not to be had")]
+    Gap,
+    #[error("the room changes too fast")]
+    Busy,
+}
+
+impl From<storage::StorageError> for Incomplete {
+    fn from(error: storage::StorageError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+/// The states after what some events build on and we lack, as another server says; none where nobody could say.
+pub(super) type Claims = HashMap<OwnedEventId, Vec<StateMap>>;
+
+impl Engine {
+    /// Completes the state of a room with what one server says.
+    pub(crate) async fn complete_by(&self, record: &PartialStateRecord, server: &ServerName) -> Result<(), Incomplete> {
+        let room = self.known_room(&record.room_id).await?;
+        let join = self.stored_event(&record.event_id).await?;
+        let join = join.ok_or_else(|| EngineError::internal("our own join is not stored"))?;
+        let given = self.fetch_claimed_states(server, &room, &join.pdu, &join.pdu.prev_events).await?;
+        let before = self.resolve_states(&room, given.states, None).await?;
+        self.check_given(&room, &join.pdu, &before).await?;
+        let before = self.entries_of(&before).await?;
+        let claims = self.claims_for_gaps(record, server, &room).await?;
+        self.commit_complete(record, &join.pdu, before, &claims).await
+    }
+
+    /// A state that has another beginning than the room, lacks what we know of it, or does not let us in, is made up.
+    async fn check_given(&self, room: &RoomSnapshot, join: &Pdu, state: &StateMap) -> Result<(), Incomplete> {
+        let create = (StateEventType::RoomCreate, String::new());
+        if state.get(&create).map(|event_id| &**event_id) != room.state_event_id(&create.0, &create.1) {
+            return Err(Incomplete::Unfit("it has another create event"));
+        }
+        let keys = deciding_keys_of(&room.rules.authorization, join).unwrap_or_default();
+        let ids: Vec<OwnedEventId> = keys.iter().filter_map(|key| state.get(key).cloned()).collect();
+        let events = self.events_by_id(&ids).await?;
+        let lookup = |event_type: &StateEventType, key: &str| {
+            events.get(state.get(&(event_type.clone(), key.to_owned()))?).cloned()
+        };
+        check_state(&room.rules.authorization, join, lookup).map_err(|_| Incomplete::Unfit("we may not join"))
+    }
+
+    /// A state with the memberships that its events give, in order.
+    async fn entries_of(&self, state: &StateMap) -> Result<Vec<StateEntry>> {
+        let mut ids: Vec<OwnedEventId> = state.values().cloned().collect();
+        ids.sort_unstable();
+        let mut entries = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(EVENTS_AT_ONCE) {
+            let events = self.storage().events(ids).await?;
+            entries.extend(events.iter().filter_map(|event| entry_of(&event.pdu)));
+        }
+        Ok(entries)
+    }
+
+    /// What other servers say of what events build on that came meanwhile, and that we lack: the one that is asked for
+    /// the state, and those that made the events.
+    async fn claims_for_gaps(
+        &self,
+        record: &PartialStateRecord,
+        server: &ServerName,
+        room: &RoomSnapshot,
+    ) -> Result<Claims, Incomplete> {
+        let mut claims = Claims::new();
+        for (event, lacking) in self.gaps(record).await? {
+            let mut states = None;
+            for asked in [server, event.pdu.sender.server_name()] {
+                match self.fetch_claimed_states(asked, room, &event.pdu, &lacking).await {
+                    Ok(given) => states = Some(given.states),
+                    Err(Dropped::Engine(error)) => return Err(error.into()),
+                    Err(reason) => {
+                        let event_id = &event.pdu.event_id;
+                        tracing::info!(destination = %asked, event.id = %event_id, %reason, "a gap stays");
+                    }
+                }
+                if states.is_some() || asked == event.pdu.sender.server_name() {
+                    break;
+                }
+            }
+            if states.is_none() && record.failures < GAP_PATIENCE_FAILURES {
+                return Err(Incomplete::Gap);
+            }
+            claims.insert(event.pdu.event_id.clone(), states.unwrap_or_default());
+        }
+        Ok(claims)
+    }
+
+    /// The events that came since our join of which we lack what they build on, with that: those first that were
+    /// accepted.
+    async fn gaps(&self, record: &PartialStateRecord) -> Result<Vec<(Arc<StoredEvent>, Vec<OwnedEventId>)>> {
+        let mut gaps = Vec::new();
+        for event in self.storage().events_that_came_after(&record.room_id, record.position - 1).await? {
+            if event.pdu.event_id != record.event_id {
+                let lacking = self.missing_prev(&event.pdu).await?;
+                gaps.extend((!lacking.is_empty()).then_some((event, lacking)));
+            }
+        }
+        gaps.sort_by_key(|(event, _)| event.standing != Standing::Accepted);
+        gaps.truncate(MAX_GAPS);
+        Ok(gaps)
+    }
+
+    async fn commit_complete(
+        &self,
+        record: &PartialStateRecord,
+        join: &Pdu,
+        before: Vec<StateEntry>,
+        claims: &Claims,
+    ) -> Result<(), Incomplete> {
+        let _lock = self.inner.rooms.lock(&record.room_id).await;
+        for _ in 0..MAX_ATTEMPTS {
+            let room = self.known_room(&record.room_id).await?;
+            if self.storage().partial_state(&record.room_id).await?.is_none_or(|now| now.event_id != record.event_id) {
+                return Err(Incomplete::Unfit("we have entered the room anew"));
+            }
+            let mut state = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
+                .at_home_on(self.server_name().to_owned());
+            state.apply(&before);
+            let replay = self.replayed(record, Replay::new(state, join, record.position), claims).await?;
+            let decision = self.decide_complete(record, &room, before.clone(), replay).await?;
+            match self.commit_decision(&room, decision).await {
+                Ok(_) => return Ok(()),
+                Err(CommitError::Conflict) => {}
+                Err(CommitError::Storage(error)) => return Err(error.into()),
+                Err(error) => return Err(EngineError::internal(error).into()),
+            }
+        }
+        Err(Incomplete::Busy)
+    }
+
+    async fn decide_complete(
+        &self,
+        record: &PartialStateRecord,
+        room: &RoomSnapshot,
+        before: Vec<StateEntry>,
+        replay: Replay,
+    ) -> Result<Decision> {
+        let mut after = replay.room.clone();
+        (after.revision, after.position) = (room.revision, room.position);
+        let mut changes = vec![Change::CompleteState(Box::new(CompleteState {
+            room_id: record.room_id.clone(),
+            joined_at: record.position,
+            before,
+            corrected: replay.corrected(room),
+            since: replay.since.clone(),
+        }))];
+        for outcome in &replay.outcomes {
+            if outcome.is_late() {
+                changes.extend(self.late_changes(&replay, outcome, &after).await?);
+            } else {
+                changes.extend(rejudged(&replay, outcome));
+            }
+        }
+        changes.extend(all_server_changes(room, &after));
+        changes.extend(self.untold_members(&after).await?);
+        changes.extend(self.undone_members(room, &after));
+        changes.extend(self.missed_devices(record, room, &replay).await?);
+        let event_ids = after.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
+        changes.push(Change::ForwardExtremities { room_id: room.room_id.clone(), event_ids });
+        Ok(Decision { changes, room: after })
+    }
+
+    /// An event that was not accepted before comes into the timeline late.
+    async fn late_changes(&self, replay: &Replay, outcome: &Outcome, after: &RoomSnapshot) -> Result<Vec<Change>> {
+        let pdu = Arc::new(Pdu { rejected: false, ..Pdu::clone(&outcome.event.pdu) });
+        tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "an event is accepted after all");
+        let redaction = self.redaction_change(after, &pdu).await?;
+        let awaited = self.awaited_redaction_change(after, &pdu).await?;
+        let event = Change::Event(Box::new(NewEvent {
+            pdu,
+            standing: Standing::Accepted,
+            placement: Placement::Live,
+            state_before: replay.reference(outcome),
+            outbound: false,
+        }));
+        let redacted = still_redacted(&outcome.event);
+        Ok(std::iter::once(event).chain(redacted).chain(redaction).chain(awaited).collect())
+    }
+
+    /// What our own users are in the room, as far as that is not what they were told.
+    async fn untold_members(&self, room: &RoomSnapshot) -> Result<Vec<Change>> {
+        let members = room.state().filter(|((event_type, key), value)| {
+            let is_local = <&UserId>::try_from(key.as_str()).is_ok_and(|user_id| self.is_local(user_id));
+            *event_type == StateEventType::RoomMember && value.membership.is_some() && is_local
+        });
+        let mut ids: Vec<OwnedEventId> = members.map(|(_, value)| value.event_id.clone()).collect();
+        ids.sort_unstable();
+        let mut changes = Vec::new();
+        for event in self.storage().events(&ids).await? {
+            let Some((user_id, membership)) = event.pdu.membership() else { continue };
+            let told = self.storage().membership(&user_id, &room.room_id).await?;
+            let is_told = told.is_some_and(|told| {
+                told.event_id == event.pdu.event_id
+                    || membership == MembershipState::Invite && told.membership == MembershipState::Leave
+            });
+            if !is_told {
+                changes.push(Change::Membership {
+                    user_id,
+                    room_id: room.room_id.clone(),
+                    membership,
+                    event_id: event.pdu.event_id.clone(),
+                    sender: event.pdu.sender.clone(),
+                    stripped_state: None,
+                });
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Those of our own users of whom nothing is left: they came by what is refused after all.
+    fn undone_members(&self, told: &RoomSnapshot, room: &RoomSnapshot) -> Vec<Change> {
+        let is_undone = |(event_type, key): &StateKey| {
+            *event_type == StateEventType::RoomMember && room.state_value(event_type, key).is_none()
+        };
+        let undone = told.state().filter(|(key, _)| is_undone(key));
+        let local = undone.filter_map(|((_, key), value)| Some((UserId::parse(key.as_str()).ok()?, &value.event_id)));
+        let local: BTreeMap<_, _> = local.filter(|(user_id, _)| self.is_local(user_id)).collect();
+        let left = |(user_id, event_id): (OwnedUserId, &OwnedEventId)| Change::Membership {
+            sender: user_id.clone(),
+            user_id,
+            room_id: room.room_id.clone(),
+            membership: MembershipState::Leave,
+            event_id: event_id.clone(),
+            stripped_state: None,
+        };
+        local.into_iter().map(left).collect()
+    }
+
+    /// Changes of our users' devices of which servers were not told that were in the room all the time, or for some.
+    async fn missed_devices(
+        &self,
+        record: &PartialStateRecord,
+        room: &RoomSnapshot,
+        replay: &Replay,
+    ) -> Result<Vec<Change>> {
+        let missed = replay.servers.iter().filter(|server| !room.has_server(server));
+        let servers: Vec<OwnedServerName> = missed.filter(|server| **server != *self.server_name()).cloned().collect();
+        if servers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut residents: Vec<_> = replay.room.residents().cloned().collect();
+        residents.sort_unstable();
+        let mut changed = Vec::new();
+        for user_id in residents {
+            if self.storage().device_list_position(&user_id).await? > record.position {
+                changed.push(user_id);
+            }
+        }
+        let devices = self.storage().device_ids(&changed).await?;
+        let change = |(user_id, device_id)| {
+            let (device_id, servers) = (Some(device_id), servers.clone());
+            Change::DeviceList { user_id, device_id, viewer: None, servers }
+        };
+        Ok(devices.into_iter().take(MAX_DEVICES_TOLD).map(change).collect())
+    }
+}
+
+/// What is to be stored of an event anew.
+fn rejudged(replay: &Replay, outcome: &Outcome) -> Option<Change> {
+    let (event, state_before) = (&outcome.event, replay.reference(outcome));
+    if event.standing == outcome.standing && event.state_before.is_none() && state_before.is_none() {
+        return None;
+    }
+    if event.standing != outcome.standing {
+        tracing::info!(event.id = %event.pdu.event_id, was = ?event.standing, is = ?outcome.standing, "judged anew");
+    }
+    let (event_id, standing) = (event.pdu.event_id.clone(), outcome.standing.clone());
+    Some(Change::Rejudged { event_id, standing, state_before })
+}

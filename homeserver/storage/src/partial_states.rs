@@ -1,0 +1,97 @@
+//! Rooms that we entered without being told of all their members: what is to be asked for, of whom, and when again.
+
+use std::sync::Arc;
+
+use rules::change::Position;
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
+
+use crate::{
+    Result, Storage, StorageError, StoredEvent,
+    dialect::{db, parsed},
+    names::{decode, encode},
+};
+
+/// A room with a partial state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialStateRecord {
+    /// The room.
+    pub room_id: OwnedRoomId,
+    /// Our join: the state before it is what is lacking.
+    pub event_id: OwnedEventId,
+    /// The position of that.
+    pub position: Position,
+    /// Who let us in.
+    pub entered_by: OwnedServerName,
+    /// The other servers that were said to be in the room.
+    pub servers: Vec<OwnedServerName>,
+    /// How often all that were asked failed, in a row.
+    pub failures: u32,
+    /// When to ask again, in milliseconds since the epoch.
+    pub retry_at_ts: u64,
+}
+
+/// Room, event, position, who let us in, servers, failures, retry at.
+type Row = (String, String, Position, String, String, i64, i64);
+
+impl Storage {
+    /// The partial state of a room; `None` when it is complete.
+    pub async fn partial_state(&self, room_id: &RoomId) -> Result<Option<PartialStateRecord>> {
+        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
+            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid WHERE n.name = $1";
+        let name = encode(room_id.as_str());
+        let row: Option<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
+        row.map(record).transpose()
+    }
+
+    /// Up to `limit` rooms with a partial state, those first that are to be asked for first.
+    pub async fn partial_states(&self, limit: usize) -> Result<Vec<PartialStateRecord>> {
+        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
+            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid ORDER BY p.retry_at_ts, p.room_nid LIMIT $1";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit).fetch_all(pool).await)?;
+        rows.into_iter().map(record).collect()
+    }
+
+    /// Notes that asking for the state of a room failed, and when to ask again. Not when we entered it anew meanwhile.
+    pub async fn postpone_partial_state(&self, record: &PartialStateRecord) -> Result<()> {
+        const SQL: &str = "UPDATE partial_states SET failures = $3, retry_at_ts = $4
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND event_id = $2";
+        let name = encode(record.room_id.as_str());
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(&*name).bind(record.event_id.as_str());
+            let query = query.bind(i64::from(record.failures)).bind(record.retry_at_ts as i64);
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
+    /// The events of a room that came after a position, in the order in which they came, whether they were accepted or
+    /// not. Not outliers, nor history.
+    pub async fn events_that_came_after(&self, room_id: &RoomId, position: Position) -> Result<Vec<Arc<StoredEvent>>> {
+        const SQL: &str = "SELECT event_id FROM events WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND (timeline_order > $2 OR (timeline_order IS NULL AND standing IN (1, 2) AND state_base >= $2))
+            ORDER BY COALESCE(timeline_order, state_base), timeline_order IS NULL, event_nid";
+        let name = encode(room_id.as_str());
+        let ids: Vec<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*name).bind(position).fetch_all(pool).await)?;
+        let ids: Result<Vec<_>> = ids.iter().map(|id| parsed(id, "events", "event_id")).collect();
+        self.events(&ids?).await
+    }
+}
+
+fn record(
+    (room_id, event_id, position, entered_by, servers, failures, retry_at_ts): Row,
+) -> Result<PartialStateRecord> {
+    let servers = serde_json::from_str(&servers)
+        .map_err(|error| StorageError::corrupt("partial_states", "servers", room_id.as_str(), &error))?;
+    Ok(PartialStateRecord {
+        room_id: parsed(&decode(room_id), "names", "name")?,
+        event_id: parsed(&event_id, "partial_states", "event_id")?,
+        position,
+        entered_by: parsed(&entered_by, "partial_states", "entered_by")?,
+        servers,
+        failures: u32::try_from(failures).unwrap_or(u32::MAX),
+        retry_at_ts: retry_at_ts.unsigned_abs(),
+    })
+}

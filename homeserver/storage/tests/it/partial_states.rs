@@ -1,0 +1,123 @@
+//! Rooms that were entered without their members.
+
+use rules::{
+    Change,
+    change::{CompleteState, Standing},
+};
+use serde_json::json;
+
+use crate::stage::{
+    Stage, backfilled, entries, entry, event_id, extremities, initial_state, live, member, membership, message,
+    on_each_database, outlier, room, server, set_state, state_event,
+};
+
+/// Enters the room by the join of `@bob:here`, knowing only its create event. Returns the position of the join.
+async fn enter(stage: &Stage) -> i64 {
+    let create = state_event("$create", "m.room.create", "", json!({ "room_version": "11" }));
+    let join = member("$bob_joins", "@bob:here", "join", &["$last"]);
+    let committed = stage
+        .commit(vec![
+            Change::Room { room_id: room(), version: ruma::RoomVersionId::V11 },
+            outlier(&create),
+            initial_state(&[&create]),
+            server("there", true),
+            server("elsewhere", true),
+            live(&join),
+            set_state(&[&join]),
+            server("here", true),
+            membership("@bob:here", "join", "$bob_joins"),
+            extremities(&["$bob_joins"]),
+            Change::PartialState {
+                room_id: room(),
+                event_id: event_id("$bob_joins"),
+                entered_by: "there".try_into().unwrap(),
+                servers: vec!["there".try_into().unwrap(), "elsewhere".try_into().unwrap()],
+            },
+        ])
+        .await;
+    committed.positions[0].1
+}
+
+#[tokio::test]
+async fn a_partial_state_is_remembered_until_it_is_complete() {
+    on_each_database(async |stage| {
+        let joined_at = enter(&stage).await;
+        stage.assert_sound().await;
+        let mut record = stage.storage.partial_state(&room()).await.unwrap().unwrap();
+        assert_eq!((record.position, record.failures, record.servers.len()), (joined_at, 0, 2));
+        (record.failures, record.retry_at_ts) = (3, 1_000);
+        stage.storage.postpone_partial_state(&record).await.unwrap();
+        let stage = stage.reopen().await;
+        assert_eq!(stage.storage.partial_states(10).await.unwrap(), [record.clone()]);
+        record.event_id = event_id("$another_join");
+        record.failures = 9;
+        stage.storage.postpone_partial_state(&record).await.unwrap();
+        assert_eq!(stage.storage.partial_state(&room()).await.unwrap().unwrap().failures, 3, "another join");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_complete_is_written_anew_from_the_join_on() {
+    on_each_database(async |stage| {
+        let joined_at = enter(&stage).await;
+        let create = state_event("$create", "m.room.create", "", json!({ "room_version": "11" }));
+        let bob = member("$bob_joins", "@bob:here", "join", &["$last"]);
+        // Meanwhile history is read, a member is learned, and a topic is set by one who was not in the room.
+        let old_topic = state_event("$old_topic", "m.room.topic", "", json!({ "topic": "old" }));
+        stage
+            .commit(vec![
+                backfilled(&old_topic),
+                Change::HistoricState {
+                    room_id: room(),
+                    event_type: "m.room.topic".into(),
+                    state_key: String::new(),
+                    before: None,
+                },
+            ])
+            .await;
+        let learned = member("$carol_was_in", "@carol:there", "join", &[]);
+        let topic = state_event("$topic", "m.room.topic", "", json!({ "topic": "false" }));
+        let changes = vec![outlier(&learned), initial_state(&[&learned]), live(&topic), set_state(&[&topic])];
+        let wrong = stage.commit([changes, vec![extremities(&["$topic"])]].concat()).await.position;
+        let later = message("$later", "$topic");
+        let last = stage.commit(vec![live(&later), extremities(&["$later"])]).await.position;
+
+        let carol = member("$carol_left", "@carol:there", "leave", &[]);
+        let dave = member("$dave_joins", "@dave:there", "join", &[]);
+        stage.commit_unguarded(vec![outlier(&carol), outlier(&dave)]).await.unwrap();
+        let gone = crate::stage::no_value("m.room.topic", "");
+        let complete = CompleteState {
+            room_id: room(),
+            joined_at,
+            before: vec![entry(&create), entry(&carol), entry(&dave)],
+            since: vec![(joined_at, vec![entry(&bob)])],
+            corrected: vec![gone, entry(&carol)],
+        };
+        let standing = Standing::Rejected("not in the room".to_owned());
+        let refusal = Change::Rejudged { event_id: event_id("$topic"), standing, state_before: None };
+        let changes = vec![
+            Change::CompleteState(Box::new(complete)),
+            refusal,
+            server("elsewhere", false),
+            extremities(&["$later"]),
+        ];
+        let completed = stage.commit(changes).await.position;
+
+        stage.assert_sound().await;
+        assert_eq!(completed, last + 1);
+        assert_eq!(stage.storage.partial_state(&room()).await.unwrap(), None);
+        assert_eq!(stage.storage.rooms_completed(last, completed).await.unwrap(), [room()]);
+        assert!(stage.storage.rooms_completed(completed, completed + 9).await.unwrap().is_empty());
+        let members = ["m.room.member @carol:there=$carol_left", "m.room.member @dave:there=$dave_joins"];
+        let whole = ["m.room.create =$create", "m.room.member @bob:here=$bob_joins", members[0], members[1]];
+        for position in [joined_at, wrong, last, completed] {
+            assert_eq!(stage.state_at(position).await, whole, "at {position}");
+        }
+        assert_eq!(stage.state_at(joined_at - 1).await, ["m.room.create =$create", members[0], members[1]]);
+        let told = stage.storage.state_changes(&room(), last, completed).await.unwrap();
+        assert_eq!(entries(told), [members[0], "m.room.topic =nothing"]);
+        assert!(stage.stored("$topic").await.unwrap().pdu.rejected);
+    })
+    .await;
+}
