@@ -3,6 +3,7 @@
 mod agreement;
 mod delivery;
 mod facts;
+mod partial;
 mod table;
 mod timelines;
 mod visibility;
@@ -11,6 +12,7 @@ use engine::EngineError;
 use ruma::OwnedEventId;
 
 use self::facts::RoomFacts;
+pub(crate) use self::partial::is_told;
 use crate::{Failure, client::page_back, universe::Universe};
 
 /// What was found that must not be.

@@ -10,6 +10,7 @@ use ruma::events::room::member::MembershipState;
 use crate::{
     Failure,
     actions::{is_refusal, message},
+    check::is_told,
     universe::Universe,
 };
 
@@ -86,14 +87,16 @@ impl Universe {
         Err(Failure::new(format!("the queues are not empty after {ROUNDS_MAX} rounds: {}", self.waiting().await?)))
     }
 
-    /// Has all servers ask for the members that they were not told of. Whether they know all of the rooms that they are in.
+    /// Has all servers ask for the members that they were not told of. Whether they know all of the rooms that they are in,
+    /// as far as others tell them.
     async fn complete_states(&mut self) -> Result<bool, Failure> {
         let mut complete = true;
-        for server in &self.servers {
+        for (number, server) in self.servers.iter().enumerate() {
             server.engine.complete_due_states().await?;
             for partial in server.storage().partial_states(ROOMS_MAX).await? {
                 let joined = server.storage().members_with(&partial.room_id, &[MembershipState::Join]).await?;
-                complete &= !joined.iter().any(|user_id| user_id.server_name() == server.name());
+                let is_resident = joined.iter().any(|user_id| user_id.server_name() == server.name());
+                complete &= !is_resident || !is_told(self, number, &partial).await?;
             }
         }
         Ok(complete)
@@ -122,6 +125,9 @@ impl Universe {
     async fn waiting(&self) -> Result<String, Failure> {
         let mut text = String::new();
         for server in &self.servers {
+            for partial in server.storage().partial_states(ROOMS_MAX).await? {
+                text.push_str(&format!("{} lacks members of {}; ", server.name(), partial.room_id));
+            }
             for destination in server.sender().pending().await? {
                 let row = server.storage().destination(&destination).await?;
                 text.push_str(&format!("{} has something for {destination} ({row:?}); ", server.name()));

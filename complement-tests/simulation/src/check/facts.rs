@@ -28,6 +28,8 @@ pub(super) struct RoomFacts {
     pub(super) memberships: BTreeMap<OwnedUserId, Vec<StateSpan>>,
     /// What the history visibility was through time; `None` where it is not known.
     pub(super) visibilities: Vec<(StateSpan, Option<String>)>,
+    /// Whether the server does not know all members.
+    pub(super) is_partial: bool,
 }
 
 /// A room as all servers that know it have it.
@@ -68,7 +70,8 @@ async fn load_one(universe: &Universe, room: usize, server: usize) -> Result<Opt
             event.map(|event| event.pdu.content_str("history_visibility").unwrap_or_else(|| "shared".to_owned()));
         visibilities.push((span, value));
     }
-    Ok(Some(RoomFacts { server, state, timeline, orders, memberships, visibilities }))
+    let is_partial = storage.partial_state(room_id).await?.is_some();
+    Ok(Some(RoomFacts { server, state, timeline, orders, memberships, visibilities, is_partial }))
 }
 
 impl RoomFacts {

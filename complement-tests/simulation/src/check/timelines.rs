@@ -23,6 +23,11 @@ pub(super) fn check(universe: &Universe, room: usize, facts: &[RoomFacts], findi
     for user in &universe.users {
         let Some(facts) = facts.iter().find(|facts| facts.server == user.server) else { continue };
         let subject = Subject { room, user_id: &user.requester.user_id, facts };
+        if facts.is_partial && subject.is_joined() {
+            // Clients that want all members are not shown the room before these are known.
+            universe.trace.count("users in rooms of which nobody tells the members");
+            continue;
+        }
         let empty = SeenRoom::default();
         let seen = user.client.rooms.get(&universe.rooms[room]).unwrap_or(&empty);
         subject.check_presence(seen, findings);

@@ -2,7 +2,7 @@
 //! gives them. What is to be asked for is in the storage, so that a restart forgets nothing. And waiting for that.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use rules::RoomSnapshot;
-use ruma::{OwnedRoomId, OwnedServerName, RoomId, UserId, events::StateEventType};
+use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
 use storage::{PartialStateRecord, StorageError};
 use tokio::{sync::Notify, time::timeout_at};
 
@@ -118,12 +118,12 @@ impl Engine {
 
     /// Asks some servers, and postpones the room when none gives its state.
     async fn complete_by_any(&self, mut record: PartialStateRecord) -> Result<()> {
-        if self.resident_room(&record.room_id).await?.is_none() {
+        let Some(room) = self.resident_room(&record.room_id).await? else {
             // All of our users have left. Nobody would tell us; who joins again is told of all members.
             record.retry_at_ts = NEVER_TS;
             return Ok(self.storage().postpone_partial_state(&record).await?);
-        }
-        for server in servers_to_ask(&record) {
+        };
+        for server in servers_to_ask(&record, &room, self.server_name()) {
             match self.complete_by(&record, &server).await {
                 Ok(()) => {
                     tracing::info!(room.id = %record.room_id, destination = %server, "all members of a room are known");
@@ -174,15 +174,16 @@ impl Engine {
     }
 }
 
-/// Who let us in first, and then the others, each time from another one on.
-fn servers_to_ask(record: &PartialStateRecord) -> Vec<OwnedServerName> {
-    let mut others: Vec<OwnedServerName> =
-        record.servers.iter().filter(|server| **server != record.entered_by).cloned().collect();
+/// Who let us in first, and then the others, also those that came since, each time from another one on.
+fn servers_to_ask(record: &PartialStateRecord, room: &RoomSnapshot, own: &ServerName) -> Vec<OwnedServerName> {
+    let others: BTreeSet<&ServerName> = record.servers.iter().map(|server| &**server).chain(room.servers()).collect();
+    let mut others: Vec<&ServerName> =
+        others.into_iter().filter(|server| **server != record.entered_by && *server != own).collect();
     let asked = usize::try_from(record.failures).unwrap_or(0).saturating_mul(SERVERS_AT_A_TIME - 1);
     if !others.is_empty() {
         let first = asked % others.len();
         others.rotate_left(first);
     }
-    let first = std::iter::once(record.entered_by.clone());
-    first.chain(others).take(SERVERS_AT_A_TIME).collect()
+    let first = std::iter::once(&*record.entered_by);
+    first.chain(others).take(SERVERS_AT_A_TIME).map(ToOwned::to_owned).collect()
 }
