@@ -413,3 +413,75 @@ async fn a_restart_amid_the_state_loses_nothing() {
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
     stage.send(&alice, &room.id, "hello").await;
 }
+
+#[tokio::test]
+async fn who_is_merely_named_cannot_tell_of_another_state() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
+    let otto = set_member(&room, &other, "otto", "join").event_id.clone();
+    let old = room.send_state(&stage.remote, &rita, "m.room.topic", "", json!({"topic": "old"})).event_id.clone();
+    let new = room.send_state(&stage.remote, &rita, "m.room.topic", "", json!({"topic": "new"})).event_id.clone();
+    other.serve_room(room.clone());
+    let with = |gone: OwnedEventId, instead: Option<OwnedEventId>| {
+        move |answer: &mut Value| {
+            let ids = answer["pdu_ids"].as_array_mut().unwrap();
+            ids.retain(|event_id| *event_id != gone.as_str());
+            ids.extend(instead.iter().map(|event_id| json!(event_id)));
+        }
+    };
+    other.on_answer(STATE_IDS, with(new.clone(), Some(old)));
+    enter(&stage, &alice, &room).await;
+    let asked_again = async || {
+        stage.clock.advance(Duration::from_hours(24));
+        stage.engine.complete_due_states().await.unwrap();
+        stage.engine.storage().partial_state(&room.id).await.unwrap().is_none()
+    };
+    assert!(!asked_again().await, "an old topic");
+    other.behave();
+    other.on_answer(STATE_IDS, with(otto, None));
+    assert!(!asked_again().await, "without the only member of a server");
+    other.behave();
+    assert!(asked_again().await);
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await, Some(new));
+}
+
+#[tokio::test]
+async fn what_was_rejected_for_want_of_members_stands_when_the_room_is_entered_anew() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
+    set_member(&room, &stage.remote, "derek", "leave");
+    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    enter(&stage, &alice, &room).await;
+
+    // As we see it, Derek kicks Elsie, who goes on to set a topic.
+    let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
+    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "leave"}));
+    let kick = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
+    room.keep(kick.clone(), room.state());
+    let mut draft = room.draft(&stage.remote, &elsie, "m.room.topic", Some(""), json!({"topic": "still here"}));
+    draft.prev_events = vec![kick.event_id.clone()];
+    draft.depth = kick.depth + 1;
+    let topic = room.send(&stage.remote, draft);
+    stage.receive(&[&kick]).await;
+    stage.receive(&[&topic]).await;
+    assert_eq!(stage.verdict(&topic.event_id).await, Verdict::Rejected);
+
+    stage.engine.leave(&alice, &room.id, None).await.unwrap();
+    stage.flush(stage.remote.name()).await;
+    stage.join(&alice, &room.id).await.unwrap();
+    assert_eq!(stage.verdict(&topic.event_id).await, Verdict::Outlier);
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await.as_ref(), Some(&topic.event_id));
+    assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
+    let message = room.send_message(&stage.remote, &elsie, "hello again");
+    stage.receive(&[&message]).await;
+    assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
+}

@@ -2,7 +2,7 @@
 //! again, and one commit. See `docs/decisions/0007-partial-state.md`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -36,6 +36,8 @@ const EVENTS_AT_ONCE: usize = 1_000;
 pub(crate) const MAX_GAPS: usize = 20;
 /// How many rounds are given up because nobody says what such an event builds on. From then on what we know has to do.
 const GAP_PATIENCE_FAILURES: u32 = 5;
+/// How many rounds another server than the one that let us in is believed only what agrees with what that one said.
+const AGREEMENT_FAILURES: u32 = 8;
 /// How many devices a server is told of that should have been told before.
 const MAX_DEVICES_TOLD: usize = 1_000;
 /// How often a room is looked at anew because it was changed meanwhile.
@@ -72,9 +74,13 @@ impl Engine {
         let join = self.stored_event(&record.event_id).await?;
         let join = join.ok_or_else(|| EngineError::internal("our own join is not stored"))?;
         let given = self.fetch_claimed_states(server, &room, &join.pdu, &join.pdu.prev_events).await?;
-        let before = self.resolve_states(&room, given.states, None).await?;
-        self.check_given(&room, &join.pdu, &before).await?;
-        let before = self.entries_of(&before).await?;
+        let is_incomplete = given.is_incomplete;
+        let state = self.resolve_states(&room, given.states, None).await?;
+        self.check_given(&room, &join.pdu, &state).await?;
+        let before = self.entries_of(&state).await?;
+        if *server != record.entered_by && record.failures < AGREEMENT_FAILURES {
+            self.require_agreement(record, &room, &join, &state, &before, is_incomplete).await?;
+        }
         let claims = self.claims_for_gaps(record, server, &room).await?;
         self.commit_complete(record, &join.pdu, before, &claims).await
     }
@@ -92,6 +98,34 @@ impl Engine {
             events.get(state.get(&(event_type.clone(), key.to_owned()))?).cloned()
         };
         check_state(&room.rules.authorization, join, lookup).map_err(|_| Incomplete::Unfit("we may not join"))
+    }
+
+    /// Anybody can be named as a server of the room, and tell of a state that it once had, or of a part of it. So what it
+    /// says has to agree with what we were told when we entered: by whom we entered we believe more.
+    async fn require_agreement(
+        &self,
+        record: &PartialStateRecord,
+        room: &RoomSnapshot,
+        join: &StoredEvent,
+        state: &StateMap,
+        entries: &[StateEntry],
+        is_incomplete: bool,
+    ) -> Result<(), Incomplete> {
+        if is_incomplete {
+            return Err(Incomplete::Unfit("events of it are not to be had"));
+        }
+        let told = self.stored_state_before(room, join).await?.unwrap_or_default();
+        let mut told = told.iter().filter(|((event_type, _), _)| *event_type != StateEventType::RoomMember);
+        if told.any(|(key, event_id)| state.get(key) != Some(event_id)) {
+            return Err(Incomplete::Unfit("it is not what we were told when we entered"));
+        }
+        let joined = entries.iter().filter(|entry| entry.membership == Some(MembershipState::Join));
+        let servers = joined.filter_map(|entry| Some(<&UserId>::try_from(&*entry.state_key).ok()?.server_name()));
+        let servers: BTreeSet<&ServerName> = servers.filter(|server| *server != self.server_name()).collect();
+        if servers.into_iter().ne(record.servers.iter().map(|server| &**server).collect::<BTreeSet<_>>()) {
+            return Err(Incomplete::Unfit("it has members of other servers than we were told of"));
+        }
+        Ok(())
     }
 
     /// A state with the memberships that its events give, in order.

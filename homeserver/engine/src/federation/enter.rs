@@ -36,6 +36,9 @@ use crate::{Engine, EngineError, Result, rooms::Decision};
 /// How many servers a room has at most by what we are told when we enter it: some times what the largest have.
 const MAX_SERVERS_TOLD: usize = 50_000;
 
+/// How many events are in memory at a time while those of an answer are looked up.
+const EVENTS_AT_ONCE: usize = 1_000;
+
 /// What another server gave us, checked.
 struct Entrance {
     /// Our join.
@@ -107,7 +110,9 @@ impl Engine {
             ),
         };
         let members = self.strayed_members(&entrance).await?;
+        let cleared = self.cleared_events(&before, &entrance).await?;
         let mut decision = decide_entrance(server, &before, entrance)?;
+        decision.changes.extend(cleared);
         keep_untold(&mut decision.changes, members);
         let is_partial = decision.room.is_partial();
         match self.commit_decision(&before, decision).await {
@@ -145,6 +150,27 @@ impl Engine {
                     stripped_state: None,
                 });
             }
+        }
+        Ok(changes)
+    }
+
+    /// What we rejected while we did not know all members, and what we are told now is part of the state: with all of them
+    /// there is nothing to be said against it.
+    async fn cleared_events(&self, before: &RoomSnapshot, entrance: &Entrance) -> Result<Vec<Change>> {
+        if !before.is_partial() || entrance.omitted.is_some() {
+            return Ok(Vec::new());
+        }
+        let fit = entrance.events.iter().filter(|(_, standing)| *standing == Standing::Outlier);
+        let fit: Vec<OwnedEventId> = fit.map(|(pdu, _)| pdu.event_id.clone()).collect();
+        let mut changes = Vec::new();
+        for ids in fit.chunks(EVENTS_AT_ONCE) {
+            let events = self.storage().events(ids).await?;
+            let rejected = events.iter().filter(|event| matches!(event.standing, Standing::Rejected(_)));
+            changes.extend(rejected.map(|event| Change::Rejudged {
+                event_id: event.pdu.event_id.clone(),
+                standing: Standing::Outlier,
+                state_before: None,
+            }));
         }
         Ok(changes)
     }

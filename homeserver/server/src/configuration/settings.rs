@@ -154,7 +154,7 @@ settings! {
     federation_device_names: bool = "false", "federation.device_names", example "false";
     /// Experimental. Whether large rooms of other servers can be used within seconds, before all of their members are
     /// known, which are asked for in the background. Until they are, clients that want all members at once do not show
-    /// the room.
+    /// the room, and a server whose users were all removed from it may still be sent what is said there.
     federation_partial_state_joins: bool = "false", "federation.partial_state_joins", example "true";
 
     /// The version of new rooms when the client names none.

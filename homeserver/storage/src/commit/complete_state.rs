@@ -150,10 +150,15 @@ impl RejudgedEvent {
     /// What is not accepted is shown to nobody any more, nor what was made of it for readers.
     pub(super) async fn write(&self, transaction: &mut Transaction) -> Result<()> {
         const SQL: &str = "UPDATE events SET standing = $2, reason = $3, state_base = $4 WHERE event_nid = $1";
-        const FORGET: [&str; 5] = [
+        const FORGET: [&str; 6] = [
             "DELETE FROM relations WHERE room_nid = (SELECT room_nid FROM events WHERE event_nid = $1)
                 AND timeline_order = (SELECT timeline_order FROM events WHERE event_nid = $1)",
             "DELETE FROM search_texts WHERE event_nid = $1",
+            // What was counted of the room does not hold any more.
+            "INSERT INTO withdrawn_notifications (room_nid, changed)
+                SELECT n.room_nid, (SELECT position FROM log_head) FROM notified_events n
+                    WHERE n.position = (SELECT timeline_order FROM events WHERE event_nid = $1)
+                ON CONFLICT (room_nid) DO UPDATE SET changed = excluded.changed",
             "DELETE FROM notified WHERE position = (SELECT timeline_order FROM events WHERE event_nid = $1)",
             "DELETE FROM notified_events WHERE position = (SELECT timeline_order FROM events WHERE event_nid = $1)",
             "DELETE FROM sticky_events WHERE position = (SELECT timeline_order FROM events WHERE event_nid = $1)",

@@ -16,7 +16,7 @@ const ALICE: &str = "@alice:here";
 const BOB: &str = "@bob:here";
 const CAROL: &str = "@carol:here";
 
-fn notification(id: &str, thread: Option<&str>, users: &[(&str, bool)]) -> Change {
+pub(crate) fn notification(id: &str, thread: Option<&str>, users: &[(&str, bool)]) -> Change {
     let notified = users.iter().map(|(name, highlight)| Notified {
         user_id: user(name),
         notice: Some(Notice { highlight: *highlight, actions: usize::from(*highlight) }),

@@ -6,9 +6,12 @@ use rules::{
 };
 use serde_json::json;
 
-use crate::stage::{
-    Stage, backfilled, entries, entry, event_id, extremities, initial_state, live, member, membership, message,
-    on_each_database, outlier, room, server, set_state, state_event,
+use crate::{
+    notifications::notification,
+    stage::{
+        Stage, backfilled, entries, entry, event_id, extremities, initial_state, live, member, membership, message,
+        on_each_database, outlier, room, server, set_state, state_event, user,
+    },
 };
 
 /// Enters the room by the join of `@bob:here`, knowing only its create event. Returns the position of the join.
@@ -79,9 +82,13 @@ async fn what_is_complete_is_written_anew_from_the_join_on() {
         let learned = member("$carol_was_in", "@carol:there", "join", &[]);
         let topic = state_event("$topic", "m.room.topic", "", json!({ "topic": "false" }));
         let changes = vec![outlier(&learned), initial_state(&[&learned]), live(&topic), set_state(&[&topic])];
-        let wrong = stage.commit([changes, vec![extremities(&["$topic"])]].concat()).await.position;
+        let noted = notification("$topic", None, &[("@bob:here", true)]);
+        let wrong = stage.commit([changes, vec![extremities(&["$topic"]), noted]].concat()).await.positions[0].1;
         let later = message("$later", "$topic");
         let last = stage.commit(vec![live(&later), extremities(&["$later"])]).await.position;
+
+        assert_eq!(stage.storage.unread_joined(&user("@bob:here")).await.unwrap().notifications, 1);
+        assert!(!stage.storage.is_followed_since(&user("@carol:there"), last).await.unwrap());
 
         let carol = member("$carol_left", "@carol:there", "leave", &[]);
         let dave = member("$dave_joins", "@dave:there", "join", &[]);
@@ -117,6 +124,10 @@ async fn what_is_complete_is_written_anew_from_the_join_on() {
         assert_eq!(stage.state_at(joined_at - 1).await, ["m.room.create =$create", members[0], members[1]]);
         let told = stage.storage.state_changes(&room(), last, completed).await.unwrap();
         assert_eq!(entries(told), [members[0], "m.room.topic =nothing"]);
+        assert_eq!(stage.storage.unread_joined(&user("@bob:here")).await.unwrap().notifications, 0);
+        let dave = user("@dave:there");
+        assert!(!stage.storage.is_followed_since(&dave, last).await.unwrap(), "who was not known was not heard");
+        assert!(stage.storage.is_followed_since(&dave, completed).await.unwrap());
         assert!(stage.stored("$topic").await.unwrap().pdu.rejected);
     })
     .await;
