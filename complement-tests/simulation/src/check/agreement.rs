@@ -3,7 +3,7 @@
 //! Two servers of which one holds the other to be out of the room are not compared: soft failure can part them for good.
 //! One has made the room private while the other, not knowing, let somebody in; from then on each takes what the other
 //! says for the words of strangers. Nor are two of which one denies the other by an access control list: it takes nothing
-//! of what the other says.
+//! of what the other says. Nor is one to which nobody tells the members of the room.
 
 use rules::change::Standing;
 use ruma::events::TimelineEventType;
@@ -19,6 +19,10 @@ pub(super) async fn check(
 ) -> Result<(), Failure> {
     let residents: Vec<&RoomFacts> = facts.iter().filter(|facts| facts.is_resident(universe)).collect();
     for (one, other) in pairs(&residents) {
+        if one.is_partial || other.is_partial {
+            universe.trace.count("pairs of servers of which one is not told the members of a room");
+            continue;
+        }
         if one.denies(universe, other.server).await? || other.denies(universe, one.server).await? {
             universe.trace.count("pairs of servers of which one denies the other");
             continue;

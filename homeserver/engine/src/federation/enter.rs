@@ -28,7 +28,7 @@ use ruma::{
     state_res::events::RoomCreateEvent,
 };
 use serde_json::value::RawValue;
-use storage::CommitError;
+use storage::{CommitError, StoredEvent};
 
 use super::outliers::{check_outliers, outlier_change};
 use crate::{Engine, EngineError, Result, rooms::Decision};
@@ -38,6 +38,9 @@ const MAX_SERVERS_TOLD: usize = 50_000;
 
 /// How many events are in memory at a time while those of an answer are looked up.
 const EVENTS_AT_ONCE: usize = 1_000;
+
+/// What is kept of an event that turned out to be part of the state.
+const CLEARED: &str = "it was refused when not all members were known";
 
 /// What another server gave us, checked.
 struct Entrance {
@@ -155,7 +158,7 @@ impl Engine {
     }
 
     /// What we rejected while we did not know all members, and what we are told now is part of the state: with all of them
-    /// there is nothing to be said against it.
+    /// there is nothing to be said against it. It is not shown, but stands, and passes when it is sent again.
     async fn cleared_events(&self, before: &RoomSnapshot, entrance: &Entrance) -> Result<Vec<Change>> {
         if !before.is_partial() || entrance.omitted.is_some() {
             return Ok(Vec::new());
@@ -165,11 +168,12 @@ impl Engine {
         let mut changes = Vec::new();
         for ids in fit.chunks(EVENTS_AT_ONCE) {
             let events = self.storage().events(ids).await?;
-            let rejected = events.iter().filter(|event| matches!(event.standing, Standing::Rejected(_)));
-            changes.extend(rejected.map(|event| Change::Rejudged {
+            let is_rejected = |event: &&Arc<StoredEvent>| matches!(event.standing, Standing::Rejected(_));
+            let by_state = events.iter().filter(is_rejected).filter(|event| event.state_before.is_some());
+            changes.extend(by_state.map(|event| Change::Rejudged {
                 event_id: event.pdu.event_id.clone(),
-                standing: Standing::Outlier,
-                state_before: None,
+                standing: Standing::SoftFailed(CLEARED.to_owned()),
+                state_before: event.state_before.clone(),
             }));
         }
         Ok(changes)
