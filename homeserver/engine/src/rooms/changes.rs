@@ -67,12 +67,15 @@ impl Engine {
         before: &RoomSnapshot,
         decision: Decision,
     ) -> Result<Committed, CommitError> {
-        let Prepared { submission, room, audience, movers } = self.prepare(before, Start::default(), decision).await?;
+        let Prepared { submission, mut room, audience, movers } =
+            self.prepare(before, Start::default(), decision).await?;
         let engine = self.clone();
         let becomes_whole = before.is_partial() && !room.is_partial();
         let remember = move |committed: &Committed| {
-            let complete_since = if becomes_whole { committed.position } else { room.complete_since };
-            engine.remember_change(RoomSnapshot { complete_since, ..room }, audience, committed);
+            if becomes_whole {
+                room.complete_since = committed.position;
+            }
+            engine.remember_change(room, audience, committed);
         };
         let committed = self.storage().commit_and(submission, remember).await;
         match &committed {
