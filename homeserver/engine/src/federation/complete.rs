@@ -1,5 +1,5 @@
 //! Making a partial state complete: what another server says the state before our join was, what came since looked at
-//! again, and one commit. See `docs/decisions/0007-partial-state.md`.
+//! again, and one commit. See `docs/decisions/0008-partial-state.md`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

@@ -1,5 +1,5 @@
 //! Looking again at what came into a room while its state was partial: loads what the replay needs, and resolves where the
-//! graph forks. See `docs/decisions/0007-partial-state.md`.
+//! graph forks. See `docs/decisions/0008-partial-state.md`.
 
 use std::{
     collections::{HashMap, HashSet},
