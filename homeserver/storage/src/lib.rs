@@ -80,7 +80,7 @@ pub use self::{
     mutes::{Mute, RoomAccountData},
     notifications::{NotificationRecord, UnreadCounts},
     one_time_keys::{ClaimedKey, KeyClaim, KeyCounts, NewOneTimeKey, OneTimeKeysUpload},
-    partial_states::PartialStateRecord,
+    partial_states::{MembersKnown, PartialStateRecord},
     profile_fields::ProfileField,
     pushers::{ConcernedPusher, PusherKey, PusherQueue, PusherRecord},
     receipts::ReceiptRecord,

@@ -30,6 +30,15 @@ pub struct PartialStateRecord {
     pub retry_at_ts: u64,
 }
 
+/// Whether all members of a room are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MembersKnown {
+    /// Whether they are.
+    pub all: bool,
+    /// Since when, if they were not at first; 0 otherwise.
+    pub since: Position,
+}
+
 /// Room, event, position, who let us in, servers, failures, retry at.
 type Row = (String, String, Position, String, String, i64, i64);
 
@@ -43,13 +52,27 @@ impl Storage {
         row.map(record).transpose()
     }
 
+    /// Whether all members of a room are known. Of a room that is not known, there are none.
+    pub async fn members_known(&self, room_id: &RoomId) -> Result<MembersKnown> {
+        const SQL: &str =
+            "SELECT NOT EXISTS (SELECT 1 FROM partial_states p WHERE p.room_nid = r.room_nid), r.complete_since
+            FROM rooms r WHERE r.room_nid = (SELECT name_nid FROM names WHERE name = $1)";
+        let name = encode(room_id.as_str());
+        let row: Option<(bool, Position)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
+        let (all, since) = row.unwrap_or((true, 0));
+        Ok(MembersKnown { all, since })
+    }
+
     /// Up to `limit` rooms with a partial state, those first that are to be asked for first.
     pub async fn partial_states(&self, limit: usize) -> Result<Vec<PartialStateRecord>> {
         const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
             FROM partial_states p JOIN names n ON n.name_nid = p.room_nid ORDER BY p.retry_at_ts, p.room_nid LIMIT $1";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit).fetch_all(pool).await)?;
-        rows.into_iter().map(record).collect()
+        // What is unreadable of one room is not to keep the others from being asked for.
+        let readable = |row| record(row).inspect_err(|error| tracing::error!(%error, "a room stays partial")).ok();
+        Ok(rows.into_iter().filter_map(readable).collect())
     }
 
     /// Notes that asking for the state of a room failed, and when to ask again. Not when we entered it anew meanwhile.

@@ -74,6 +74,17 @@ impl Storage {
         transaction.commit().await
     }
 
+    /// Lets all events of a room that wait be tried at `next_ts` at the latest.
+    pub async fn hasten_set_aside(&self, room_id: &RoomId, next_ts: u64) -> Result<()> {
+        const SQL: &str = "UPDATE set_aside_events SET next_ts = $2 WHERE room_id = $1 AND next_ts > $2";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(room_id.as_str()).bind(next_ts as i64);
+            query.execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
     /// The events of a room that wait, those that wait longest first.
     pub async fn events_set_aside(&self, room_id: &RoomId) -> Result<Vec<SetAsideEvent>> {
         const SQL: &str = "SELECT event_id, room_id, origin, json, since_ts, attempts, next_ts FROM set_aside_events

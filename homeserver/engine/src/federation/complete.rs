@@ -2,8 +2,9 @@
 //! again, and one commit. See `docs/decisions/0008-partial-state.md`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use rules::{
@@ -24,7 +25,8 @@ use storage::{CommitError, PartialStateRecord, StoredEvent};
 
 use super::{
     append::still_redacted,
-    replay::{Outcome, Replay},
+    missing::has_state,
+    replay::{Outcome, Replay, Resolutions},
     verify::Dropped,
 };
 use crate::{Engine, EngineError, Result, rooms::Decision};
@@ -33,15 +35,20 @@ use crate::{Engine, EngineError, Result, rooms::Decision};
 const EVENTS_AT_ONCE: usize = 1_000;
 /// How many events are taken while the state is partial of which we lack what they build on: for each, another server is
 /// asked for the state when all of it is to be known.
-pub(crate) const MAX_GAPS: usize = 20;
+const MAX_GAPS: usize = 20;
+/// How many of these are of one server, so that it cannot take the places of all others.
+const MAX_GAPS_OF_SERVER: usize = 5;
 /// How many rounds are given up because nobody says what such an event builds on. From then on what we know has to do.
 const GAP_PATIENCE_FAILURES: u32 = 5;
-/// How many rounds another server than the one that let us in is believed only what agrees with what that one said.
+/// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
+/// let us in, only if it has members of the servers that that one named.
 const AGREEMENT_FAILURES: u32 = 8;
 /// How many devices a server is told of that should have been told before.
 const MAX_DEVICES_TOLD: usize = 1_000;
-/// How often a room is looked at anew because it was changed meanwhile.
+/// How often a room is looked at anew because it was changed meanwhile; the last time, nobody may.
 const MAX_ATTEMPTS: usize = 5;
+/// How long one server is asked for a state and what belongs to it.
+const ASKING_DEADLINE: Duration = Duration::from_mins(10);
 
 /// Why the state that a server gave does not do.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,8 @@ pub(crate) enum Incomplete {
     Unfit(&'static str),
     #[error("what some events build on is not to be had")]
     Gap,
+    #[error("it takes too long")]
+    Slow,
     #[error("the room changes too fast")]
     Busy,
 }
@@ -73,16 +82,33 @@ impl Engine {
         let room = self.known_room(&record.room_id).await?;
         let join = self.stored_event(&record.event_id).await?;
         let join = join.ok_or_else(|| EngineError::internal("our own join is not stored"))?;
-        let given = self.fetch_claimed_states(server, &room, &join.pdu, &join.pdu.prev_events).await?;
-        let is_incomplete = given.is_incomplete;
-        let state = self.resolve_states(&room, given.states, None).await?;
-        self.check_given(&room, &join.pdu, &state).await?;
-        let before = self.entries_of(&state).await?;
-        if *server != record.entered_by && record.failures < AGREEMENT_FAILURES {
-            self.require_agreement(record, &room, &join, &state, &before, is_incomplete).await?;
-        }
-        let claims = self.claims_for_gaps(record, server, &room).await?;
+        let asked = tokio::time::timeout(ASKING_DEADLINE, async {
+            let before = self.state_given(record, server, &room, &join).await?;
+            Ok::<_, Incomplete>((before, self.claims_for_gaps(record, server, &room).await?))
+        });
+        let (before, claims) = asked.await.map_err(|_| Incomplete::Slow)??;
         self.commit_complete(record, &join.pdu, before, &claims).await
+    }
+
+    /// The state before our join as a server says, if it is to be believed.
+    async fn state_given(
+        &self,
+        record: &PartialStateRecord,
+        server: &ServerName,
+        room: &RoomSnapshot,
+        join: &StoredEvent,
+    ) -> Result<Vec<StateEntry>, Incomplete> {
+        let given = self.fetch_claimed_states(server, room, &join.pdu, &join.pdu.prev_events).await?;
+        if given.is_incomplete && record.failures < AGREEMENT_FAILURES {
+            return Err(Incomplete::Unfit("events of it are not to be had"));
+        }
+        let state = self.resolve_states(room, given.states, None).await?;
+        self.check_given(room, &join.pdu, &state).await?;
+        let before = self.entries_of(&state).await?;
+        if *server != record.entered_by {
+            self.require_agreement(record, room, join, &state, &before).await?;
+        }
+        Ok(before)
     }
 
     /// A state that has another beginning than the room, lacks what we know of it, or does not let us in, is made up.
@@ -109,15 +135,14 @@ impl Engine {
         join: &StoredEvent,
         state: &StateMap,
         entries: &[StateEntry],
-        is_incomplete: bool,
     ) -> Result<(), Incomplete> {
-        if is_incomplete {
-            return Err(Incomplete::Unfit("events of it are not to be had"));
-        }
         let told = self.stored_state_before(room, join).await?.unwrap_or_default();
         let mut told = told.iter().filter(|((event_type, _), _)| *event_type != StateEventType::RoomMember);
         if told.any(|(key, event_id)| state.get(key) != Some(event_id)) {
             return Err(Incomplete::Unfit("it is not what we were told when we entered"));
+        }
+        if record.failures >= AGREEMENT_FAILURES {
+            return Ok(());
         }
         let joined = entries.iter().filter(|entry| entry.membership == Some(MembershipState::Join));
         let servers = joined.filter_map(|entry| Some(<&UserId>::try_from(&*entry.state_key).ok()?.server_name()));
@@ -149,7 +174,16 @@ impl Engine {
         room: &RoomSnapshot,
     ) -> Result<Claims, Incomplete> {
         let mut claims = Claims::new();
-        for (event, lacking) in self.gaps(record).await? {
+        let has_patience = record.failures < GAP_PATIENCE_FAILURES;
+        for (count, (event, lacking)) in self.gaps(record).await?.into_iter().enumerate() {
+            if count >= MAX_GAPS {
+                // More than we took: what they build on was there, and is history now that somebody scrolled back to.
+                if has_patience {
+                    return Err(Incomplete::Gap);
+                }
+                claims.insert(event.pdu.event_id.clone(), Vec::new());
+                continue;
+            }
             let mut states = None;
             for asked in [server, event.pdu.sender.server_name()] {
                 match self.fetch_claimed_states(asked, room, &event.pdu, &lacking).await {
@@ -164,7 +198,7 @@ impl Engine {
                     break;
                 }
             }
-            if states.is_none() && record.failures < GAP_PATIENCE_FAILURES {
+            if states.is_none() && has_patience {
                 return Err(Incomplete::Gap);
             }
             claims.insert(event.pdu.event_id.clone(), states.unwrap_or_default());
@@ -175,16 +209,34 @@ impl Engine {
     /// The events that came since our join of which we lack what they build on, with that: those first that were
     /// accepted.
     async fn gaps(&self, record: &PartialStateRecord) -> Result<Vec<(Arc<StoredEvent>, Vec<OwnedEventId>)>> {
-        let mut gaps = Vec::new();
-        for event in self.storage().events_that_came_after(&record.room_id, record.position - 1).await? {
-            if event.pdu.event_id != record.event_id {
-                let lacking = self.missing_prev(&event.pdu).await?;
-                gaps.extend((!lacking.is_empty()).then_some((event, lacking)));
-            }
+        let came = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
+        let mut known: HashSet<OwnedEventId> = came.iter().map(|event| event.pdu.event_id.clone()).collect();
+        let built_on = came.iter().flat_map(|event| event.pdu.prev_events.iter());
+        let before: BTreeSet<OwnedEventId> = built_on.filter(|event_id| !known.contains(*event_id)).cloned().collect();
+        let before: Vec<OwnedEventId> = before.into_iter().collect();
+        for ids in before.chunks(EVENTS_AT_ONCE) {
+            let stored = self.storage().events(ids).await?;
+            known.extend(stored.iter().filter(|event| has_state(event)).map(|event| event.pdu.event_id.clone()));
         }
+        let since = came.into_iter().filter(|event| event.pdu.event_id != record.event_id);
+        let gap = |event: Arc<StoredEvent>| {
+            let lacking = event.pdu.prev_events.iter().filter(|event_id| !known.contains(*event_id));
+            let lacking: Vec<OwnedEventId> = lacking.cloned().collect();
+            (!lacking.is_empty()).then_some((event, lacking))
+        };
+        let mut gaps: Vec<_> = since.filter_map(gap).collect();
         gaps.sort_by_key(|(event, _)| event.standing != Standing::Accepted);
-        gaps.truncate(MAX_GAPS);
         Ok(gaps)
+    }
+
+    /// Whether an event of which we lack what it builds on can be taken while not all members are known: others would
+    /// have to be asked about each, once they are.
+    pub(super) async fn leaves_room_for_gap(&self, pdu: &Pdu) -> Result<bool> {
+        let Some(record) = self.storage().partial_state(&pdu.room_id).await? else { return Ok(true) };
+        let gaps = self.gaps(&record).await?;
+        let server = pdu.sender.server_name();
+        let of_server = gaps.iter().filter(|(event, _)| event.pdu.sender.server_name() == server).count();
+        Ok(gaps.len() < MAX_GAPS && of_server < MAX_GAPS_OF_SERVER)
     }
 
     async fn commit_complete(
@@ -194,16 +246,28 @@ impl Engine {
         before: Vec<StateEntry>,
         claims: &Claims,
     ) -> Result<(), Incomplete> {
-        let _lock = self.inner.rooms.lock(&record.room_id).await;
-        for _ in 0..MAX_ATTEMPTS {
+        let room = self.known_room(&record.room_id).await?;
+        let mut state = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
+            .at_home_on(self.server_name().to_owned());
+        state.apply(&before);
+        let mut resolutions = Resolutions::default();
+        for attempt in 1..=MAX_ATTEMPTS {
+            // Others go on meanwhile, but for the last time.
+            let early = if attempt < MAX_ATTEMPTS { None } else { Some(self.inner.rooms.lock(&record.room_id).await) };
+            let replay = Replay::new(state.clone(), join, record.position);
+            let replay = self.replayed(record, replay, claims, &mut resolutions).await?;
+            let _lock = match early {
+                Some(lock) => lock,
+                None => self.inner.rooms.lock(&record.room_id).await,
+            };
             let room = self.known_room(&record.room_id).await?;
             if self.storage().partial_state(&record.room_id).await?.is_none_or(|now| now.event_id != record.event_id) {
                 return Err(Incomplete::Unfit("we have entered the room anew"));
             }
-            let mut state = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
-                .at_home_on(self.server_name().to_owned());
-            state.apply(&before);
-            let replay = self.replayed(record, Replay::new(state, join, record.position), claims).await?;
+            let came = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
+            if came.len() != replay.outcomes.len() {
+                continue;
+            }
             let decision = self.decide_complete(record, &room, before.clone(), replay).await?;
             match self.commit_decision(&room, decision).await {
                 Ok(_) => return Ok(()),

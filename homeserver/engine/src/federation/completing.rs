@@ -12,7 +12,7 @@ use std::{
 
 use rules::RoomSnapshot;
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
-use storage::{PartialStateRecord, StorageError};
+use storage::{MembersKnown, PartialStateRecord, StorageError};
 use tokio::{sync::Notify, time::timeout_at};
 
 use crate::{Engine, EngineError, Result};
@@ -47,16 +47,29 @@ pub(crate) struct Completing {
     running: Mutex<HashSet<OwnedRoomId>>,
 }
 
-impl Completing {
-    /// Whether nobody asked for the room yet; from now on somebody does.
-    fn claim(&self, room_id: &RoomId) -> bool {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.len() < ROOMS_AT_ONCE && running.insert(room_id.to_owned())
+/// A room that somebody asks for, and nobody else meanwhile.
+struct Turn {
+    engine: Engine,
+    record: PartialStateRecord,
+}
+
+impl Turn {
+    /// Nothing when somebody asks for the room already, or for too many.
+    fn begin(engine: &Engine, record: PartialStateRecord) -> Option<Self> {
+        let mut running = engine.inner.rooms.completing.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let begins = running.len() < ROOMS_AT_ONCE && running.insert(record.room_id.clone());
+        begins.then(|| Self { engine: engine.clone(), record })
     }
 
-    fn release(&self, room_id: &RoomId) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(room_id);
-        self.begin.notify_one();
+    async fn take(&self) -> Result<()> {
+        self.engine.complete_by_any(self.record.clone()).await
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let running = &self.engine.inner.rooms.completing.running;
+        running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.record.room_id);
     }
 }
 
@@ -85,16 +98,17 @@ impl Engine {
             if record.retry_at_ts > now_ms {
                 break;
             }
-            if !self.inner.rooms.completing.claim(&record.room_id) {
-                continue;
-            }
-            let engine = self.clone();
+            let Some(turn) = Turn::begin(self, record) else { continue };
+            let begin = Arc::clone(&self.inner.rooms.completing.begin);
             tokio::spawn(async move {
-                let room_id = record.room_id.clone();
-                if let Err(error) = engine.complete_by_any(record).await {
-                    tracing::warn!(room.id = %room_id, %error, "cannot complete the state of a room");
+                let done = turn.take().await;
+                let room_id = turn.record.room_id.clone();
+                drop(turn);
+                match done {
+                    Ok(()) => begin.notify_one(),
+                    // What keeps one room from being written keeps others too: the next round is soon enough.
+                    Err(error) => tracing::warn!(room.id = %room_id, %error, "cannot complete the state of a room"),
                 }
-                engine.inner.rooms.completing.release(&room_id);
             });
         }
         Ok(())
@@ -106,11 +120,8 @@ impl Engine {
         let mut due = self.storage().partial_states(ROUND_ROOMS).await?;
         due.retain(|record| record.retry_at_ts <= now_ms);
         for record in due {
-            let room_id = record.room_id.clone();
-            if self.inner.rooms.completing.claim(&room_id) {
-                let done = self.complete_by_any(record).await;
-                self.inner.rooms.completing.release(&room_id);
-                done?;
+            if let Some(turn) = Turn::begin(self, record) {
+                turn.take().await?;
             }
         }
         Ok(())
@@ -128,6 +139,9 @@ impl Engine {
                 Ok(()) => {
                     tracing::info!(room.id = %record.room_id, destination = %server, "all members of a room are known");
                     self.inner.rooms.completing.done.notify_waiters();
+                    // They may have waited for no more than that.
+                    self.storage().hasten_set_aside(&record.room_id, self.world().clock.now_ms()).await?;
+                    self.judge_set_aside_of(&record.room_id, true).await?;
                     return Ok(());
                 }
                 Err(reason) => {
@@ -142,8 +156,21 @@ impl Engine {
         Ok(self.storage().postpone_partial_state(&record).await?)
     }
 
+    /// Asks for a room now that waits for a while, since those who refused may give its state now.
+    pub(super) async fn hasten_completion(&self, room_id: &RoomId) -> Result<()> {
+        let Some(mut record) = self.storage().partial_state(room_id).await? else { return Ok(()) };
+        record.retry_at_ts = self.world().clock.now_ms();
+        self.storage().postpone_partial_state(&record).await?;
+        self.inner.rooms.completing.begin.notify_one();
+        Ok(())
+    }
+
     /// The room once all of its members are known; fails when that takes too long, or nobody sees to it.
     pub(crate) async fn whole_room(&self, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
+        let room = self.known_room(room_id).await?;
+        if !room.is_partial() {
+            return Ok(room);
+        }
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
         let mut stopping = self.inner.sync.stopping();
         loop {
@@ -160,6 +187,14 @@ impl Engine {
                 waited = timeout_at(deadline, done) => waited.map_err(|_| EngineError::MembersUnknown)?,
                 _ = stopping.wait_for(|stopping| *stopping) => return Err(EngineError::MembersUnknown),
             }
+        }
+    }
+
+    /// Whether all members of a room are known that readers of it see, and since when, without loading the room.
+    pub(crate) async fn members_known(&self, room_id: &RoomId) -> Result<MembersKnown> {
+        match self.room_in_memory(room_id) {
+            Some(room) => Ok(MembersKnown { all: !room.is_partial(), since: room.complete_since }),
+            None => Ok(self.storage().members_known(room_id).await?),
         }
     }
 

@@ -26,9 +26,8 @@ impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
     pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
         let stored = self.storage().events(&pdu.prev_events).await?;
-        let has_state =
-            |event: &&Arc<StoredEvent>| event.state_before.is_some() || event.order.is_some_and(|order| order > 0);
-        let known: HashSet<&OwnedEventId> = stored.iter().filter(has_state).map(|event| &event.pdu.event_id).collect();
+        let known: HashSet<&OwnedEventId> =
+            stored.iter().filter(|event| has_state(event)).map(|event| &event.pdu.event_id).collect();
         Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
     }
 
@@ -226,6 +225,11 @@ impl Engine {
         }
         Ok(raws)
     }
+}
+
+/// Whether the state before an event is known.
+pub(super) fn has_state(event: &StoredEvent) -> bool {
+    event.state_before.is_some() || event.order.is_some_and(|order| order > 0)
 }
 
 /// Whether any of the wanted events is among those given, in the form of an event, whatever its signatures say.

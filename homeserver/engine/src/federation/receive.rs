@@ -2,13 +2,13 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use rules::{Pdu, RoomSnapshot, change::Standing};
-use ruma::{OwnedEventId, RoomId, ServerName, events::TimelineEventType};
+use ruma::{RoomId, ServerName, events::TimelineEventType};
 use serde_json::value::RawValue;
 
-use super::{append::Provenance, complete::MAX_GAPS, verify::Dropped};
+use super::{append::Provenance, verify::Dropped};
 use crate::{Engine, EngineError};
 
 /// How often, for one event that was sent to us, we take another server's word for the state before an event.
@@ -134,13 +134,6 @@ impl Engine {
         Ok(self.stored_event(&pdu.event_id).await?.is_some_and(|stored| stored.standing != Standing::Outlier))
     }
 
-    /// Fails when others would have to be asked about more events than we would ask about, once all members are known.
-    async fn require_few_gaps(&self, room: &RoomSnapshot) -> Result<(), Dropped> {
-        let missing = self.storage().missing_prev_events(&room.room_id).await.map_err(EngineError::from)?;
-        let gaps: HashSet<OwnedEventId> = missing.into_iter().map(|(_, known, _)| known).collect();
-        if gaps.len() < MAX_GAPS { Ok(()) } else { Err(Dropped::MissingAncestors) }
-    }
-
     async fn take(
         &self,
         origin: &ServerName,
@@ -153,7 +146,9 @@ impl Engine {
         let provenance = if lacking.is_empty() {
             Provenance::Theirs
         } else if room.is_partial() {
-            self.require_few_gaps(room).await?;
+            if !self.leaves_room_for_gap(pdu).await? {
+                return Err(Dropped::MissingAncestors);
+            }
             Provenance::TheirsWhilePartial
         } else {
             claims.left = claims.left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
@@ -174,6 +169,9 @@ impl Engine {
         if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomGuestAccess) {
             // A task of its own: that many may leave is not for the other server to wait for.
             tokio::spawn(self.guests_leave(pdu.room_id.clone()));
+        }
+        if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomServerAcl) {
+            self.hasten_completion(&pdu.room_id).await?;
         }
         if standing == Standing::Accepted && pdu.event_type == TimelineEventType::RoomMember {
             self.forget_remote_profile(&pdu.sender).await;

@@ -47,6 +47,25 @@ pub(crate) struct Replay {
     position: Position,
 }
 
+/// What several states were resolved to, with what stands for it. One room looked at anew resolves the same again.
+#[derive(Default)]
+pub(crate) struct Resolutions(HashMap<Question, Vec<StateEntry>>);
+
+/// What differs from the beginning in each of the states, and which events have another mark than the stored one.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Question(BTreeSet<Vec<(StateKey, Option<OwnedEventId>)>>, Vec<(OwnedEventId, bool)>);
+
+impl Resolutions {
+    /// What the states were resolved to, as far as that differs from the beginning.
+    pub(crate) fn get(&self, question: &Question) -> Option<&[StateEntry]> {
+        self.0.get(question).map(Vec::as_slice)
+    }
+
+    pub(crate) fn insert(&mut self, question: Question, entries: Vec<StateEntry>) {
+        self.0.insert(question, entries);
+    }
+}
+
 /// Where in the graph an event stands.
 struct Placed {
     before: RoomSnapshot,
@@ -109,6 +128,16 @@ impl Replay {
         if !states.iter().any(is_same) {
             states.push(state);
         }
+    }
+
+    /// By what it is remembered that states were resolved.
+    pub(crate) fn question(&self, states: &[RoomSnapshot]) -> Question {
+        let own = |entry: StateEntry| ((entry.event_type, entry.state_key), entry.event_id);
+        let differences = |state| differing(&self.touched, &self.beginning, state).into_iter().map(own).collect();
+        let marks = self.corrections.iter().map(|(event_id, pdu)| (event_id.clone(), pdu.rejected));
+        let mut marks: Vec<_> = marks.collect();
+        marks.sort_unstable();
+        Question(states.iter().map(differences).collect(), marks)
     }
 
     /// A state that differs from the beginning.

@@ -16,7 +16,7 @@ use storage::{PartialStateRecord, StoredEvent};
 
 use super::{
     complete::{Claims, Incomplete},
-    replay::Replay,
+    replay::{Replay, Resolutions},
 };
 use crate::{Engine, Result};
 
@@ -27,13 +27,14 @@ impl Engine {
         record: &PartialStateRecord,
         mut replay: Replay,
         claims: &Claims,
+        resolutions: &mut Resolutions,
     ) -> Result<Replay, Incomplete> {
         let events = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
         for event in ancestors_first(&events) {
-            self.place_again(&mut replay, record, &event, claims).await?;
+            self.place_again(&mut replay, record, &event, claims, resolutions).await?;
         }
         for event in &events {
-            self.take_again(&mut replay, event).await?;
+            self.take_again(&mut replay, event, resolutions).await?;
             if event.pdu.event_id == record.event_id && replay.outcomes.iter().any(|outcome| !outcome.is_accepted()) {
                 return Err(Incomplete::Unfit("we may not join"));
             }
@@ -47,6 +48,7 @@ impl Engine {
         record: &PartialStateRecord,
         event: &StoredEvent,
         claims: &Claims,
+        resolutions: &mut Resolutions,
     ) -> Result<(), Incomplete> {
         let pdu = &event.pdu;
         if pdu.event_id == record.event_id {
@@ -71,7 +73,7 @@ impl Engine {
         if states.is_empty() {
             states = replay.states_after(std::iter::once(&record.event_id));
         }
-        let before = self.resolved_again(replay, states).await?;
+        let before = self.resolved_again(replay, states, resolutions).await?;
         if lacks && claimed.is_none() {
             replay.place(event, before, None);
             return Ok(());
@@ -81,7 +83,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn take_again(&self, replay: &mut Replay, event: &Arc<StoredEvent>) -> Result<()> {
+    async fn take_again(
+        &self,
+        replay: &mut Replay,
+        event: &Arc<StoredEvent>,
+        resolutions: &mut Resolutions,
+    ) -> Result<()> {
         let before = replay.before(event).unwrap_or(&replay.room);
         let events = self.events_to_judge_again(replay, [&replay.room, before], &event.pdu).await?;
         // What the policy server does not say does not count against what was accepted.
@@ -94,20 +101,31 @@ impl Engine {
         }
         let extremities = replay.extremities_with(&event.pdu);
         let states = replay.states_after(extremities.iter().map(|(event_id, _)| event_id));
-        let state = self.resolved_again(replay, states).await?;
+        let state = self.resolved_again(replay, states, resolutions).await?;
         replay.take(event, standing, Some((extremities, state)));
         Ok(())
     }
 
     /// One state out of several that differ; without any, the beginning.
-    async fn resolved_again(&self, replay: &mut Replay, mut states: Vec<RoomSnapshot>) -> Result<RoomSnapshot> {
+    async fn resolved_again(
+        &self,
+        replay: &mut Replay,
+        mut states: Vec<RoomSnapshot>,
+        resolutions: &mut Resolutions,
+    ) -> Result<RoomSnapshot> {
         if states.len() < 2 {
             return Ok(states.pop().unwrap_or_else(|| replay.beginning.clone()));
+        }
+        let question = replay.question(&states);
+        if let Some(entries) = resolutions.get(&question) {
+            return Ok(replay.with(entries));
         }
         let maps: Vec<StateMap> = states.iter().map(RoomSnapshot::state_map).collect();
         let resolved = self.resolve_with(&replay.beginning, maps, None, &replay.corrections).await?;
         let entries = self.difference(&replay.beginning, &resolved).await?;
-        Ok(replay.with(&entries))
+        let state = replay.with(&entries);
+        resolutions.insert(question, entries);
+        Ok(state)
     }
 
     async fn events_to_judge_again(

@@ -192,7 +192,7 @@ impl Engine {
         let mut held_back = Vec::new();
         for (room_id, (entry, wanted)) in &views.rooms {
             let wants_members = entry.is_joined() && wanted.required.wants_all_members();
-            if wants_members && self.room(room_id).await?.is_some_and(|room| room.is_partial()) {
+            if wants_members && !self.members_known(room_id).await?.all {
                 held_back.push(room_id.clone());
             }
         }

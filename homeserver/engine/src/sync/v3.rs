@@ -129,16 +129,15 @@ impl Engine {
         if lazy_loads(&asked.query.filter.room.state) || (!is_joined && asked.since.is_none()) {
             return Ok(true);
         }
-        let Some(room) = self.room(&changes.record.room_id).await? else { return Ok(true) };
-        let was_untold = room.is_partial() || asked.since.is_some_and(|since| since < room.complete_since);
-        if was_untold {
-            if changes.base == Base::Nothing && !room.is_partial() && self.is_undone(&changes.record).await? {
+        let known = self.members_known(&changes.record.room_id).await?;
+        if !known.all || asked.since.is_some_and(|since| since < known.since) {
+            if changes.base == Base::Nothing && known.all && self.is_undone(&changes.record).await? {
                 // As we know now, they had left by then.
                 changes.left_at = changes.left_at.or(changes.told);
             }
             (changes.base, changes.told) = (Base::Nothing, None);
         }
-        Ok(!room.is_partial())
+        Ok(known.all)
     }
 
     /// Whether somebody is out of a room because what they came by was refused after all.
