@@ -432,7 +432,8 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
             ids.extend(instead.iter().map(|event_id| json!(event_id)));
         }
     };
-    other.on_answer(STATE_IDS, with(new.clone(), Some(old)));
+    let tell_of_old = |server: &FakeHomeserver| server.on_answer(STATE_IDS, with(new.clone(), Some(old.clone())));
+    tell_of_old(&other);
     enter(&stage, &alice, &room).await;
     let asked_again = async || {
         stage.clock.advance(Duration::from_hours(24));
@@ -443,6 +444,11 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
     other.behave();
     other.on_answer(STATE_IDS, with(otto, None));
     assert!(!asked_again().await, "without the only member of a server");
+    other.behave();
+    tell_of_old(&other);
+    for _ in 0..10 {
+        assert!(!asked_again().await, "an old topic is not believed in the end either");
+    }
     other.behave();
     assert!(asked_again().await);
     assert_eq!(stage.current(&room.id, "m.room.topic", "").await, Some(new));
@@ -485,4 +491,42 @@ async fn what_was_rejected_for_want_of_members_stands_when_the_room_is_entered_a
     let message = room.send_message(&stage.remote, &elsie, "hello again");
     stage.receive(&[&message]).await;
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
+}
+
+#[tokio::test]
+async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lack() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
+    set_member(&room, &other, "otto", "join");
+    enter(&stage, &alice, &room).await;
+    let text = |body: &str| json!({"msgtype": "m.text", "body": body});
+    let end = room.extremities();
+    let after_unsent = |host: &FakeHomeserver, sender: &UserId, number: usize| {
+        let unsent = (&*rita, "m.room.message", None, text(&format!("not sent {number}")));
+        let unsent = room.draft_after(&stage.remote, &end, &room.state(), unsent);
+        let unsent = room.keep(stage.remote.build(unsent, &room.rules), room.state());
+        let sent = (sender, "m.room.message", None, text(&format!("sent {number}")));
+        room.send(host, room.draft_after(host, &[unsent.event_id.clone()], &room.state(), sent))
+    };
+    let nothing = |_: &fake_homeserver::Request| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"}));
+    stage.remote.on("/_matrix/federation/v1/get_missing_events", nothing);
+
+    let mut told = Vec::new();
+    for number in 0..6 {
+        let event = after_unsent(&stage.remote, &rita, number);
+        stage.receive(&[&event]).await;
+        told.push(event.event_id.clone());
+    }
+    assert_eq!(stage.verdict(&told[4]).await, Verdict::Accepted);
+    assert_eq!(stage.verdict(&told[5]).await, Verdict::Unknown, "it waits");
+    let of_other = after_unsent(&other, &other.user("otto"), 6);
+    stage.receive(&[&of_other]).await;
+    assert_eq!(stage.verdict(&of_other.event_id).await, Verdict::Accepted);
+
+    complete(&stage, &room).await;
+    for event_id in told {
+        assert_eq!(stage.verdict(&event_id).await, Verdict::Accepted);
+    }
 }
