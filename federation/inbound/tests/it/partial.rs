@@ -508,7 +508,7 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
         let unsent = room.draft_after(&stage.remote, &end, &room.state(), unsent);
         let unsent = room.keep(stage.remote.build(unsent, &room.rules), room.state());
         let sent = (sender, "m.room.message", None, text(&format!("sent {number}")));
-        room.send(host, room.draft_after(host, &[unsent.event_id.clone()], &room.state(), sent))
+        room.send(host, room.draft_after(host, std::slice::from_ref(&unsent.event_id), &room.state(), sent))
     };
     let nothing = |_: &fake_homeserver::Request| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"}));
     stage.remote.on("/_matrix/federation/v1/get_missing_events", nothing);
