@@ -120,7 +120,11 @@ func (engine *Engine) newContainer(name string, image *image, wanted wantedConta
 	if created.network == nil || created.network.addresses[created.place.Name] == "" {
 		return nil, fmt.Errorf("no address for %q in its network", created.place.Name)
 	}
-	created.place.FederationAddress = created.network.addresses[created.place.Name]
+	address, err := engine.addressFor(created)
+	if err != nil {
+		return nil, err
+	}
+	created.place.FederationAddress = address
 	created.place.Peers = created.network.addresses
 	created.place.Folder = engine.path("containers", created.id)
 	created.place.Environment = withoutServerName(wanted.Env)
@@ -133,6 +137,18 @@ func (engine *Engine) newContainer(name string, image *image, wanted wantedConta
 		}
 	}
 	return created, created.takePorts()
+}
+
+// A test may start a second server of the same name in the network, on its own: the first has the address that others
+// are told.
+func (engine *Engine) addressFor(created *container) (string, error) {
+	address := created.network.addresses[created.place.Name]
+	for _, other := range engine.containers {
+		if other.network == created.network && other.place.FederationAddress == address {
+			return freeAddressBeside(address)
+		}
+	}
+	return address, nil
 }
 
 // The client port belongs to the server, so it is given free again; the other stays with the forwarder.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // How many servers a network has addresses for; Complement uses three.
@@ -47,6 +48,18 @@ func addressesIn(block string) (map[string]string, bool) {
 		addresses[fmt.Sprintf("hs%d", number)] = address
 	}
 	return addresses, true
+}
+
+// An address of the same block that no name of the network has.
+func freeAddressBeside(address string) (string, error) {
+	block := address[:strings.LastIndex(address, ".")]
+	for number := serversPerNetwork + 1; number < 255; number++ {
+		address := fmt.Sprintf("%s.%d:%d", block, number, federationPort)
+		if listener, err := net.Listen("tcp", address); err == nil {
+			return address, listener.Close()
+		}
+	}
+	return "", fmt.Errorf("no free address in %s.0/24", block)
 }
 
 func (engine *Engine) createNetwork(writer http.ResponseWriter, request *http.Request) {

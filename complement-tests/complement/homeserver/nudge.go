@@ -44,6 +44,7 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		// What servers may learn of each other only where the operator says so.
 		"NUDGE_ROOMS__DIRECTORY_FOR_SERVERS=true",
 		"NUDGE_FEDERATION__DEVICE_NAMES=true",
+		"NUDGE_FEDERATION__PARTIAL_STATE_JOINS=true",
 		"NUDGE_RATE_LIMITS__ENABLED=false",
 		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
 		// Some users of the tests have passwords of seven characters.

@@ -44,6 +44,8 @@ pub enum Change {
         entered_by: OwnedServerName,
         /// The other servers that were said to be in the room.
         servers: Vec<OwnedServerName>,
+        /// When that was, in milliseconds since the epoch.
+        now_ms: u64,
     },
     /// All members of a room with a partial state are known. Gets a position. Replaces what is stored of the state from
     /// our join on, and what held when we joined.

@@ -39,6 +39,13 @@ pub struct MembersKnown {
     pub since: Position,
 }
 
+impl MembersKnown {
+    /// Whether all are known, and were not yet at a position.
+    pub fn became_known_after(&self, position: Position) -> bool {
+        self.all && self.since > position
+    }
+}
+
 /// Room, event, position, who let us in, servers, failures, retry at.
 type Row = (String, String, Position, String, String, i64, i64);
 
@@ -75,31 +82,59 @@ impl Storage {
         Ok(rows.into_iter().filter_map(readable).collect())
     }
 
-    /// Notes that asking for the state of a room failed, and when to ask again. Not when we entered it anew meanwhile.
-    pub async fn postpone_partial_state(&self, record: &PartialStateRecord) -> Result<()> {
-        const SQL: &str = "UPDATE partial_states SET failures = $3, retry_at_ts = $4
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND event_id = $2";
+    /// Notes that asking for the state of a room failed once more, and when to ask again, in milliseconds since the epoch.
+    /// Not when we entered it anew, or somebody wants it to be asked for sooner, since the record was read.
+    pub async fn postpone_partial_state(&self, record: &PartialStateRecord, retry_at_ts: u64) -> Result<()> {
+        const SQL: &str = "UPDATE partial_states SET failures = $3 + 1, retry_at_ts = $5
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND event_id = $2
+            AND failures = $3 AND retry_at_ts = $4";
         let name = encode(record.room_id.as_str());
         let mut transaction = self.begin().await?;
         db!(transaction.connection(), |connection| {
-            let query = sqlx::query(SQL).bind(&*name).bind(record.event_id.as_str());
-            let query = query.bind(i64::from(record.failures)).bind(record.retry_at_ts as i64);
+            let query = sqlx::query(SQL).bind(&*name).bind(record.event_id.as_str()).bind(i64::from(record.failures));
+            let query = query.bind(record.retry_at_ts as i64).bind(retry_at_ts as i64);
             query.execute(connection).await.map(drop)
         })?;
         transaction.commit().await
     }
 
-    /// The events of a room that came after a position, in the order in which they came, whether they were accepted or
-    /// not. Not outliers, nor history.
-    pub async fn events_that_came_after(&self, room_id: &RoomId, position: Position) -> Result<Vec<Arc<StoredEvent>>> {
-        const SQL: &str = "SELECT event_id FROM events WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND (timeline_order > $2 OR (timeline_order IS NULL AND standing IN (1, 2) AND state_base >= $2))
-            ORDER BY COALESCE(timeline_order, state_base), timeline_order IS NULL, event_nid";
+    /// Lets a room be asked for at `retry_at_ts`, if its state is partial.
+    pub async fn hasten_partial_state(&self, room_id: &RoomId, retry_at_ts: u64) -> Result<()> {
+        const SQL: &str = "UPDATE partial_states SET retry_at_ts = $2
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)";
         let name = encode(room_id.as_str());
-        let ids: Vec<String> =
-            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*name).bind(position).fetch_all(pool).await)?;
-        let ids: Result<Vec<_>> = ids.iter().map(|id| parsed(id, "events", "event_id")).collect();
-        self.events(&ids?).await
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(SQL).bind(&*name).bind(retry_at_ts as i64).execute(connection).await.map(drop)
+        })?;
+        transaction.commit().await
+    }
+
+    /// What came into a room after a position, in the order in which it came: events, whether they were accepted or not,
+    /// with the positions of those that are in the timeline. Not outliers, nor history.
+    pub async fn came_after(
+        &self,
+        room_id: &RoomId,
+        position: Position,
+    ) -> Result<Vec<(OwnedEventId, Option<Position>)>> {
+        const SQL: &str = "WITH room(nid) AS (SELECT name_nid FROM names WHERE name = $1)
+            SELECT event_id, timeline_order FROM (
+                SELECT event_id, timeline_order, timeline_order AS came, event_nid FROM events
+                    WHERE room_nid = (SELECT nid FROM room) AND timeline_order > $2
+                UNION ALL SELECT event_id, timeline_order, state_base AS came, event_nid FROM events
+                    WHERE room_nid = (SELECT nid FROM room) AND timeline_order IS NULL AND standing IN (1, 2)
+                    AND state_base >= $2) arrived
+            ORDER BY came, timeline_order IS NULL, event_nid";
+        let name = encode(room_id.as_str());
+        let rows: Vec<(String, Option<Position>)> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).bind(position).fetch_all(pool).await)?;
+        rows.into_iter().map(|(id, order)| Ok((parsed(&id, "events", "event_id")?, order))).collect()
+    }
+
+    /// The events of [`Storage::came_after`].
+    pub async fn events_that_came_after(&self, room_id: &RoomId, position: Position) -> Result<Vec<Arc<StoredEvent>>> {
+        let came = self.came_after(room_id, position).await?;
+        self.events(&came.into_iter().map(|(event_id, _)| event_id).collect::<Vec<_>>()).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use engine::{EngineError, Requester, SlidingQuery};
+use engine::{EngineError, Requester, SlidingQuery, SyncQuery};
 use fake_homeserver::{FakeHomeserver, Room, RoomSettings, json as reply};
 use rules::Pdu;
 use ruma::{
@@ -151,6 +151,7 @@ async fn windows_show_all_members_or_no_room() {
     enter(&stage, &alice, &room).await;
     let mut pos: Vec<Option<String>> = vec![None, None];
     let mut shown = Vec::new();
+    let mut counts = Vec::new();
     for _ in 0..2 {
         for (number, members) in ["*", "$LAZY"].into_iter().enumerate() {
             let list = json!({"ranges": [[0, 9]], "required_state": [["m.room.member", members]], "timeline_limit": 5});
@@ -159,10 +160,49 @@ async fn windows_show_all_members_or_no_room() {
             let answer = stage.engine.sliding_sync(&alice, query).await.unwrap();
             pos[number] = Some(answer.pos);
             shown.push(answer.rooms.get(&room.id).map(|room| room.initial));
+            counts.push(answer.rooms.get(&room.id).and_then(|room| room.joined_count));
         }
         complete(&stage, &room).await;
     }
-    assert_eq!(shown[..3], [None, Some(Some(true)), Some(Some(true))], "who wants all members waits for them");
+    assert_eq!(shown, [None, Some(Some(true)), Some(Some(true)), Some(None)], "who wants all members waits for them");
+    assert_eq!(counts[2..], [Some(3), Some(3)], "all hear how many there are");
+}
+
+#[tokio::test]
+async fn who_loads_members_lazily_hears_how_many_there_are() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob", "carol"]);
+    enter(&stage, &alice, &room).await;
+    let count = |sync: &Value| joined(sync, &room)["summary"]["m.joined_member_count"].clone();
+    let shown = stage.filtered_sync(&alice, lazy()).await;
+    assert_ne!(count(&shown), 4);
+    let since = Some(shown["next_batch"].as_str().unwrap().to_owned());
+    complete(&stage, &room).await;
+    let query = SyncQuery { since, filter: lazy(), ..SyncQuery::default() };
+    assert_eq!(count(&stage.sync_by(&alice, query).await), 4);
+}
+
+#[tokio::test]
+async fn what_builds_on_an_event_of_another_room_keeps_no_room_partial() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    let elsewhere = Room::create(&stage.remote, &rita, &RoomSettings::default());
+    stage.join(&alice, &elsewhere.id).await.unwrap();
+    let known = elsewhere.send_message(&stage.remote, &rita, "here");
+    stage.receive(&[&known]).await;
+    assert_eq!(stage.verdict(&known.event_id).await, Verdict::Accepted);
+
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let text = json!({"msgtype": "m.text", "body": "there"});
+    let mut draft = room.draft(&stage.remote, &rita, "m.room.message", None, text);
+    draft.prev_events = vec![known.event_id.clone()];
+    let stray = room.send(&stage.remote, draft);
+    stage.receive(&[&stray]).await;
+    complete(&stage, &room).await;
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
 }
 
 #[tokio::test]
@@ -220,8 +260,11 @@ async fn another_server_gives_what_the_first_does_not() {
     let other = stage.network.add_fake("other");
     set_member(&room, &other, "otto", "join");
     other.serve_room(room.clone());
-    stage.join(&alice, &room.id).await.unwrap();
+    enter(&stage, &alice, &room).await;
+    assert!(stage.network.recorded_to(other.name(), "state_ids").is_empty(), "the first one is asked alone first");
     stage.network.cut(stage.remote.name());
+    stage.clock.advance(Duration::from_mins(1));
+    stage.engine.complete_due_states().await.unwrap();
     let waiting = stage.engine.members(&alice, &room.id, None, None, None);
     assert_eq!(tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().len(), 4);
     assert!(!stage.network.recorded_to(other.name(), "state_ids").is_empty());
@@ -432,6 +475,9 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
             ids.extend(instead.iter().map(|event_id| json!(event_id)));
         }
     };
+    let closing = (&*rita, "m.room.tombstone", Some(""), json!({"body": "over", "replacement_room": "!x:other"}));
+    let closing = room.draft_after(&stage.remote, &room.extremities(), &room.state(), closing);
+    let closing = room.keep(stage.remote.build(closing, &room.rules), room.state()).event_id.clone();
     let tell_of_old = |server: &FakeHomeserver| server.on_answer(STATE_IDS, with(new.clone(), Some(old.clone())));
     tell_of_old(&other);
     enter(&stage, &alice, &room).await;
@@ -444,6 +490,9 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
     other.behave();
     other.on_answer(STATE_IDS, with(otto, None));
     assert!(!asked_again().await, "without the only member of a server");
+    other.behave();
+    other.on_answer(STATE_IDS, move |answer| answer["pdu_ids"].as_array_mut().unwrap().push(json!(closing)));
+    assert!(!asked_again().await, "with what the first did not tell of");
     other.behave();
     tell_of_old(&other);
     for _ in 0..10 {

@@ -240,14 +240,10 @@ impl Stage {
     }
 
     pub(crate) async fn filtered_sync(&self, user: &Requester, filter: FilterDefinition) -> Value {
-        let query = SyncQuery {
-            since: None,
-            filter,
-            full_state: true,
-            timeout_ms: 0,
-            use_state_after: false,
-            ..SyncQuery::default()
-        };
+        self.sync_by(user, SyncQuery { filter, full_state: true, ..SyncQuery::default() }).await
+    }
+
+    pub(crate) async fn sync_by(&self, user: &Requester, query: SyncQuery) -> Value {
         let response = self.engine.sync(user, query).await.unwrap().response;
         use ruma::api::OutgoingResponseExt as _;
         let response = response.try_into_http_response::<Vec<u8>>().unwrap();

@@ -18,14 +18,14 @@ use rules::{
     },
 };
 use ruma::{
-    OwnedEventId, OwnedServerName, OwnedUserId, ServerName, UserId,
+    EventId, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 use storage::{CommitError, PartialStateRecord, StoredEvent};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     append::still_redacted,
-    missing::has_state,
     replay::{Outcome, Replay, Resolutions},
     verify::Dropped,
 };
@@ -33,11 +33,11 @@ use crate::{Engine, EngineError, Result, rooms::Decision};
 
 /// How many events are in memory at a time while a state is gone through.
 const EVENTS_AT_ONCE: usize = 1_000;
-/// How many events are taken while the state is partial of which we lack what they build on: for each, another server is
+/// How much may be lacking of what events build on that are taken while the state is partial: for each, another server is
 /// asked for the state when all of it is to be known.
-const MAX_GAPS: usize = 20;
-/// How many of these are of one server, so that it cannot take the places of all others.
-const MAX_GAPS_OF_SERVER: usize = 5;
+const MAX_LACKING: usize = 20;
+/// How much of that may be lacking for events of one server, so that it cannot take the places of all others.
+const MAX_LACKING_OF_SERVER: usize = 5;
 /// How many rounds are given up because nobody says what such an event builds on. From then on what we know has to do.
 const GAP_PATIENCE_FAILURES: u32 = 5;
 /// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
@@ -47,8 +47,14 @@ const AGREEMENT_FAILURES: u32 = 8;
 const MAX_DEVICES_TOLD: usize = 1_000;
 /// How often a room is looked at anew because it was changed meanwhile; the last time, nobody may.
 const MAX_ATTEMPTS: usize = 5;
-/// How long one server is asked for a state and what belongs to it.
-const ASKING_DEADLINE: Duration = Duration::from_mins(10);
+/// How long one server is asked for the state.
+const STATE_DEADLINE: Duration = Duration::from_mins(10);
+/// How long servers are asked for what events build on that we lack, all together.
+const GAPS_DEADLINE: Duration = Duration::from_mins(2);
+/// By how many entries such a state may differ from the one before our join.
+const MAX_GAP_DIFFERENCE: usize = 1_000;
+/// How many events of ours are sent to servers of which we did not know that they were in the room.
+const MAX_RESENT: usize = 1_000;
 
 /// Why the state that a server gave does not do.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,8 @@ pub(crate) enum Incomplete {
     Slow,
     #[error("the room changes too fast")]
     Busy,
+    #[error("we have entered the room anew")]
+    EnteredAnew,
 }
 
 impl From<storage::StorageError> for Incomplete {
@@ -73,8 +81,24 @@ impl From<storage::StorageError> for Incomplete {
     }
 }
 
-/// The states after what some events build on and we lack, as another server says; none where nobody could say.
-pub(super) type Claims = HashMap<OwnedEventId, Vec<StateMap>>;
+/// What other servers say of the states after what events build on that came since our join, and that we lack.
+pub(super) struct GapStates {
+    /// The events that came until the others were asked.
+    looked_at: HashSet<OwnedEventId>,
+    /// By event, how the states differ from the one before our join.
+    differences: HashMap<OwnedEventId, Vec<Vec<StateEntry>>>,
+}
+
+impl GapStates {
+    /// How the states differ that others say; none where nobody could. Nothing when the event came after they were asked.
+    pub(super) fn of(&self, event_id: &EventId) -> Option<&[Vec<StateEntry>]> {
+        let differences = self.differences.get(event_id).map(Vec::as_slice).unwrap_or_default();
+        self.looked_at.contains(event_id).then_some(differences)
+    }
+}
+
+/// Events with what they build on and we lack.
+type Gaps = Vec<(Arc<StoredEvent>, Vec<OwnedEventId>)>;
 
 impl Engine {
     /// Completes the state of a room with what one server says.
@@ -82,12 +106,13 @@ impl Engine {
         let room = self.known_room(&record.room_id).await?;
         let join = self.stored_event(&record.event_id).await?;
         let join = join.ok_or_else(|| EngineError::internal("our own join is not stored"))?;
-        let asked = tokio::time::timeout(ASKING_DEADLINE, async {
-            let before = self.state_given(record, server, &room, &join).await?;
-            Ok::<_, Incomplete>((before, self.claims_for_gaps(record, server, &room).await?))
-        });
-        let (before, claims) = asked.await.map_err(|_| Incomplete::Slow)??;
-        self.commit_complete(record, &join.pdu, before, &claims).await
+        let given = timeout(STATE_DEADLINE, self.state_given(record, server, &room, &join));
+        let before = given.await.map_err(|_| Incomplete::Slow)??;
+        let mut beginning = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
+            .at_home_on(self.server_name().to_owned());
+        beginning.apply(&before);
+        let gap_states = self.gap_states(record, server, &room, &beginning).await?;
+        self.commit_complete(record, &join.pdu, (before, beginning), &gap_states).await
     }
 
     /// The state before our join as a server says, if it is to be believed.
@@ -111,7 +136,7 @@ impl Engine {
         Ok(before)
     }
 
-    /// A state that has another beginning than the room, lacks what we know of it, or does not let us in, is made up.
+    /// A state that has another beginning than the room, or does not let us in, is made up.
     async fn check_given(&self, room: &RoomSnapshot, join: &Pdu, state: &StateMap) -> Result<(), Incomplete> {
         let create = (StateEventType::RoomCreate, String::new());
         if state.get(&create).map(|event_id| &**event_id) != room.state_event_id(&create.0, &create.1) {
@@ -137,8 +162,11 @@ impl Engine {
         entries: &[StateEntry],
     ) -> Result<(), Incomplete> {
         let told = self.stored_state_before(room, join).await?.unwrap_or_default();
-        let mut told = told.iter().filter(|((event_type, _), _)| *event_type != StateEventType::RoomMember);
-        if told.any(|(key, event_id)| state.get(key) != Some(event_id)) {
+        let is_other = |(key, _): &(&StateKey, &OwnedEventId)| key.0 != StateEventType::RoomMember;
+        let is_told = |(key, event_id): (&StateKey, &OwnedEventId)| told.get(key) == Some(event_id);
+        if state.iter().filter(is_other).count() != told.iter().filter(is_other).count()
+            || !state.iter().filter(is_other).all(is_told)
+        {
             return Err(Incomplete::Unfit("it is not what we were told when we entered"));
         }
         if record.failures >= AGREEMENT_FAILURES {
@@ -166,106 +194,122 @@ impl Engine {
     }
 
     /// What other servers say of what events build on that came meanwhile, and that we lack: the one that is asked for
-    /// the state, and those that made the events.
-    async fn claims_for_gaps(
+    /// the state, and, as long as we have patience, those that made the events.
+    async fn gap_states(
         &self,
         record: &PartialStateRecord,
         server: &ServerName,
         room: &RoomSnapshot,
-    ) -> Result<Claims, Incomplete> {
-        let mut claims = Claims::new();
+        beginning: &RoomSnapshot,
+    ) -> Result<GapStates, Incomplete> {
         let has_patience = record.failures < GAP_PATIENCE_FAILURES;
-        for (count, (event, lacking)) in self.gaps(record).await?.into_iter().enumerate() {
-            if count >= MAX_GAPS {
-                // More than we took: what they build on was there, and is history now that somebody scrolled back to.
-                if has_patience {
-                    return Err(Incomplete::Gap);
-                }
-                claims.insert(event.pdu.event_id.clone(), Vec::new());
-                continue;
-            }
-            let mut states = None;
-            for asked in [server, event.pdu.sender.server_name()] {
-                match self.fetch_claimed_states(asked, room, &event.pdu, &lacking).await {
-                    Ok(given) => states = Some(given.states),
-                    Err(Dropped::Engine(error)) => return Err(error.into()),
-                    Err(reason) => {
-                        let event_id = &event.pdu.event_id;
-                        tracing::info!(destination = %asked, event.id = %event_id, %reason, "a gap stays");
-                    }
-                }
-                if states.is_some() || asked == event.pdu.sender.server_name() {
+        let deadline = Instant::now() + GAPS_DEADLINE;
+        let (looked_at, gaps) = self.gaps(record).await?;
+        let mut differences = HashMap::with_capacity(gaps.len());
+        for (event, lacking) in &gaps {
+            let own = event.pdu.sender.server_name();
+            let mut said = None;
+            for asked in std::iter::once(server).chain((has_patience && own != server).then_some(own)) {
+                let asking = self.gap_state(asked, (room, beginning), &event.pdu, lacking);
+                said = timeout_at(deadline, asking).await.unwrap_or(Ok(None))?;
+                if said.is_some() {
                     break;
                 }
             }
-            if states.is_none() && has_patience {
-                return Err(Incomplete::Gap);
+            match said {
+                Some(said) => differences.extend([(event.pdu.event_id.clone(), said)]),
+                None if has_patience => return Err(Incomplete::Gap),
+                None => {}
             }
-            claims.insert(event.pdu.event_id.clone(), states.unwrap_or_default());
         }
-        Ok(claims)
+        Ok(GapStates { looked_at, differences })
     }
 
-    /// The events that came since our join of which we lack what they build on, with that: those first that were
-    /// accepted.
-    async fn gaps(&self, record: &PartialStateRecord) -> Result<Vec<(Arc<StoredEvent>, Vec<OwnedEventId>)>> {
-        let came = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
-        let mut known: HashSet<OwnedEventId> = came.iter().map(|event| event.pdu.event_id.clone()).collect();
-        let built_on = came.iter().flat_map(|event| event.pdu.prev_events.iter());
-        let before: BTreeSet<OwnedEventId> = built_on.filter(|event_id| !known.contains(*event_id)).cloned().collect();
-        let before: Vec<OwnedEventId> = before.into_iter().collect();
-        for ids in before.chunks(EVENTS_AT_ONCE) {
-            let stored = self.storage().events(ids).await?;
-            known.extend(stored.iter().filter(|event| has_state(event)).map(|event| event.pdu.event_id.clone()));
+    /// What one server says of what an event builds on, as it differs from the beginning; nothing if it does not say.
+    async fn gap_state(
+        &self,
+        server: &ServerName,
+        (room, beginning): (&RoomSnapshot, &RoomSnapshot),
+        pdu: &Pdu,
+        lacking: &[OwnedEventId],
+    ) -> Result<Option<Vec<Vec<StateEntry>>>> {
+        let given = match self.fetch_claimed_states(server, room, pdu, lacking).await {
+            Ok(given) => given,
+            Err(Dropped::Engine(error)) => return Err(error),
+            Err(reason) => {
+                tracing::info!(destination = %server, event.id = %pdu.event_id, %reason, "a gap stays");
+                return Ok(None);
+            }
+        };
+        let mut differences = Vec::with_capacity(given.states.len());
+        for state in given.states {
+            differences.push(self.difference(beginning, &state).await?);
         }
-        let since = came.into_iter().filter(|event| event.pdu.event_id != record.event_id);
+        Ok(differences.iter().all(|entries| entries.len() <= MAX_GAP_DIFFERENCE).then_some(differences))
+    }
+
+    /// The events that came since our join, and those of them of which we lack what they build on, with that: those
+    /// first that were accepted.
+    async fn gaps(&self, record: &PartialStateRecord) -> Result<(HashSet<OwnedEventId>, Gaps)> {
+        let events = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
+        let came: HashSet<OwnedEventId> = events.iter().map(|event| event.pdu.event_id.clone()).collect();
+        let is_own_join = |event: &Arc<StoredEvent>| event.pdu.event_id == record.event_id;
         let gap = |event: Arc<StoredEvent>| {
-            let lacking = event.pdu.prev_events.iter().filter(|event_id| !known.contains(*event_id));
+            let lacking = event.pdu.prev_events.iter().filter(|event_id| !came.contains(*event_id));
             let lacking: Vec<OwnedEventId> = lacking.cloned().collect();
             (!lacking.is_empty()).then_some((event, lacking))
         };
-        let mut gaps: Vec<_> = since.filter_map(gap).collect();
+        let mut gaps: Gaps = events.into_iter().filter(|event| !is_own_join(event)).filter_map(gap).collect();
         gaps.sort_by_key(|(event, _)| event.standing != Standing::Accepted);
-        Ok(gaps)
+        Ok((came, gaps))
     }
 
-    /// Whether an event of which we lack what it builds on can be taken while not all members are known: others would
-    /// have to be asked about each, once they are.
-    pub(super) async fn leaves_room_for_gap(&self, pdu: &Pdu) -> Result<bool> {
-        let Some(record) = self.storage().partial_state(&pdu.room_id).await? else { return Ok(true) };
-        let gaps = self.gaps(&record).await?;
-        let server = pdu.sender.server_name();
-        let of_server = gaps.iter().filter(|(event, _)| event.pdu.sender.server_name() == server).count();
-        Ok(gaps.len() < MAX_GAPS && of_server < MAX_GAPS_OF_SERVER)
+    /// Whether an event can be taken while not all members are known of which we lack so many that it builds on: others
+    /// would have to be asked about each, once they are.
+    pub(super) async fn leaves_room_for_gap(&self, pdu: &Pdu, lacking: usize) -> Result<bool> {
+        let counts = match self.inner.rooms.completing.lacking(&pdu.room_id) {
+            Some(counts) => counts,
+            None => self.count_lacking(&pdu.room_id).await?,
+        };
+        let of_server = counts.get(pdu.sender.server_name()).copied().unwrap_or(0);
+        Ok(counts.values().sum::<usize>() + lacking <= MAX_LACKING && of_server + lacking <= MAX_LACKING_OF_SERVER)
+    }
+
+    async fn count_lacking(&self, room_id: &RoomId) -> Result<BTreeMap<OwnedServerName, usize>> {
+        let mut counts = BTreeMap::new();
+        if let Some(record) = self.storage().partial_state(room_id).await? {
+            for (event, lacking) in self.gaps(&record).await?.1 {
+                *counts.entry(event.pdu.sender.server_name().to_owned()).or_default() += lacking.len();
+            }
+            self.inner.rooms.completing.remember_lacking(room_id, counts.clone());
+        }
+        Ok(counts)
     }
 
     async fn commit_complete(
         &self,
         record: &PartialStateRecord,
         join: &Pdu,
-        before: Vec<StateEntry>,
-        claims: &Claims,
+        (before, beginning): (Vec<StateEntry>, RoomSnapshot),
+        gap_states: &GapStates,
     ) -> Result<(), Incomplete> {
-        let room = self.known_room(&record.room_id).await?;
-        let mut state = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
-            .at_home_on(self.server_name().to_owned());
-        state.apply(&before);
         let mut resolutions = Resolutions::default();
         for attempt in 1..=MAX_ATTEMPTS {
             // Others go on meanwhile, but for the last time.
             let early = if attempt < MAX_ATTEMPTS { None } else { Some(self.inner.rooms.lock(&record.room_id).await) };
-            let replay = Replay::new(state.clone(), join, record.position);
-            let replay = self.replayed(record, replay, claims, &mut resolutions).await?;
+            let replay = Replay::new(beginning.clone(), join, record.position);
+            let replay = self.replayed(record, replay, gap_states, &mut resolutions).await?;
             let _lock = match early {
                 Some(lock) => lock,
                 None => self.inner.rooms.lock(&record.room_id).await,
             };
             let room = self.known_room(&record.room_id).await?;
             if self.storage().partial_state(&record.room_id).await?.is_none_or(|now| now.event_id != record.event_id) {
-                return Err(Incomplete::Unfit("we have entered the room anew"));
+                return Err(Incomplete::EnteredAnew);
             }
-            let came = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
-            if came.len() != replay.outcomes.len() {
+            let came = self.storage().came_after(&record.room_id, record.position - 1).await?;
+            let replayed = replay.outcomes.iter().map(|outcome| (&outcome.event.pdu.event_id, outcome.event.order));
+            if !replayed.eq(came.iter().map(|(event_id, order)| (event_id, *order))) {
                 continue;
             }
             let decision = self.decide_complete(record, &room, before.clone(), replay).await?;
@@ -305,7 +349,10 @@ impl Engine {
         changes.extend(all_server_changes(room, &after));
         changes.extend(self.untold_members(&after).await?);
         changes.extend(self.undone_members(room, &after));
-        changes.extend(self.missed_devices(record, room, &replay).await?);
+        let missed = replay.servers.iter().filter(|server| !room.has_server(server) && **server != *self.server_name());
+        let missed: Vec<OwnedServerName> = missed.cloned().collect();
+        changes.extend(self.missed_devices(record, &missed, &replay).await?);
+        changes.extend(self.missed_events(&missed, &replay));
         let event_ids = after.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
         changes.push(Change::ForwardExtremities { room_id: room.room_id.clone(), event_ids });
         Ok(Decision { changes, room: after })
@@ -381,11 +428,9 @@ impl Engine {
     async fn missed_devices(
         &self,
         record: &PartialStateRecord,
-        room: &RoomSnapshot,
+        servers: &[OwnedServerName],
         replay: &Replay,
     ) -> Result<Vec<Change>> {
-        let missed = replay.servers.iter().filter(|server| !room.has_server(server));
-        let servers: Vec<OwnedServerName> = missed.filter(|server| **server != *self.server_name()).cloned().collect();
         if servers.is_empty() {
             return Ok(Vec::new());
         }
@@ -399,10 +444,25 @@ impl Engine {
         }
         let devices = self.storage().device_ids(&changed).await?;
         let change = |(user_id, device_id)| {
-            let (device_id, servers) = (Some(device_id), servers.clone());
+            let (device_id, servers) = (Some(device_id), servers.to_vec());
             Change::DeviceList { user_id, device_id, viewer: None, servers }
         };
         Ok(devices.into_iter().take(MAX_DEVICES_TOLD).map(change).collect())
+    }
+
+    /// What our users said of which servers were not told that were in the room then: the newest of it.
+    fn missed_events(&self, servers: &[OwnedServerName], replay: &Replay) -> Vec<Change> {
+        let ours = replay.outcomes.iter().rev().filter(|outcome| {
+            outcome.is_accepted() && self.is_local(&outcome.event.pdu.sender) && outcome.event.order.is_some()
+        });
+        let missed = ours.take(MAX_RESENT).filter_map(|outcome| {
+            let before = replay.before(&outcome.event)?;
+            let servers: Vec<_> = servers.iter().filter(|server| before.has_server(server)).cloned().collect();
+            (!servers.is_empty()).then(|| Change::Resend { event_id: outcome.event.pdu.event_id.clone(), servers })
+        });
+        let mut missed: Vec<Change> = missed.collect();
+        missed.reverse();
+        missed
     }
 }
 

@@ -2,7 +2,7 @@
 //! gives them. What is to be asked for is in the storage, so that a restart forgets nothing. And waiting for that.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -10,10 +10,15 @@ use std::{
     time::Duration,
 };
 
-use rules::RoomSnapshot;
+use rules::{Pdu, RoomSnapshot};
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
 use storage::{MembersKnown, PartialStateRecord, StorageError};
-use tokio::{sync::Notify, time::timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::complete::Incomplete;
 
 use crate::{Engine, EngineError, Result};
 
@@ -23,6 +28,8 @@ const ROOMS_AT_ONCE: usize = 4;
 const ROUND_ROOMS: usize = 1_000;
 /// How many servers are asked for one room before it has to wait.
 const SERVERS_AT_A_TIME: usize = 5;
+/// How long servers are asked for one room before no other is tried.
+const ROUND_DEADLINE: Duration = Duration::from_mins(10);
 /// How often it is looked whether a room is due again.
 const ROUND_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a room waits after the first time that no server gave its state; doubles with each.
@@ -40,11 +47,37 @@ pub(crate) struct Completing {
     /// There is a room to begin with.
     pub(crate) begin: Arc<Notify>,
     /// A room is complete.
-    pub(crate) done: Notify,
+    done: Notify,
     /// Whether somebody looks for rooms to complete without being told to.
     is_started: AtomicBool,
     /// The rooms that are being asked for.
     running: Mutex<HashSet<OwnedRoomId>>,
+    /// How much is lacking of what events build on, by the servers that made them; of rooms of which that was counted.
+    lacking: Mutex<HashMap<OwnedRoomId, BTreeMap<OwnedServerName, usize>>>,
+}
+
+impl Completing {
+    /// All members of a room are known.
+    pub(super) fn is_done(&self, room_id: &RoomId) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).remove(room_id);
+        self.done.notify_waiters();
+    }
+
+    /// How much is lacking of what events of a room build on, if it was counted.
+    pub(super) fn lacking(&self, room_id: &RoomId) -> Option<BTreeMap<OwnedServerName, usize>> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get(room_id).cloned()
+    }
+
+    pub(super) fn remember_lacking(&self, room_id: &RoomId, counts: BTreeMap<OwnedServerName, usize>) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(room_id.to_owned(), counts);
+    }
+
+    /// An event was taken that builds on so much that is lacking.
+    pub(super) fn add_lacking(&self, pdu: &Pdu, count: usize) {
+        if let Some(counts) = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&pdu.room_id) {
+            *counts.entry(pdu.sender.server_name().to_owned()).or_default() += count;
+        }
+    }
 }
 
 /// A room that somebody asks for, and nobody else meanwhile.
@@ -61,8 +94,17 @@ impl Turn {
         begins.then(|| Self { engine: engine.clone(), record })
     }
 
-    async fn take(&self) -> Result<()> {
-        self.engine.complete_by_any(self.record.clone()).await
+    /// Asks for the room. What waited for it is judged when it is the turn of the next.
+    async fn take(self) -> Result<()> {
+        let (engine, room_id) = (self.engine.clone(), self.record.room_id.clone());
+        let is_whole = engine.complete_by_any(&self.record).await?;
+        drop(self);
+        engine.inner.rooms.completing.begin.notify_one();
+        if is_whole {
+            engine.storage().hasten_set_aside(&room_id, engine.world().clock.now_ms()).await?;
+            engine.judge_set_aside_of(&room_id, true).await?;
+        }
+        Ok(())
     }
 }
 
@@ -99,15 +141,11 @@ impl Engine {
                 break;
             }
             let Some(turn) = Turn::begin(self, record) else { continue };
-            let begin = Arc::clone(&self.inner.rooms.completing.begin);
             tokio::spawn(async move {
-                let done = turn.take().await;
                 let room_id = turn.record.room_id.clone();
-                drop(turn);
-                match done {
-                    Ok(()) => begin.notify_one(),
+                if let Err(error) = turn.take().await {
                     // What keeps one room from being written keeps others too: the next round is soon enough.
-                    Err(error) => tracing::warn!(room.id = %room_id, %error, "cannot complete the state of a room"),
+                    tracing::warn!(room.id = %room_id, %error, "cannot complete the state of a room");
                 }
             });
         }
@@ -127,40 +165,40 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks some servers, and postpones the room when none gives its state.
-    async fn complete_by_any(&self, mut record: PartialStateRecord) -> Result<()> {
+    /// Asks some servers, and postpones the room when none gives its state. Whether all of its members are known now.
+    async fn complete_by_any(&self, record: &PartialStateRecord) -> Result<bool> {
         let Some(room) = self.resident_room(&record.room_id).await? else {
             // All of our users have left. Nobody would tell us; who joins again is told of all members.
-            record.retry_at_ts = NEVER_TS;
-            return Ok(self.storage().postpone_partial_state(&record).await?);
+            self.storage().postpone_partial_state(record, NEVER_TS).await?;
+            return Ok(false);
         };
-        for server in servers_to_ask(&record, &room, self.server_name()) {
-            match self.complete_by(&record, &server).await {
+        let end = Instant::now() + ROUND_DEADLINE;
+        for server in servers_to_ask(record, &room, self.server_name()) {
+            match self.complete_by(record, &server).await {
                 Ok(()) => {
                     tracing::info!(room.id = %record.room_id, destination = %server, "all members of a room are known");
-                    self.inner.rooms.completing.done.notify_waiters();
-                    // They may have waited for no more than that.
-                    self.storage().hasten_set_aside(&record.room_id, self.world().clock.now_ms()).await?;
-                    self.judge_set_aside_of(&record.room_id, true).await?;
-                    return Ok(());
+                    self.inner.rooms.completing.is_done(&record.room_id);
+                    return Ok(true);
                 }
+                Err(Incomplete::EnteredAnew) => return Ok(false),
                 Err(reason) => {
                     tracing::info!(room.id = %record.room_id, destination = %server, %reason, "the state of a room is not given");
                 }
             }
+            if Instant::now() >= end {
+                break;
+            }
         }
         let wait_ms = RETRY_AFTER_MS.saturating_mul(1 << record.failures.min(20)).min(RETRY_AFTER_MAX_MS);
         let jitter_ms = self.world().random_below(wait_ms / 4 + 1);
-        record.failures = record.failures.saturating_add(1);
-        record.retry_at_ts = self.world().clock.now_ms().saturating_add(wait_ms + jitter_ms);
-        Ok(self.storage().postpone_partial_state(&record).await?)
+        let retry_at_ts = self.world().clock.now_ms().saturating_add(wait_ms + jitter_ms);
+        self.storage().postpone_partial_state(record, retry_at_ts).await?;
+        Ok(false)
     }
 
     /// Asks for a room now that waits for a while, since those who refused may give its state now.
     pub(super) async fn hasten_completion(&self, room_id: &RoomId) -> Result<()> {
-        let Some(mut record) = self.storage().partial_state(room_id).await? else { return Ok(()) };
-        record.retry_at_ts = self.world().clock.now_ms();
-        self.storage().postpone_partial_state(&record).await?;
+        self.storage().hasten_partial_state(room_id, self.world().clock.now_ms()).await?;
         self.inner.rooms.completing.begin.notify_one();
         Ok(())
     }
@@ -171,7 +209,7 @@ impl Engine {
         if !room.is_partial() {
             return Ok(room);
         }
-        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        let deadline = Instant::now() + WAIT_MAX;
         let mut stopping = self.inner.sync.stopping();
         loop {
             let mut done = std::pin::pin!(self.inner.rooms.completing.done.notified());
@@ -209,16 +247,18 @@ impl Engine {
     }
 }
 
-/// Who let us in first, and then the others, also those that came since, each time from another one on.
+/// Who let us in first, and, from the second round on, the others, also those that came since, each time from another one
+/// on: by whom we entered we believe more, and it may just have been busy.
 fn servers_to_ask(record: &PartialStateRecord, room: &RoomSnapshot, own: &ServerName) -> Vec<OwnedServerName> {
     let others: BTreeSet<&ServerName> = record.servers.iter().map(|server| &**server).chain(room.servers()).collect();
     let mut others: Vec<&ServerName> =
         others.into_iter().filter(|server| **server != record.entered_by && *server != own).collect();
-    let asked = usize::try_from(record.failures).unwrap_or(0).saturating_mul(SERVERS_AT_A_TIME - 1);
+    let rounds = usize::try_from(record.failures).unwrap_or(0);
+    let asked = rounds.saturating_sub(1).saturating_mul(SERVERS_AT_A_TIME - 1);
     if !others.is_empty() {
         let first = asked % others.len();
         others.rotate_left(first);
     }
     let first = std::iter::once(&*record.entered_by);
-    first.chain(others).take(SERVERS_AT_A_TIME).map(ToOwned::to_owned).collect()
+    first.chain(others).take(if rounds == 0 { 1 } else { SERVERS_AT_A_TIME }).map(ToOwned::to_owned).collect()
 }

@@ -114,14 +114,17 @@ impl Engine {
         };
         let members = self.strayed_members(&entrance).await?;
         let cleared = self.cleared_events(&before, &entrance).await?;
-        let mut decision = decide_entrance(server, &before, entrance)?;
+        let mut decision = decide_entrance(server, &before, entrance, self.world().clock.now_ms())?;
         decision.changes.extend(cleared);
         keep_untold(&mut decision.changes, members);
-        let is_partial = decision.room.is_partial();
+        let (was_partial, is_partial) = (before.is_partial(), decision.room.is_partial());
         match self.commit_decision(&before, decision).await {
             Ok(_) => {
+                let completing = &self.inner.rooms.completing;
                 if is_partial {
-                    self.inner.rooms.completing.begin.notify_one();
+                    completing.begin.notify_one();
+                } else if was_partial {
+                    completing.is_done(&join.room_id);
                 }
                 Ok(())
             }
@@ -263,11 +266,12 @@ impl Engine {
         }
     }
 
-    /// Whether a room is usable before all of its members are known: if the operator wants that, one that is new to us.
-    /// Of another we know what was, to which a part cannot be compared.
+    /// Whether a room is usable before all of its members are known: if the operator wants that, one that is new to us,
+    /// or that others of our users have entered so. Of another we know what was, to which a part cannot be compared.
     pub(crate) async fn may_enter_without_members(&self, room_id: &RoomId) -> Result<bool> {
+        let is_ours = |room: &RoomSnapshot| room.is_partial() && room.has_server(self.server_name());
         let is_wanted = self.settings().partial_state_joins;
-        Ok(is_wanted && self.room(room_id).await?.is_none_or(|room| room.revision == 0))
+        Ok(is_wanted && self.room(room_id).await?.is_none_or(|room| room.revision == 0 || is_ours(&room)))
     }
 }
 
@@ -309,7 +313,7 @@ fn check_create(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>, version: &
     Err(format!("the create event says version {said}, the offer said {version}"))
 }
 
-fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entrance) -> Result<Decision> {
+fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entrance, now_ms: u64) -> Result<Decision> {
     let Entrance { join, events, state, omitted } = entrance;
     let first_time = before.revision == 0;
     let mut changes = Vec::with_capacity(events.len() + 8);
@@ -355,6 +359,7 @@ fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entranc
         event_id: join_id.clone(),
         entered_by: server.to_owned(),
         servers: servers.iter().cloned().collect(),
+        now_ms,
     }));
     let room = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;
     Ok(Decision { changes, room })

@@ -26,8 +26,8 @@ impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
     pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
         let stored = self.storage().events(&pdu.prev_events).await?;
-        let known: HashSet<&OwnedEventId> =
-            stored.iter().filter(|event| has_state(event)).map(|event| &event.pdu.event_id).collect();
+        let is_known = |event: &&Arc<StoredEvent>| has_state(event) && event.pdu.room_id == pdu.room_id;
+        let known: HashSet<&OwnedEventId> = stored.iter().filter(is_known).map(|event| &event.pdu.event_id).collect();
         Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
     }
 
@@ -228,7 +228,7 @@ impl Engine {
 }
 
 /// Whether the state before an event is known.
-pub(super) fn has_state(event: &StoredEvent) -> bool {
+fn has_state(event: &StoredEvent) -> bool {
     event.state_before.is_some() || event.order.is_some_and(|order| order > 0)
 }
 

@@ -141,12 +141,30 @@ impl Engine {
         pdu: &Arc<Pdu>,
         claims: &mut Claims,
     ) -> Result<Standing, Dropped> {
+        let taken = self.take_as(origin, room, pdu, claims).await;
+        if !room.is_partial() || !matches!(taken, Err(Dropped::MissingAncestors)) {
+            return taken;
+        }
+        match self.resident_room(&room.room_id).await? {
+            // All members became known meanwhile: what is lacking can be asked for.
+            Some(now) if !now.is_partial() => self.take_as(origin, &now, pdu, claims).await,
+            _ => taken,
+        }
+    }
+
+    async fn take_as(
+        &self,
+        origin: &ServerName,
+        room: &RoomSnapshot,
+        pdu: &Arc<Pdu>,
+        claims: &mut Claims,
+    ) -> Result<Standing, Dropped> {
         let lacking = self.missing_prev(pdu).await?;
         // While not all members are known, a state that another server claims would come with all of them.
         let provenance = if lacking.is_empty() {
             Provenance::Theirs
         } else if room.is_partial() {
-            if !self.leaves_room_for_gap(pdu).await? {
+            if !self.is_local(&pdu.sender) && !self.leaves_room_for_gap(pdu, lacking.len()).await? {
                 return Err(Dropped::MissingAncestors);
             }
             Provenance::TheirsWhilePartial
@@ -163,6 +181,9 @@ impl Engine {
             // Refused by a state that is not complete.
             return Err(Dropped::MissingAncestors);
         }
+        if room.is_partial() && !lacking.is_empty() {
+            self.inner.rooms.completing.add_lacking(pdu, lacking.len());
+        }
         if let Standing::SoftFailed(reason) = &standing {
             self.set_aside_soft_failed(origin, pdu, reason).await?;
         }
@@ -170,7 +191,7 @@ impl Engine {
             // A task of its own: that many may leave is not for the other server to wait for.
             tokio::spawn(self.guests_leave(pdu.room_id.clone()));
         }
-        if standing == Standing::Accepted && pdu.is_state(&TimelineEventType::RoomServerAcl) {
+        if standing == Standing::Accepted && room.is_partial() && pdu.is_state(&TimelineEventType::RoomServerAcl) {
             self.hasten_completion(&pdu.room_id).await?;
         }
         if standing == Standing::Accepted && pdu.event_type == TimelineEventType::RoomMember {

@@ -15,7 +15,7 @@ use ruma::{OwnedEventId, events::StateEventType};
 use storage::{PartialStateRecord, StoredEvent};
 
 use super::{
-    complete::{Claims, Incomplete},
+    complete::{GapStates, Incomplete},
     replay::{Replay, Resolutions},
 };
 use crate::{Engine, Result};
@@ -26,12 +26,12 @@ impl Engine {
         &self,
         record: &PartialStateRecord,
         mut replay: Replay,
-        claims: &Claims,
+        gap_states: &GapStates,
         resolutions: &mut Resolutions,
     ) -> Result<Replay, Incomplete> {
         let events = self.storage().events_that_came_after(&record.room_id, record.position - 1).await?;
         for event in ancestors_first(&events) {
-            self.place_again(&mut replay, record, &event, claims, resolutions).await?;
+            self.place_again(&mut replay, record, &event, gap_states, resolutions).await?;
         }
         for event in &events {
             self.take_again(&mut replay, event, resolutions).await?;
@@ -47,7 +47,7 @@ impl Engine {
         replay: &mut Replay,
         record: &PartialStateRecord,
         event: &StoredEvent,
-        claims: &Claims,
+        gap_states: &GapStates,
         resolutions: &mut Resolutions,
     ) -> Result<(), Incomplete> {
         let pdu = &event.pdu;
@@ -57,27 +57,22 @@ impl Engine {
             return Ok(());
         }
         let lacks = pdu.prev_events.iter().any(|event_id| !replay.knows(event_id));
-        let claimed = claims.get(&pdu.event_id);
-        if lacks && claimed.is_none() && event.standing == Standing::Accepted {
+        let said = gap_states.of(&pdu.event_id);
+        if lacks && said.is_none() {
             // It came while others were asked for what those before it build on.
             return Err(Incomplete::Busy);
         }
         let mut states = replay.states_after(pdu.prev_events.iter());
-        for claim in claimed.into_iter().flatten() {
-            let mut claim = claim.clone();
-            claim.retain(|_, event_id| !replay.rejects(event_id));
-            let entries = self.difference(&replay.beginning, &claim).await?;
-            let state = replay.with(&entries);
+        for difference in said.unwrap_or_default() {
+            let mut difference = difference.clone();
+            difference.retain(|entry| entry.event_id.as_ref().is_none_or(|event_id| !replay.rejects(event_id)));
+            let state = replay.with(&difference);
             replay.add_state(&mut states, state);
         }
         if states.is_empty() {
             states = replay.states_after(std::iter::once(&record.event_id));
         }
         let before = self.resolved_again(replay, states, resolutions).await?;
-        if lacks && claimed.is_none() {
-            replay.place(event, before, None);
-            return Ok(());
-        }
         let events = self.events_to_judge_again(replay, [&before, &before], pdu).await?;
         replay.place(event, before, Some(&events));
         Ok(())

@@ -80,6 +80,10 @@ impl Engine {
         let committed = self.storage().commit_and(submission, remember).await;
         match &committed {
             Ok(_) => {
+                if becomes_whole {
+                    // The position is that of one change among several: storage knows which.
+                    self.forget_snapshot(&before.room_id);
+                }
                 if let Some(movers) = movers {
                     self.carry_rules_over(movers).await;
                 }

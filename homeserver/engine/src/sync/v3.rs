@@ -130,7 +130,7 @@ impl Engine {
             return Ok(true);
         }
         let known = self.members_known(&changes.record.room_id).await?;
-        if !known.all || asked.since.is_some_and(|since| since < known.since) {
+        if !known.all || asked.since.is_some_and(|since| known.became_known_after(since)) {
             if changes.base == Base::Nothing && known.all && self.is_undone(&changes.record).await? {
                 // As we know now, they had left by then.
                 changes.left_at = changes.left_at.or(changes.told);

@@ -58,7 +58,7 @@ static ENTERED: Insert = Insert::new(
     "ON CONFLICT (room_nid) DO UPDATE SET user_nid = excluded.user_nid",
 );
 static PARTIAL: Insert = Insert::new(
-    "partial_states (room_nid, event_id, position, entered_by, servers)",
+    "partial_states (room_nid, event_id, position, entered_by, servers, retry_at_ts)",
     "ON CONFLICT (room_nid) DO UPDATE SET event_id = excluded.event_id, position = excluded.position,
         entered_by = excluded.entered_by, servers = excluded.servers, failures = 0, retry_at_ts = 0",
 );

@@ -35,6 +35,7 @@ async fn enter(stage: &Stage) -> i64 {
                 event_id: event_id("$bob_joins"),
                 entered_by: "there".try_into().unwrap(),
                 servers: vec!["there".try_into().unwrap(), "elsewhere".try_into().unwrap()],
+                now_ms: 500,
             },
         ])
         .await;
@@ -48,14 +49,18 @@ async fn a_partial_state_is_remembered_until_it_is_complete() {
         stage.assert_sound().await;
         let mut record = stage.storage.partial_state(&room()).await.unwrap().unwrap();
         assert_eq!((record.position, record.failures, record.servers.len()), (joined_at, 0, 2));
-        (record.failures, record.retry_at_ts) = (3, 1_000);
-        stage.storage.postpone_partial_state(&record).await.unwrap();
+        assert_eq!(record.retry_at_ts, 500);
+        stage.storage.postpone_partial_state(&record, 1_000).await.unwrap();
+        (record.failures, record.retry_at_ts) = (1, 1_000);
         let stage = stage.reopen().await;
         assert_eq!(stage.storage.partial_states(10).await.unwrap(), [record.clone()]);
+        stage.storage.hasten_partial_state(&room(), 700).await.unwrap();
+        stage.storage.postpone_partial_state(&record, 9_000).await.unwrap();
+        record.retry_at_ts = 700;
+        assert_eq!(stage.storage.partial_states(10).await.unwrap(), [record.clone()], "it was hastened meanwhile");
         record.event_id = event_id("$another_join");
-        record.failures = 9;
-        stage.storage.postpone_partial_state(&record).await.unwrap();
-        assert_eq!(stage.storage.partial_state(&room()).await.unwrap().unwrap().failures, 3, "another join");
+        stage.storage.postpone_partial_state(&record, 9_000).await.unwrap();
+        assert_eq!(stage.storage.partial_state(&room()).await.unwrap().unwrap().failures, 1, "another join");
     })
     .await;
 }

@@ -120,7 +120,8 @@ impl Engine {
             _ => Vec::new(),
         };
         let has_avatar = delta.iter().any(|entry| entry.event_type == StateEventType::RoomAvatar);
-        let is_affected = from.is_none() || has_avatar || summary::is_affected(&delta);
+        let became_known = from.is_none_or(|from| snapshot.complete_since > from);
+        let is_affected = became_known || has_avatar || summary::is_affected(&delta);
         let (state, members) = self.sliding_state(asked, asking, from, &window, delta).await?;
         let mut room = SlidingRoom::default();
         if is_affected {

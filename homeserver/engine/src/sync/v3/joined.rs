@@ -153,10 +153,14 @@ impl Engine {
         base: Base,
         delta: &[StateEntry],
     ) -> Result<RoomSummary> {
-        if base != Base::Nothing && !summary::is_affected(delta) {
+        let room_id = &changes.record.room_id;
+        if let Base::Known(since) = base
+            && !summary::is_affected(delta)
+            && !self.members_known(room_id).await?.became_known_after(since)
+        {
             return Ok(RoomSummary::new());
         }
-        match self.room(&changes.record.room_id).await? {
+        match self.room(room_id).await? {
             Some(room) => self.summary(&room, &asked.requester.user_id).await,
             None => Ok(RoomSummary::new()),
         }
