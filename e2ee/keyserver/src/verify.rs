@@ -2,6 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/appendices/#signing-json>
 
+use rules::event::weak::{is_weak_key, is_weak_signature};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, SigningKeyAlgorithm, UserId,
     serde::{Base64, base64::Standard},
@@ -104,6 +105,9 @@ pub(crate) fn is_signature(object: &CanonicalJsonObject, public_key_base64: &str
     let (Some(key), Ok(signature)) = (public_key(public_key_base64), Base64::<Standard>::parse(signature)) else {
         return false;
     };
+    if is_weak_key(&key) || is_weak_signature(signature.as_bytes()) {
+        return false;
+    }
     let Ok(signed) = signed_part(object) else { return false };
     let algorithm = SigningKeyAlgorithm::Ed25519;
     signatures::verify_canonical_json_bytes(&algorithm, &key, signature.as_bytes(), signed.as_bytes()).is_ok()

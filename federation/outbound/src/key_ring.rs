@@ -19,7 +19,10 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream};
-use rules::{event::ServerKey, world::World};
+use rules::{
+    event::{ServerKey, weak::has_weak_signature},
+    world::World,
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, OwnedServerSigningKeyId, ServerName,
     room_version_rules::RoomVersionRules,
@@ -171,6 +174,9 @@ impl KeyRing {
     ) -> Result<Verified, VerifyError> {
         let mut keys = PublicKeyMap::new();
         for (server, need) in event_needs(object, rules)? {
+            if has_weak_signature(object, server.as_str()) {
+                return Err(VerificationError::NoSupportedSignatureForEntity(server.into()).into());
+            }
             let known = self.known(&server, &need).await?;
             let usable = self.inner.usable(&known, &need);
             if usable.is_empty() {

@@ -6,7 +6,7 @@ mod canonical;
 mod header;
 
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
-use rules::event::ServerKey;
+use rules::event::{ServerKey, weak::is_weak_signature};
 use ruma::{
     CanonicalJsonValue, OwnedServerName, OwnedServerSigningKeyId, ServerName, SigningKeyAlgorithm,
     signatures::{KeyPair, verify_canonical_json_bytes},
@@ -83,9 +83,11 @@ impl Federation {
             origin: &claim.origin,
             uri: raw_target,
         };
-        let text = signed.canonical_json();
-        verify_canonical_json_bytes(&SigningKeyAlgorithm::Ed25519, &key, &claim.signature, text.as_bytes())
-            .map_err(|_| AuthenticateError::Signature(claim.origin.clone()))?;
+        let (text, algorithm) = (signed.canonical_json(), SigningKeyAlgorithm::Ed25519);
+        let verified = verify_canonical_json_bytes(&algorithm, &key, &claim.signature, text.as_bytes());
+        if verified.is_err() || is_weak_signature(&claim.signature) {
+            return Err(AuthenticateError::Signature(claim.origin));
+        }
         Ok(claim.origin)
     }
 

@@ -6,6 +6,7 @@ pub mod read;
 pub mod relation;
 pub mod search;
 pub mod sticky;
+pub mod weak;
 
 pub use self::{
     build::{BuildError, Draft, build},

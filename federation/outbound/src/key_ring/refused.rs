@@ -1,10 +1,12 @@
-//! Keys that prove nothing, because their secret half is public: those of test vectors and examples.
+//! Keys that prove nothing, because their secret half is public: those of test vectors and examples; or because they
+//! have none.
 
 use std::{
     collections::HashSet,
     sync::{PoisonError, RwLock},
 };
 
+use rules::event::weak::is_weak_key;
 use ruma::serde::{Base64, base64::Standard};
 
 /// In unpadded base64, each with where its secret half stands.
@@ -37,7 +39,7 @@ impl RefusedKeys {
     }
 
     pub(super) fn contains(&self, key: &[u8; 32]) -> bool {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).contains(key)
+        is_weak_key(key) || self.keys.read().unwrap_or_else(PoisonError::into_inner).contains(key)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use rules::event::weak::{has_weak_signature, is_weak_key};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, OwnedServerSigningKeyId, ServerName,
     serde::{Base64, base64::Standard},
@@ -82,11 +83,11 @@ impl Statement {
     }
 }
 
-/// Keys of other algorithms, and what is no key, are left out.
+/// Keys of other algorithms, and what is no key or one that proves nothing, are left out.
 fn read_key(key_id: &str, key: &str) -> Option<(OwnedServerSigningKeyId, [u8; 32])> {
     let key_id = key_id.starts_with("ed25519:").then(|| key_id.try_into().ok()).flatten()?;
-    let key = Base64::<Standard>::parse(key).ok()?.into_inner().try_into().ok()?;
-    Some((key_id, key))
+    let key: [u8; 32] = Base64::<Standard>::parse(key).ok()?.into_inner().try_into().ok()?;
+    (!is_weak_key(&key)).then_some((key_id, key))
 }
 
 /// Checks the signatures of one server on an object, whoever else has signed it. At least one must be by one of the
@@ -96,6 +97,9 @@ pub(super) fn verify_entity(
     keys: PublicKeySet,
     object: &CanonicalJsonObject,
 ) -> Result<(), VerificationError> {
+    if has_weak_signature(object, server.as_str()) {
+        return Err(VerificationError::NoSupportedSignatureForEntity(server.to_string()));
+    }
     let signatures = match object.get("signatures") {
         Some(CanonicalJsonValue::Object(signatures)) => signatures.get(server.as_str()),
         _ => None,

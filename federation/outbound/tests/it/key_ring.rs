@@ -3,6 +3,7 @@
 mod notary;
 mod own;
 mod validity;
+mod weak;
 
 use std::sync::Arc;
 

@@ -13,7 +13,13 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use crate::{Pdu, event::read_json};
+use crate::{
+    Pdu,
+    event::{
+        read_json,
+        weak::{has_weak_signature, is_weak_key},
+    },
+};
 
 /// The type of the state event that names the policy server of a room.
 pub const POLICY_EVENT_TYPE: &str = "m.room.policy";
@@ -45,7 +51,8 @@ impl PolicyServer {
     /// From the room's `m.room.policy` event, if that says enough.
     pub fn named_by(policy: &Pdu) -> Option<Self> {
         let Content { via, public_keys } = policy.content_as()?;
-        Some(Self { via, public_key: public_keys.ed25519 })
+        // With such a key anybody could recommend events.
+        (!is_weak_key(public_keys.ed25519.as_bytes())).then_some(Self { via, public_key: public_keys.ed25519 })
     }
 
     /// Whether it is to be asked about an event: about all but the one that names it, so that a room can be freed of one
@@ -74,6 +81,9 @@ impl PolicyServer {
 
     fn has_signed(&self, object: CanonicalJsonObject, rules: &RoomVersionRules) -> bool {
         let Some(signature) = signature_of(&object, &self.via) else { return false };
+        if has_weak_signature(&object, self.via.as_str()) {
+            return false;
+        }
         let Ok(mut redacted) = redact(object, &rules.redaction, None) else { return false };
         let only = CanonicalJsonObject::from([(POLICY_KEY_ID.to_owned(), CanonicalJsonValue::String(signature))]);
         let signatures = CanonicalJsonObject::from([(self.via.to_string(), CanonicalJsonValue::Object(only))]);
