@@ -32,7 +32,8 @@ pub struct SenderOptions {
     pub backoff_base_ms: u64,
     /// The longest wait.
     pub backoff_max_ms: u64,
-    /// How many destinations are sent to at the same time. A quarter of them may be ones that were failing.
+    /// How many destinations are sent to at the same time, not counting as many again, and again, that take long. A quarter
+    /// of them may be ones that were failing.
     pub workers_max: usize,
     /// Whether other servers are told the names of our users' devices.
     pub device_names: bool,

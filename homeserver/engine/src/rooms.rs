@@ -58,7 +58,7 @@ use self::chain::Chain;
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
-    policy::{NOT_ASKED, NOT_RECOMMENDED, is_not_asked},
+    policy::{NEVER_ASKED, NOT_ASKED, NOT_RECOMMENDED, is_not_asked},
     receipts::MAIN_THREAD,
     remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,

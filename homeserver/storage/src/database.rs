@@ -29,6 +29,7 @@ use crate::{
     OpenError, Result, StorageError,
     claims::ClaimQueue,
     commit::{self, Request},
+    destinations::SaveQueue,
     devices::TokenCache,
     dialect::{Backend, db},
     error::Failure,
@@ -124,6 +125,7 @@ pub(crate) struct Shared {
     pub(crate) key_counts: Arc<KeyCountCache>,
     pub(crate) pusher_holders: PusherHolders,
     pub(crate) claims: ClaimQueue,
+    pub(crate) destination_saves: SaveQueue,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
 }
@@ -172,6 +174,7 @@ impl Storage {
             key_counts: Arc::new(key_count_cache()),
             pusher_holders: PusherHolders::default(),
             claims: ClaimQueue::default(),
+            destination_saves: SaveQueue::default(),
             gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
@@ -586,5 +589,16 @@ mod tests {
     fn every_migration_is_run() {
         assert_whole(SQLITE_MIGRATIONS, "sqlite");
         assert_whole(POSTGRES_MIGRATIONS, "postgres");
+    }
+
+    #[test]
+    fn migrations_count_up_and_are_the_same_for_both_databases() {
+        let names = |migrations: &[MigrationText]| -> Vec<(i64, &str)> {
+            migrations.iter().map(|(number, name, _)| (*number, *name)).collect()
+        };
+        assert_eq!(names(SQLITE_MIGRATIONS), names(POSTGRES_MIGRATIONS));
+        for (number, expected) in names(SQLITE_MIGRATIONS).into_iter().zip(1..) {
+            assert_eq!(number.0, expected, "migration {number:?}: two share a number, or one is left out");
+        }
     }
 }

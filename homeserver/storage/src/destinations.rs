@@ -1,6 +1,7 @@
 //! What other servers are still to be sent: a cursor into the log per server.
 
 mod edus;
+mod saving;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,9 +9,10 @@ use rules::{Pdu, change::Position};
 use ruma::{OwnedEventId, OwnedServerName, ServerName};
 
 pub use self::edus::{DeviceListUpdate, OutboundEdu};
+pub(crate) use self::saving::SaveQueue;
 use crate::{
     ReceiptRecord, Result, Storage, StorageError,
-    dialect::{db, parsed, storable, without_nul},
+    dialect::{db, parsed, storable},
     log::LogKind,
     names::{decode, encode},
 };
@@ -200,28 +202,6 @@ impl Storage {
             items.extend(item);
         }
         Ok((items, looked_at))
-    }
-
-    /// Replaces the row of a server.
-    pub async fn save_destination(&self, destination: &Destination) -> Result<()> {
-        const SQL: &str = "INSERT INTO destinations (server, cursor, in_flight_transaction, in_flight_until,
-                failing_since_ts, retry_at_ts, failures) VALUES ($1, $2, $3, $4, $5, $6, $7)
-            ON CONFLICT (server) DO UPDATE SET cursor = excluded.cursor,
-                in_flight_transaction = excluded.in_flight_transaction, in_flight_until = excluded.in_flight_until,
-                failing_since_ts = excluded.failing_since_ts, retry_at_ts = excluded.retry_at_ts,
-                failures = excluded.failures";
-        let name = storable(destination.server.as_str(), "a server name")?;
-        let (in_flight, in_flight_until) = destination.in_flight.clone().unzip();
-        let mut transaction = self.begin().await?;
-        db!(transaction.connection(), |connection| {
-            let query = sqlx::query(SQL).bind(name).bind(destination.cursor);
-            let query = query.bind(in_flight.as_deref().map(without_nul)).bind(in_flight_until);
-            let query = query.bind(destination.failing_since_ts.map(|ts| ts as i64));
-            let query = query.bind(destination.retry_at_ts.map(|ts| ts as i64)).bind(i64::from(destination.failures));
-            query.execute(connection).await.map(drop)
-        })?;
-        edus::forget_delivered(&mut transaction, name, destination.cursor).await?;
-        transaction.commit().await
     }
 
     /// All servers that have something to be sent to them.

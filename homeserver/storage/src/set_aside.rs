@@ -1,5 +1,7 @@
 //! Events from other servers of which something that they build upon was not to be had: to be judged again.
 
+use std::sync::Arc;
+
 use ruma::{EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId};
 
 use crate::{
@@ -114,6 +116,24 @@ impl Storage {
             sqlx::query_scalar(SQL).bind(&*name).bind(reason).bind(limit as i64).fetch_all(pool).await
         })?;
         found.iter().map(|event_id| parsed(event_id, "events", "event_id")).collect()
+    }
+
+    /// Keeps an event no longer that was soft-failed, for the time being, for that reason: from now on it is for good,
+    /// for another one.
+    pub async fn give_up_soft_failed(&self, event_id: &EventId, reason: &str, for_good: &'static str) -> Result<()> {
+        const KEPT: &str = "DELETE FROM set_aside_events WHERE event_id = $1";
+        const SQL: &str = "UPDATE events SET reason = $3 WHERE event_id = $1 AND standing = 1 AND reason = $2";
+        let mut transaction = self.begin().await?;
+        db!(transaction.connection(), |connection| {
+            sqlx::query(KEPT).bind(event_id.as_str()).execute(connection).await.map(drop)
+        })?;
+        db!(transaction.connection(), |connection| {
+            let query = sqlx::query(SQL).bind(event_id.as_str()).bind(reason).bind(for_good);
+            query.execute(connection).await.map(drop)
+        })?;
+        let (shared, changed) = (Arc::clone(&self.shared), [event_id.to_owned()]);
+        transaction.afterwards(move || shared.events.forget(&changed));
+        transaction.commit().await
     }
 
     /// Keeps an event no longer.

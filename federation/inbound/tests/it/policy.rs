@@ -218,6 +218,35 @@ async fn s_067_answers_that_make_no_sense_recommend_nothing() {
 }
 
 #[tokio::test]
+async fn s_067_what_the_policy_server_could_not_be_asked_about_for_a_week_is_given_up_and_says_so() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let guarded = guarded(&stage, &alice).await;
+    stage.network.cut(guarded.policy.name());
+    let old = guarded.message(&stage, "old");
+    stage.receive(&[&old]).await;
+    let reason = async || {
+        let stored = stage.engine.storage().event(&old.event_id).await.unwrap().unwrap();
+        let rules::change::Standing::SoftFailed(reason) = &stored.standing else { panic!("{:?}", stored.standing) };
+        reason.clone()
+    };
+    assert!(!reason().await.contains("given up"));
+    stage.clock.advance(Duration::from_hours(8 * 24));
+    stage.engine.judge_set_aside().await.unwrap();
+    assert!(stage.engine.storage().events_set_aside(&guarded.room.id).await.unwrap().is_empty());
+    assert!(reason().await.contains("given up"), "{}", reason().await);
+    // What comes later, and is judged in the end, does not bring it back.
+    let new = guarded.message(&stage, "new");
+    stage.receive(&[&new]).await;
+    stage.network.mend(guarded.policy.name());
+    stage.clock.advance(Duration::from_hours(1));
+    assert_eq!(stage.engine.judge_set_aside().await.unwrap(), 1);
+    assert_eq!(stage.verdict(&new.event_id).await, Verdict::Accepted);
+    assert!(stage.engine.storage().events_set_aside(&guarded.room.id).await.unwrap().is_empty());
+    assert!(reason().await.contains("given up"));
+}
+
+#[tokio::test]
 async fn a_policy_event_that_says_too_little_names_no_policy_server() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

@@ -23,6 +23,11 @@ use crate::gauge_value;
 const LOG_BATCH: usize = 500;
 /// Transactions that a worker sends before others have their turn.
 const TURN_TRANSACTIONS: usize = 20;
+/// From when on a worker is slow: most likely the other server is gone, which is found out only after many seconds.
+const SLOW_MS: u64 = 3_000;
+/// How many workers there are at most with the slow ones, as a multiple of those that are not: where many servers go at
+/// once, those that are left do not wait until all of these have been given up.
+const WITH_SLOW_FACTOR: usize = 3;
 /// How long to wait after storage has failed, or a worker has panicked, which are none of the other server's doing.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that was set back does not make us sleep for hours.
@@ -83,6 +88,13 @@ struct Driver {
 struct Active {
     news: bool,
     after_failure: bool,
+    since_ms: u64,
+}
+
+impl Active {
+    fn slow_at_ms(&self) -> u64 {
+        self.since_ms.saturating_add(SLOW_MS)
+    }
 }
 
 /// How a worker ended.
@@ -118,8 +130,11 @@ impl Driver {
         let head = storage.head();
         let now_ms = self.sender.now_ms();
         for destination in storage.destinations().await? {
-            if let Some(retry_at_ms) = destination.retry_at_ts.filter(|retry_at_ms| *retry_at_ms > now_ms) {
-                self.sender.inner.failing.insert(&destination.server);
+            // What was failing is in no other's way, even if it might be tried again by now.
+            if let Some(retry_at_ms) = destination.retry_at_ts {
+                if retry_at_ms > now_ms {
+                    self.sender.inner.failing.insert(&destination.server);
+                }
                 self.wait(destination.server, retry_at_ms);
             }
         }
@@ -213,14 +228,18 @@ impl Driver {
     fn spawn(&mut self) {
         let most = self.sender.inner.options.workers_max.max(1);
         let most_after_failure = (most / 4).max(1);
+        let now_ms = self.sender.now_ms();
         let mut after_failure = self.active.values().filter(|active| active.after_failure).count();
-        while self.active.len() < most {
+        let mut quick = self.active.values().filter(|active| active.slow_at_ms() > now_ms).count();
+        while quick < most && self.active.len() < most.saturating_mul(WITH_SLOW_FACTOR) {
             let next = if after_failure < most_after_failure { self.ready_after_failure.pop_front() } else { None };
             let is_after_failure = next.is_some();
             let Some(server) = next.or_else(|| self.ready.pop_front()) else { break };
             after_failure += usize::from(is_after_failure);
+            quick += 1;
             self.queued.remove(&server);
-            self.active.insert(server.clone(), Active { news: false, after_failure: is_after_failure });
+            let active = Active { news: false, after_failure: is_after_failure, since_ms: now_ms };
+            self.active.insert(server.clone(), active);
             self.workers.spawn(work(self.sender.clone(), server));
         }
         metrics::gauge!("federation_queue_active").set(gauge_value(self.active.len() as u64));
@@ -239,7 +258,11 @@ impl Driver {
     fn pause(&self) -> Duration {
         let now_ms = self.sender.now_ms();
         let until = |(at_ms, _): &(u64, OwnedServerName)| Duration::from_millis(at_ms.saturating_sub(now_ms));
-        self.due.first().map_or(SLEEP_MAX, until).min(SLEEP_MAX)
+        let due = self.due.first().map_or(SLEEP_MAX, until);
+        // Those whose turn it is get it when others turn out to be slow.
+        let slow_at_ms = self.active.values().map(Active::slow_at_ms).filter(|at_ms| *at_ms > now_ms).min();
+        let turn = slow_at_ms.filter(|_| !self.ready.is_empty()).map(|at_ms| Duration::from_millis(at_ms - now_ms));
+        due.min(turn.unwrap_or(SLEEP_MAX)).min(SLEEP_MAX)
     }
 }
 

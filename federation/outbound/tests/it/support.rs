@@ -83,11 +83,12 @@ impl Sent {
 pub(crate) struct Wire {
     handler: Mutex<Handler>,
     sent: Mutex<Vec<Sent>>,
+    holes: Mutex<Option<fn(&ServerName) -> bool>>,
 }
 
 impl Wire {
     pub(crate) fn new(handler: impl FnMut(&ServerName, &http::Request<Bytes>) -> Answer + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { handler: Mutex::new(Box::new(handler)), sent: Mutex::default() })
+        Arc::new(Self { handler: Mutex::new(Box::new(handler)), sent: Mutex::default(), holes: Mutex::default() })
     }
 
     /// Nobody answers.
@@ -97,6 +98,11 @@ impl Wire {
 
     pub(crate) fn set(&self, handler: impl FnMut(&ServerName, &http::Request<Bytes>) -> Answer + Send + 'static) {
         *self.handler.lock().unwrap() = Box::new(handler);
+    }
+
+    /// From now on these servers take what they are sent and never answer.
+    pub(crate) fn swallow(&self, is_hole: fn(&ServerName) -> bool) {
+        *self.holes.lock().unwrap() = Some(is_hole);
     }
 
     pub(crate) fn sent(&self) -> Vec<Sent> {
@@ -123,6 +129,10 @@ impl Transport for Wire {
                 headers: request.headers().clone(),
                 body: request.body().clone(),
             });
+            let is_hole = self.holes.lock().unwrap().is_some_and(|is_hole| is_hole(destination));
+            if is_hole {
+                std::future::pending::<()>().await;
+            }
             // As on a real wire, others get on meanwhile.
             tokio::task::yield_now().await;
             let mut handler = self.handler.lock().unwrap();

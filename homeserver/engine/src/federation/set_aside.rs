@@ -14,7 +14,7 @@ use storage::SetAsideEvent;
 use super::{receive::Claims, verify::Dropped};
 use crate::{
     Engine, EngineError, Result,
-    rooms::{NOT_ASKED, is_not_asked},
+    rooms::{NEVER_ASKED, NOT_ASKED, is_not_asked},
 };
 
 /// How many events of a room are kept aside: as many as a transaction may hold. What comes on top is refused.
@@ -144,13 +144,13 @@ impl Engine {
         if outcome == Outcome::Waits && !is_old {
             return Ok(());
         }
-        self.storage().forget_event_set_aside(event_id).await?;
-        // What is given up stays soft-failed: it would be the first to be found, and come back for ever.
-        if outcome == Outcome::Judged && was_not_asked {
-            self.keep_more_not_asked(&event.room_id).await
-        } else {
-            Ok(())
+        if outcome != Outcome::Judged {
+            // It must not be found again among those of which the policy server is to be asked: it would come back for
+            // ever.
+            return Ok(self.storage().give_up_soft_failed(event_id, NOT_ASKED, NEVER_ASKED).await?);
         }
+        self.storage().forget_event_set_aside(event_id).await?;
+        if was_not_asked { self.keep_more_not_asked(&event.room_id).await } else { Ok(()) }
     }
 
     /// Whether an event is soft-failed only until the policy server of its room can be asked.

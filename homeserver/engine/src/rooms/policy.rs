@@ -57,6 +57,8 @@ pub(crate) enum NotRecommended {
 
 /// Why an event is soft-failed of which the policy server could not be asked. It is judged again later.
 pub(crate) const NOT_ASKED: &str = "the policy server of the room could not be asked";
+/// Why an event is soft-failed of which the policy server could not be asked as long as it was worth trying.
+pub(crate) const NEVER_ASKED: &str = "the policy server of the room could not be asked for long; it was given up";
 /// Why an event is soft-failed that the policy server did not sign.
 pub(crate) const NOT_RECOMMENDED: &str = "not recommended by the policy server of the room";
 

@@ -106,6 +106,32 @@ async fn servers_that_are_behind_are_found() {
 }
 
 #[tokio::test]
+async fn many_destinations_are_saved_at_once_and_each_in_its_order() {
+    const SERVERS: i64 = 200;
+    on_each_database(async |stage| {
+        let row = |number: i64, cursor: i64| Destination {
+            cursor,
+            ..Destination::new(format!("server{number}").try_into().unwrap())
+        };
+        // Of each server the later one is asked for last, while the earlier one still waits.
+        let rows = (1..=3).flat_map(|cursor| (0..SERVERS).map(move |number| (number, cursor)));
+        let saves = rows.map(|(number, cursor)| {
+            let (storage, row) = (stage.storage.clone(), row(number, cursor));
+            async move { storage.save_destination(&row).await }
+        });
+        for saved in futures_util::future::join_all(saves).await {
+            saved.unwrap();
+        }
+        let mut found = stage.storage.destinations().await.unwrap();
+        found.sort_by(|one, other| one.server.cmp(&other.server));
+        let mut expected: Vec<_> = (0..SERVERS).map(|number| row(number, 3)).collect();
+        expected.sort_by(|one, other| one.server.cmp(&other.server));
+        assert_eq!(found, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_destination_is_kept_as_it_was_saved() {
     on_each_database(async |stage| {
         let destination = Destination {

@@ -217,10 +217,10 @@ async fn r_20_after_six_hours_everything_is_there_in_order() {
         let content = serde_json::value::to_raw_value(&json!({ "n": number })).unwrap();
         room.commit(vec![Change::Edu { servers, edu_type: "m.direct_to_device".to_owned(), content }]).await;
         attempts += usize::from(room.flush().await == FlushOutcome::Failed);
-        room.bench.clock.advance(60_000);
+        room.bench.clock.advance(5 * 60_000);
     }
-    // The longest pause of this test is about a minute.
-    assert!((180..=360).contains(&attempts), "{attempts} attempts");
+    // The longest pause of this test is about a minute: it is tried each time, and the first is not lost among the rest.
+    assert_eq!(attempts, 72);
     let sent = u64::try_from(room.bench.wire.count()).unwrap();
     room.bench.wire.set(|_, _| ok(&json!({})));
     room.sender.contact(there()).await;
