@@ -8,8 +8,13 @@
 //!   come again are known by their ids, so that forgetting a transaction early costs work, and does no harm.
 //! - Notifications that were read are shown by `GET /notifications`; those that were not are kept, since unread counts
 //!   are made of them.
+//! - That a device changed is said by its latest change as well. What came since the last round is left alone all the
+//!   same, so that a server which is up is told of each change as what follows upon the one before.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use ruma::{MilliSecondsSinceUnixEpoch, UInt};
 
@@ -25,13 +30,27 @@ const READ_NOTIFICATIONS_KEPT: Duration = Duration::from_hours(30 * 24);
 const BATCH_REQUESTS: usize = 1_000;
 /// How many batches of each kind one round looks at: the next one goes on where it stopped.
 const BATCHES_MAX: usize = 1_000;
+/// How many changes of devices are looked at in one go.
+const BATCH_DEVICE_CHANGES: usize = 1_000;
+/// How many such goes a round has at most.
+const DEVICE_BATCHES_MAX: usize = 100;
+
+/// How far the changes of devices have been looked through.
+#[derive(Default)]
+pub(crate) struct DeviceListsSeen {
+    /// The end of the log at the last round.
+    head: AtomicI64,
+    /// Where the next one begins.
+    looked_at: AtomicI64,
+}
 
 impl Engine {
-    /// One round of forgetting. Returns how many requests, transactions, batches of notifications and media it went
-    /// through.
+    /// One round of forgetting. Returns how many requests, transactions, changes of devices, batches of notifications and
+    /// media it went through.
     pub async fn keep_house(&self) -> Result<u64> {
         let mut forgotten = self.storage().prune_received_transactions(self.ago(RECEIVED_TRANSACTIONS_KEPT)).await?;
         forgotten += self.storage().prune_sticky_events(self.world().clock.now_ms()).await?;
+        forgotten += self.forget_device_changes().await?;
         for _ in 0..BATCHES_MAX {
             let before = self.ago(CLIENT_TRANSACTIONS_KEPT);
             match self.storage().prune_client_transactions(before, BATCH_REQUESTS).await? {
@@ -50,6 +69,22 @@ impl Engine {
             forgotten += 1;
         }
         Ok(forgotten + self.keep_media().await?)
+    }
+
+    async fn forget_device_changes(&self) -> Result<u64> {
+        let seen = &self.inner.device_lists;
+        let until = seen.head.swap(self.storage().head(), Ordering::Relaxed);
+        let mut forgotten = 0;
+        for _ in 0..DEVICE_BATCHES_MAX {
+            let after = seen.looked_at.load(Ordering::Relaxed);
+            let (last, in_batch) = self.storage().prune_device_lists(after, until, BATCH_DEVICE_CHANGES).await?;
+            seen.looked_at.store(last.unwrap_or(0), Ordering::Relaxed);
+            forgotten += in_batch;
+            if last.is_none() {
+                break;
+            }
+        }
+        Ok(forgotten)
     }
 
     fn ago(&self, age: Duration) -> u64 {

@@ -98,6 +98,7 @@ struct Inner {
     account_data: locks::Locks,
     /// Up to which position notifications were looked at in this round of forgetting.
     notifications_looked_at: AtomicI64,
+    device_lists: housekeeping::DeviceListsSeen,
 }
 
 impl Engine {
@@ -115,6 +116,7 @@ impl Engine {
             ingest: locks::Locks::default(),
             account_data: locks::Locks::default(),
             notifications_looked_at: AtomicI64::new(0),
+            device_lists: housekeeping::DeviceListsSeen::default(),
             settings,
             storage,
             federation,

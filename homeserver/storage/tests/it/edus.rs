@@ -85,6 +85,61 @@ async fn s_086_changes_of_a_device_are_one_update_each_upon_the_one_before() {
 }
 
 #[tokio::test]
+async fn s_086_changes_of_devices_are_pruned_and_nobody_is_told_less() {
+    on_each_database(async |stage| {
+        let storage = &stage.storage;
+        let alice = user_id!("@alice:a");
+        let rows = async || -> i64 {
+            stage.query("SELECT CAST(COUNT(*) AS TEXT) FROM device_list_log").await[0].parse().unwrap()
+        };
+        for device in ["D1", "D2", "D1", "D1", "D2"] {
+            commit(storage, vec![list_change(device)]).await;
+        }
+        commit(storage, vec![introduction("D1", "c")]).await;
+        // What b was sent and has not acknowledged is sent again as it was.
+        let mut destination = storage.destination(server_name!("b")).await.unwrap();
+        destination.in_flight = Some(("t1".to_owned(), 1));
+        storage.save_destination(&destination).await.unwrap();
+        let before = outbound(storage, 0, 9).await.0;
+        assert_eq!(
+            storage.prune_device_lists(0, 3, 9).await.unwrap(),
+            (Some(3), 0),
+            "3 is the latest but for later ones"
+        );
+        assert_eq!(storage.prune_device_lists(0, 6, 4).await.unwrap(), (Some(4), 2));
+        assert_eq!(storage.prune_device_lists(4, 6, 4).await.unwrap(), (Some(6), 0));
+        assert_eq!(storage.prune_device_lists(6, 6, 4).await.unwrap(), (None, 0));
+        assert_eq!(rows().await, 4, "one that is in flight, the latest of two devices, and who was told alone");
+        assert_eq!(outbound(storage, 0, 9).await.0, before);
+        for since in 0..5 {
+            let changed = storage.device_lists_changed(alice, since, 6).await.unwrap();
+            assert_eq!(changed, [alice], "since {since}");
+        }
+        assert_eq!(storage.device_list_position(alice).await.unwrap(), 5);
+        // Then b has all.
+        destination.cursor = 6;
+        destination.in_flight = None;
+        storage.save_destination(&destination).await.unwrap();
+        commit(storage, vec![list_change("D1")]).await;
+        assert_eq!(storage.prune_device_lists(0, 7, 9).await.unwrap(), (Some(7), 2));
+        assert_eq!(outbound(storage, 6, 9).await.0, ["7 after 5"]);
+        // What other servers' users have is one whatever of their devices changed.
+        let remote = |viewer| Change::DeviceList {
+            user_id: owned_user_id!("@bob:b"),
+            device_id: None,
+            viewer,
+            servers: Vec::new(),
+        };
+        for viewer in [None, Some(owned_user_id!("@alice:a")), None, None] {
+            commit(storage, vec![remote(viewer)]).await;
+        }
+        assert_eq!(storage.prune_device_lists(0, 11, 100).await.unwrap(), (Some(11), 2));
+        assert!(storage.fsck().await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_device_is_made_known_to_a_server_under_the_number_that_the_others_have() {
     on_each_database(async |stage| {
         let storage = &stage.storage;
