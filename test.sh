@@ -4,6 +4,7 @@
 #
 #   ./test.sh           everything
 #   ./test.sh quick     what needs neither a release build nor other people's software
+#   ./test.sh nightly   the latter, and what takes hours: 1,000 seeds of the simulation, a room with 10,000 servers, 500 kills
 set -euo pipefail
 cd "$(dirname "$0")"
 what=${1:-all}
@@ -39,6 +40,15 @@ fi
 step 'unit and integration tests, on SQLite and PostgreSQL; 200 seeds of the simulation; 20 kills on each database'
 cargo build --workspace --locked
 cargo test --workspace --locked
+
+if [[ $what == nightly ]]; then
+    step '1,000 seeds of the simulation'
+    cargo run --locked -p complement-tests-simulation -- --seeds 1000
+    step 'a room with 10,000 servers, 3,000 of them dead'
+    NUDGE_TEST_DESTINATIONS=10000 cargo test --workspace --locked --test it r_25_
+    step '500 kills on each database'
+    NUDGE_KILL_ROUNDS=500 cargo test --workspace --locked --test it r_01_
+fi
 
 if [[ $what == all ]]; then
     step 'release build'

@@ -71,11 +71,12 @@ impl Universe {
     }
 
     async fn flush_until_quiet(&mut self) -> Result<(), Failure> {
+        let mut quiet = false;
         for round in 0..ROUNDS_MAX {
             if round > 0 {
                 self.clock.advance(ROUND_MS);
             }
-            let quiet = self.flush_round().await?;
+            quiet = self.flush_round().await?;
             let mut judged = 0;
             for server in &self.servers {
                 judged += server.engine.judge_set_aside().await?;
@@ -83,6 +84,10 @@ impl Universe {
             if self.complete_states().await? && quiet && judged == 0 {
                 return Ok(());
             }
+        }
+        // What waits for a server that has left, or denies the one that waits, may wait for days.
+        if quiet {
+            return Ok(());
         }
         Err(Failure::new(format!("the queues are not empty after {ROUNDS_MAX} rounds: {}", self.waiting().await?)))
     }

@@ -1,7 +1,5 @@
 //! Whose devices changed when, who is to hear of it, and what is known of other servers' users.
 
-mod pruning;
-
 use rules::change::Position;
 use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId, events::room::member::MembershipState};
 

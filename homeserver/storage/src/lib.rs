@@ -52,6 +52,7 @@ mod short_lived_tokens;
 mod state;
 mod state_history;
 mod sticky_events;
+mod superseded_devices;
 mod third_party_ids;
 mod thread_subscriptions;
 mod timeline;
