@@ -117,15 +117,17 @@ func (engine *Engine) newContainer(name string, image *image, wanted wantedConta
 			created.place.Name = endpoint.Aliases[0]
 		}
 	}
-	if created.network == nil || created.network.addresses[created.place.Name] == "" {
-		return nil, fmt.Errorf("no address for %q in its network", created.place.Name)
+	if created.network == nil {
+		return nil, fmt.Errorf("no network for %q", created.place.Name)
 	}
-	address, err := engine.addressFor(created)
+	addresses, err := created.network.addressesFor(created.place.Name, engine.isTaken)
 	if err != nil {
 		return nil, err
 	}
-	created.place.FederationAddress = address
-	created.place.Peers = created.network.addresses
+	if created.place.FederationAddress = addresses[created.place.Name]; created.place.FederationAddress == "" {
+		return nil, fmt.Errorf("no address for %q in its network", created.place.Name)
+	}
+	created.place.Peers = addresses
 	created.place.Folder = engine.path("containers", created.id)
 	created.place.Environment = withoutServerName(wanted.Env)
 	if err := os.MkdirAll(created.place.Folder, 0o755); err != nil {
@@ -139,16 +141,14 @@ func (engine *Engine) newContainer(name string, image *image, wanted wantedConta
 	return created, created.takePorts()
 }
 
-// A test may start a second server of the same name in the network, on its own: the first has the address that others
-// are told.
-func (engine *Engine) addressFor(created *container) (string, error) {
-	address := created.network.addresses[created.place.Name]
+// Whether a container has a federation address.
+func (engine *Engine) isTaken(address string) bool {
 	for _, other := range engine.containers {
-		if other.network == created.network && other.place.FederationAddress == address {
-			return freeAddressBeside(address)
+		if other.place.FederationAddress == address {
+			return true
 		}
 	}
-	return address, nil
+	return false
 }
 
 // The client port belongs to the server, so it is given free again; the other stays with the forwarder.

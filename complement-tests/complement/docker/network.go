@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strings"
 )
 
 // How many servers a network has addresses for; Complement uses three.
@@ -19,12 +18,24 @@ type network struct {
 	id     string
 	name   string
 	labels map[string]string
-	// The federation address of every name that may appear in the network. Fixed before the first server starts,
-	// because each server is told all of them.
-	addresses map[string]string
+	// The federation address of every name that may appear in the network, by deployment: a test may start servers of
+	// the same names again beside those that run. Fixed before the first server starts, because each is told all of them.
+	deployments []map[string]string
 }
 
-// Each network gets a block 127.x.y.0/24 of its own, so that all its servers can use the same port.
+// The addresses of the newest deployment, or, if that has a server of the name already, of one more.
+func (network *network) addressesFor(name string, taken func(address string) bool) (map[string]string, error) {
+	if count := len(network.deployments); count > 0 && !taken(network.deployments[count-1][name]) {
+		return network.deployments[count-1], nil
+	}
+	addresses, err := newAddresses()
+	if err == nil {
+		network.deployments = append(network.deployments, addresses)
+	}
+	return addresses, err
+}
+
+// Each deployment gets a block 127.x.y.0/24 of its own, so that all its servers can use the same port.
 func newAddresses() (map[string]string, error) {
 	const attempts = 100
 	for range attempts {
@@ -50,18 +61,6 @@ func addressesIn(block string) (map[string]string, bool) {
 	return addresses, true
 }
 
-// An address of the same block that no name of the network has.
-func freeAddressBeside(address string) (string, error) {
-	block := address[:strings.LastIndex(address, ".")]
-	for number := serversPerNetwork + 1; number < 255; number++ {
-		address := fmt.Sprintf("%s.%d:%d", block, number, federationPort)
-		if listener, err := net.Listen("tcp", address); err == nil {
-			return address, listener.Close()
-		}
-	}
-	return "", fmt.Errorf("no free address in %s.0/24", block)
-}
-
 func (engine *Engine) createNetwork(writer http.ResponseWriter, request *http.Request) {
 	var wanted struct {
 		Name   string
@@ -71,14 +70,9 @@ func (engine *Engine) createNetwork(writer http.ResponseWriter, request *http.Re
 		refuse(writer, http.StatusBadRequest, "network: %s", err)
 		return
 	}
-	addresses, err := newAddresses()
-	if err != nil {
-		refuse(writer, http.StatusInternalServerError, "network: %s", err)
-		return
-	}
 	engine.lock.Lock()
 	defer engine.lock.Unlock()
-	created := &network{id: newID(), name: wanted.Name, labels: wanted.Labels, addresses: addresses}
+	created := &network{id: newID(), name: wanted.Name, labels: wanted.Labels}
 	engine.networks[created.id] = created
 	reply(writer, http.StatusCreated, map[string]string{"Id": created.id, "Warning": ""})
 }

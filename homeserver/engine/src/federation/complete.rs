@@ -352,7 +352,7 @@ impl Engine {
         let missed = replay.servers.iter().filter(|server| !room.has_server(server) && **server != *self.server_name());
         let missed: Vec<OwnedServerName> = missed.cloned().collect();
         changes.extend(self.missed_devices(record, &missed, &replay).await?);
-        changes.extend(self.missed_events(&missed, &replay));
+        changes.extend(self.missed_events(record, &missed, &replay));
         let event_ids = after.forward_extremities.iter().map(|(event_id, _)| event_id.clone()).collect();
         changes.push(Change::ForwardExtremities { room_id: room.room_id.clone(), event_ids });
         Ok(Decision { changes, room: after })
@@ -450,11 +450,15 @@ impl Engine {
         Ok(devices.into_iter().take(MAX_DEVICES_TOLD).map(change).collect())
     }
 
-    /// What our users said of which servers were not told that were in the room then: the newest of it.
-    fn missed_events(&self, servers: &[OwnedServerName], replay: &Replay) -> Vec<Change> {
-        let ours = replay.outcomes.iter().rev().filter(|outcome| {
-            outcome.is_accepted() && self.is_local(&outcome.event.pdu.sender) && outcome.event.order.is_some()
-        });
+    /// What our users said of which servers were not told that were in the room then: the newest of it. The join by which
+    /// we came in was made known by the server that let us in.
+    fn missed_events(&self, record: &PartialStateRecord, servers: &[OwnedServerName], replay: &Replay) -> Vec<Change> {
+        let is_ours = |event: &StoredEvent| self.is_local(&event.pdu.sender) && event.pdu.event_id != record.event_id;
+        let ours = replay
+            .outcomes
+            .iter()
+            .rev()
+            .filter(|outcome| outcome.is_accepted() && outcome.event.order.is_some() && is_ours(&outcome.event));
         let missed = ours.take(MAX_RESENT).filter_map(|outcome| {
             let before = replay.before(&outcome.event)?;
             let servers: Vec<_> = servers.iter().filter(|server| before.has_server(server)).cloned().collect();

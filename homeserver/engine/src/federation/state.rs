@@ -49,10 +49,9 @@ impl Engine {
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<StateIdsReply> {
+        self.event_shared_with(origin, room_id, event_id).await?;
+        self.whole_room(room_id).await?;
         let (room, event) = self.event_shared_with(origin, room_id, event_id).await?;
-        if room.is_partial() {
-            return Err(EngineError::MembersUnknown);
-        }
         let state = self.stored_state_before(&room, &event).await?;
         let state = state.ok_or_else(|| EngineError::not_found("The state before that event is not known here"))?;
         let mut pdu_ids: Vec<OwnedEventId> = state.into_values().collect();
