@@ -30,6 +30,8 @@ pub(super) struct RoomFacts {
     pub(super) visibilities: Vec<(StateSpan, Option<String>)>,
     /// Whether the server does not know all members.
     pub(super) is_partial: bool,
+    /// Since when it does, if it did not at first; 0 otherwise.
+    pub(super) complete_since: i64,
 }
 
 /// A room as all servers that know it have it.
@@ -71,7 +73,8 @@ async fn load_one(universe: &Universe, room: usize, server: usize) -> Result<Opt
         visibilities.push((span, value));
     }
     let is_partial = storage.partial_state(room_id).await?.is_some();
-    Ok(Some(RoomFacts { server, state, timeline, orders, memberships, visibilities, is_partial }))
+    let complete_since = storage.members_known(room_id).await?.since;
+    Ok(Some(RoomFacts { server, state, timeline, orders, memberships, visibilities, is_partial, complete_since }))
 }
 
 impl RoomFacts {

@@ -39,10 +39,10 @@ const MAX_LACKING: usize = 20;
 /// How much of that may be lacking for events of one server, so that it cannot take the places of all others.
 const MAX_LACKING_OF_SERVER: usize = 5;
 /// How many rounds are given up because nobody says what such an event builds on. From then on what we know has to do.
-const GAP_PATIENCE_FAILURES: u32 = 5;
+const GAP_PATIENCE_FAILURES: u32 = 6;
 /// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
 /// let us in, only if it has members of the servers that that one named.
-const AGREEMENT_FAILURES: u32 = 8;
+const AGREEMENT_FAILURES: u32 = 9;
 /// How many devices a server is told of that should have been told before.
 const MAX_DEVICES_TOLD: usize = 1_000;
 /// How often a room is looked at anew because it was changed meanwhile; the last time, nobody may.

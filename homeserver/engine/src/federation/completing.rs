@@ -31,9 +31,9 @@ const SERVERS_AT_A_TIME: usize = 5;
 /// How long servers are asked for one room before no other is tried.
 const ROUND_DEADLINE: Duration = Duration::from_mins(10);
 /// How often it is looked whether a room is due again.
-const ROUND_INTERVAL: Duration = Duration::from_secs(5);
+const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a room waits after the first time that no server gave its state; doubles with each.
-const RETRY_AFTER_MS: u64 = 5_000;
+const RETRY_AFTER_MS: u64 = 2_000;
 /// The longest that a room waits. There is no last time: somebody may come back.
 const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
 /// When a room is asked for of which nobody gives us the state.

@@ -17,7 +17,7 @@ use rules::{Pdu, change::Position};
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId,
     api::client::sync::sync_events::v3::{InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Response, State},
-    events::{StateEventType, room::member::MembershipState},
+    events::room::member::MembershipState,
 };
 use storage::{MembershipRecord, StoredEvent};
 
@@ -27,7 +27,6 @@ use super::{
     event_fields::EventFields,
     filter::{allows, covers_room, lazy_loads, selects_room},
     state::Base,
-    stays::Stays,
     token::SyncToken,
 };
 use crate::{ClientEvent, Engine, EngineError, Requester, Result};
@@ -136,11 +135,7 @@ impl Engine {
                 // As we know now, they had left by then.
                 changes.left_at = changes.left_at.or(changes.told);
             }
-            // What came before they left for a time they were told then.
-            let (room_id, user_id) = (&changes.record.room_id, &changes.record.user_id);
-            let history = self.storage().state_history(room_id, &StateEventType::RoomMember, user_id.as_str()).await?;
-            let stays = Stays::new(&history, asked.since, asked.now);
-            (changes.base, changes.told) = (Base::Nothing, stays.left_before);
+            (changes.base, changes.told) = (Base::Nothing, None);
         }
         Ok(known.all)
     }
