@@ -79,11 +79,14 @@ impl Sent {
     }
 }
 
+/// Whether a server never answers.
+type IsHole = fn(&ServerName) -> bool;
+
 /// Answers what the test says, and remembers what it was asked.
 pub(crate) struct Wire {
     handler: Mutex<Handler>,
     sent: Mutex<Vec<Sent>>,
-    holes: Mutex<Option<fn(&ServerName) -> bool>>,
+    holes: Mutex<Option<IsHole>>,
 }
 
 impl Wire {

@@ -202,9 +202,9 @@ async fn r_25_a_third_of_all_servers_being_dead_costs_the_others_nothing() {
     let arrived = Arc::new(Arrived::default());
     let counted = Arc::clone(&arrived);
     let wire = Wire::new(move |destination, _| {
-        let (counter, answer) =
+        let (of_kind, answer) =
             if is_dead(destination) { (&counted.dead, Err(unreachable())) } else { (&counted.live, ok(&json!({}))) };
-        counter.fetch_add(1, Ordering::SeqCst);
+        of_kind.fetch_add(1, Ordering::SeqCst);
         answer
     });
     let mut room = Room::with(&servers, wire).await;
