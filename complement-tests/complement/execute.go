@@ -23,6 +23,11 @@ import (
 // A test that says nothing for so long hangs. The longest silence seen in a test that passes is a minute.
 const silenceMax = 4 * time.Minute
 
+// What is switched on for the packages that test it.
+var settings = map[string][]string{
+	"msc3902": {"NUDGE_FEDERATION__PARTIAL_STATE_JOINS=true"},
+}
+
 // One run of the tests of a package: its own Docker engine and its own temporary folder.
 type packageRun struct {
 	pack      testPackage
@@ -47,7 +52,7 @@ func newRun(pack testPackage, logs string) (*packageRun, error) {
 		return nil, err
 	}
 	run.engine, err = docker.Listen(run.socket(), run.state(), map[string]homeserver.Kind{
-		"nudge":   homeserver.Nudge{Binary: os.Getenv("NUDGE_BINARY")},
+		"nudge":   homeserver.Nudge{Binary: os.Getenv("NUDGE_BINARY"), Settings: settings[pack.name]},
 		"synapse": homeserver.Synapse{Python: synapsePython()},
 	})
 	return run, err

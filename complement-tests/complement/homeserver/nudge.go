@@ -15,6 +15,8 @@ const SharedSecret = "complement"
 type Nudge struct {
 	// Binary is the path of the program.
 	Binary string
+	// Settings are environment variables, besides those that all tests need.
+	Settings []string
 }
 
 // Command says how to start it.
@@ -44,7 +46,6 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		// What servers may learn of each other only where the operator says so.
 		"NUDGE_ROOMS__DIRECTORY_FOR_SERVERS=true",
 		"NUDGE_FEDERATION__DEVICE_NAMES=true",
-		"NUDGE_FEDERATION__PARTIAL_STATE_JOINS=true",
 		"NUDGE_RATE_LIMITS__ENABLED=false",
 		"NUDGE_ACCOUNTS__PASSWORD_HASHING=cheap",
 		// Some users of the tests have passwords of seven characters.
@@ -55,7 +56,7 @@ func (nudge Nudge) Command(place Place) (*exec.Cmd, error) {
 		// The test of previews serves its page on this machine, at some port.
 		"NUDGE_MEDIA__PREVIEW_ALLOW=*:*",
 		"NUDGE_LOG__FILTER=info,homeserver_engine=debug,federation_outbound=debug,federation_inbound=debug",
-	}, place.Environment...)
+	}, append(nudge.Settings, place.Environment...)...)
 	// Where the test wants application services, their registrations were copied to this folder.
 	if services := place.Copied("/complement/appservice"); isFolder(services) {
 		command.Env = append(command.Env, "NUDGE_APPLICATION_SERVICES__REGISTRATIONS="+services)
