@@ -25,6 +25,9 @@ pub(crate) fn run(sources: &Sources, command: RoomCommand) -> Outcome {
 async fn check(engine: &Engine, room_id: &RoomId, repair: bool) -> Outcome {
     let found = engine.check_room(room_id).await?;
     print!("{}", report(&found));
+    if !found.servers.is_empty() && found.servers.iter().all(|server| server.outcome.is_err()) {
+        return Err("none of the other servers in the room could be asked; nothing is known of their state".into());
+    }
     let differing = found.servers.iter().any(|server| server.outcome.as_ref().is_ok_and(|said| !said.agrees()));
     if !differing {
         return Ok(ExitCode::SUCCESS);
@@ -52,7 +55,8 @@ fn report(check: &RoomCheck) -> String {
             }
             Ok(said) => {
                 let count = said.differences.len() + said.unknown.len();
-                lines.push(format!("{}: {count} differences before {}", server.server, said.event_id));
+                let differences = if count == 1 { "difference" } else { "differences" };
+                lines.push(format!("{}: {count} {differences} before {}", server.server, said.event_id));
                 lines.extend(table(said));
             }
         }

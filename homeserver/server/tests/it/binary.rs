@@ -2,6 +2,7 @@
 
 mod commands;
 mod process;
+mod room_check;
 
 use std::{
     io::Write,
