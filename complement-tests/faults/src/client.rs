@@ -1,9 +1,14 @@
 //! A client that does as much of the client-server API as the tests need, and takes nothing for granted.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+
+use crate::RECOVERY;
 
 /// A logged-in user.
 #[derive(Clone)]
@@ -56,6 +61,20 @@ impl Client {
         Self { base_url: base_url.to_owned(), ..self.clone() }
     }
 
+    /// The access token, for what this client cannot do.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Another device of the same user.
+    pub async fn log_in_again(&self, name: &str) -> Self {
+        let identifier = json!({ "type": "m.id.user", "user": name });
+        let body = json!({ "type": "m.login.password", "identifier": identifier, "password": "correct horse" });
+        let answer = self.ok(Method::POST, "/_matrix/client/v3/login", &body).await;
+        let (token, device_id) = (text(&answer, "access_token"), text(&answer, "device_id"));
+        Self { token, device_id, ..self.clone() }
+    }
+
     /// Creates a public room.
     pub async fn create_room(&self) -> String {
         let answer = self.ok(Method::POST, "/_matrix/client/v3/createRoom", &json!({ "preset": "public_chat" })).await;
@@ -82,6 +101,61 @@ impl Client {
         let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
         let content = json!({ "msgtype": "m.text", "body": body });
         self.request(Method::PUT, &path, Some(&content)).await.ok().map(|(status, _)| status)
+    }
+
+    /// Sends a message, again and again until it is acknowledged.
+    pub async fn send_until_acknowledged(&self, room_id: &str, transaction_id: &str, body: &str) -> String {
+        let since = Instant::now();
+        loop {
+            if let Some(event_id) = self.send(room_id, transaction_id, body).await {
+                return event_id;
+            }
+            assert!(since.elapsed() < RECOVERY, "{transaction_id} is not taken");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What the answer to a message is, and when to come back, if it says so; `None` when there is none.
+    pub async fn refusal(&self, room_id: &str, transaction_id: &str, body: &str) -> Option<(StatusCode, Option<u64>)> {
+        let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
+        let content = json!({ "msgtype": "m.text", "body": body });
+        let request = self.http.put(format!("{}{path}", self.base_url)).bearer_auth(&self.token);
+        let answer = request.body(content.to_string()).send().await.ok()?;
+        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        Some((answer.status(), retry_after))
+    }
+
+    /// Somebody with a token that the server may or may not know.
+    pub fn stranger(base_url: &str) -> Self {
+        let (token, user_id, device_id) = ("nobody's".to_owned(), String::new(), String::new());
+        Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), token, user_id, device_id }
+    }
+
+    /// What the status of the answer at a path is; `None` when there is none.
+    pub async fn status(&self, path: &str) -> Option<StatusCode> {
+        self.request(Method::GET, path, None).await.ok().map(|(status, _)| status)
+    }
+
+    /// Waits until `/sync` from a token shows as many messages of a room, and returns their texts.
+    pub async fn wait_for_messages(&self, since: &str, room_id: &str, count: usize) -> Vec<String> {
+        let begun = Instant::now();
+        loop {
+            let messages = self.messages_since(since).await.remove(room_id).unwrap_or_default();
+            if messages.len() >= count {
+                return messages.into_iter().map(|(_, body)| body).collect();
+            }
+            assert!(begun.elapsed() < RECOVERY, "{} of {count} messages were told of", messages.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Fails unless what was acknowledged is in the history of a room, once and in order, and besides it nothing but what
+    /// was not acknowledged.
+    pub async fn check_history(&self, room_id: &str, acknowledged: &[String], uncertain: &[String]) {
+        let bodies = self.history(room_id).await.into_iter().map(|(_, body)| body);
+        let (certain, others): (Vec<_>, Vec<_>) = bodies.partition(|body| acknowledged.contains(body));
+        assert!(certain == acknowledged, "{} of {} messages are there in order", certain.len(), acknowledged.len());
+        assert!(others.iter().all(|body| uncertain.contains(body)), "messages that nobody has sent");
     }
 
     /// Uploads a file, and returns what the answer is; `None` when there is none.

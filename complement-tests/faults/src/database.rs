@@ -28,6 +28,13 @@ impl Database {
         database.is_mounted.then_some(database)
     }
 
+    /// A database of PostgreSQL that is there already.
+    pub fn at(url: &str) -> Self {
+        let mut database = Self::sqlite();
+        database.postgres = Some(url.to_owned());
+        database
+    }
+
     /// A new database in the cluster at `NUDGE_TEST_POSTGRES_URL`; `None` when that is not set.
     pub async fn postgres(name: &str) -> Option<Self> {
         let cluster = std::env::var("NUDGE_TEST_POSTGRES_URL").ok()?;
@@ -38,6 +45,24 @@ impl Database {
         let (server, _) = cluster.rsplit_once('/').expect("the URL names a database");
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         Some(Self { folder, postgres: Some(format!("{server}/{name}")), is_mounted: false })
+    }
+
+    /// The host and port of the PostgreSQL server.
+    pub fn host(&self) -> &str {
+        let url = self.postgres.as_deref().expect("the database is PostgreSQL's");
+        let (_, place) = url.split_once('@').expect("the URL names a user");
+        place.split_once('/').expect("the URL names a database").0
+    }
+
+    /// Another way to the same database.
+    pub fn reach_by(&mut self, port: u16) {
+        let host = self.host().to_owned();
+        self.postgres = self.postgres.take().map(|url| url.replace(&host, &format!("127.0.0.1:{port}")));
+    }
+
+    /// A connection behind the server's back, to PostgreSQL.
+    pub async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("the cluster runs")
     }
 
     /// The data folder.

@@ -5,10 +5,22 @@
 
 pub mod client;
 pub mod database;
+pub mod proxy;
 pub mod server;
+
+use std::time::Duration;
 
 pub use self::{
     client::{Client, Sent},
     database::Database,
+    proxy::{Proxy, Weather},
     server::Server,
 };
+
+/// How long a server may take to come back to itself once a fault has passed. Generous: the machine may be busy.
+pub const RECOVERY: Duration = Duration::from_mins(2);
+
+/// Whether the long form of the tests is asked for: faults as long and as many as in life.
+pub fn is_long() -> bool {
+    std::env::var_os("NUDGE_FAULTS_LONG").is_some()
+}

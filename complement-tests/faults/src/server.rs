@@ -46,6 +46,13 @@ impl Server {
 
     /// The same with more settings, by their variables.
     pub async fn start_with(database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
+        let mut server = Self::spawn(database, port, more);
+        server.wait_until_it_answers(database).await;
+        server
+    }
+
+    /// Starts the binary, and does not wait until it answers.
+    pub fn spawn(database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         command
             .args(["serve", "--server-name", "localhost", "--registration", "open", "--rate-limits", "off"])
@@ -59,9 +66,20 @@ impl Server {
             .stderr(Stdio::from(database.log_file()))
             .kill_on_drop(true);
         let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
-        let mut server = Self { child, base_url: format!("http://127.0.0.1:{port}") };
-        server.wait_until_it_answers(database).await;
-        server
+        Self { child, base_url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// Waits for a server that refuses to start; fails if it does not, or starts after all.
+    pub async fn refuses(mut self, database: &Database) -> String {
+        let begun = Instant::now();
+        while begun.elapsed() < START_DEADLINE {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                assert!(!status.success(), "the server ended with {status}");
+                return database.log();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the server does not refuse to start: {}", database.log());
     }
 
     /// The process.

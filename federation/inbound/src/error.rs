@@ -135,6 +135,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
         E::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),
         E::SilentService => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::Unknown),
         E::Busy | E::MembersUnknown => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
+        E::Storage(error) if error.is_passing() => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
         E::CannotFederate(_) => (StatusCode::BAD_GATEWAY, ErrorKind::Unknown),
         E::NotLeft | E::BadRequest(_) => (StatusCode::BAD_REQUEST, ErrorKind::Unknown),
         E::NotYetUploaded => (StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded),

@@ -27,6 +27,9 @@ use crate::{
     interactive::{Challenge, Stage},
 };
 
+/// When to come back to a server that is busy, or away from its database. Soon: both pass, and nobody waits for long.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// Why a request is not answered as asked.
 #[derive(Debug)]
 pub(crate) enum ApiError {
@@ -133,7 +136,11 @@ impl IntoResponse for ApiError {
             Self::Engine(EngineError::UnknownPos) => unknown_pos(),
             error => {
                 let (status, kind, text) = error.standard();
-                write(standard(status, kind, text))
+                let mut response = write(standard(status, kind, text));
+                if status == StatusCode::SERVICE_UNAVAILABLE {
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+                }
+                response
             }
         }
     }
@@ -252,6 +259,11 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::LimitExceeded { .. } => (StatusCode::TOO_MANY_REQUESTS, ErrorKind::Unknown),
         EngineError::SilentService => (StatusCode::REQUEST_TIMEOUT, ErrorKind::ConnectionTimeout),
         EngineError::Busy | EngineError::MembersUnknown => (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown),
+        EngineError::Storage(failure) if failure.is_passing() => {
+            tracing::warn!(error = chain(failure), "A client's request cannot be answered now");
+            let text = "The server cannot reach its database; try again".to_owned();
+            return (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Unknown, text);
+        }
         EngineError::Internal(_) | EngineError::Storage(_) => {
             tracing::error!(error = chain(error), "A client's request failed by our fault");
             let text = "Internal server error".to_owned();
@@ -352,6 +364,15 @@ mod tests {
         let (status, _, body) = reply(EngineError::Internal("a secret".to_owned()).into()).await;
         assert_eq!(status, 500);
         assert_eq!(body, json!({ "errcode": "M_UNKNOWN", "error": "Internal server error" }));
+    }
+
+    #[tokio::test]
+    async fn r_07_a_database_that_is_away_is_no_fault_of_the_request() {
+        let (status, retry_after, body) = reply(EngineError::Storage(storage::StorageError::Closed).into()).await;
+        assert_eq!((status, retry_after.as_deref()), (503, Some("5")));
+        assert_eq!(body["errcode"], "M_UNKNOWN");
+        let (status, retry_after, _) = reply(EngineError::Busy.into()).await;
+        assert_eq!((status, retry_after.as_deref()), (503, Some("5")));
     }
 
     #[tokio::test]

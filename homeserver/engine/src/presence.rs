@@ -129,7 +129,8 @@ impl Engine {
             tokio::spawn(async move { engine.announce_to_others(&user_id).await });
         }
         if noted.needs_watch {
-            tokio::spawn(watch(std::sync::Arc::downgrade(&self.inner)));
+            let (tasks, engine) = (self.storage().tasks(), std::sync::Arc::downgrade(&self.inner));
+            tokio::spawn(async move { tasks.supervise("presence", || watch(engine.clone())).await });
         }
     }
 

@@ -55,10 +55,25 @@ pub enum DataDirectoryError {
         /// Why we know that there was one.
         evidence: String,
     },
+    /// There is no database, or nothing in it, but there was.
+    #[error(
+        "the database {database} is missing or empty, but this server has had one; restore it from a backup, or, to begin \
+         anew without accounts and rooms, remove {marker:?}"
+    )]
+    DatabaseMissing {
+        /// Where the database should be, without a password.
+        database: String,
+        /// How we know that there was one.
+        marker: PathBuf,
+    },
     /// The key cannot be used.
     #[error(transparent)]
     SigningKey(#[from] SigningKeyError),
 }
+
+/// What is noted of the database: that it was made, and that there was something in it.
+const DATABASE_MADE: &str = "made\n";
+const DATABASE_USED: &str = "used\n";
 
 /// The folder, opened.
 #[derive(Debug)]
@@ -87,6 +102,7 @@ impl DataDirectory {
         let lock = if how == Use::Serving { Some(lock(&path)?) } else { None };
         let mut directory = Self { path, key_is_new: false, _lock: lock };
         directory.check_server_name(&configuration.server_name)?;
+        directory.check_database_file(configuration)?;
         directory.make_key_at_first_start(configuration, world)?;
         directory.write_server_name(&configuration.server_name)?;
         Ok(directory)
@@ -110,6 +126,20 @@ impl DataDirectory {
         Err(DataDirectoryError::KeyMissing { key: self.key_path(), evidence })
     }
 
+    /// To be called when the database is open: once there was one, an empty one in its place is never taken for it.
+    pub fn note_database(&self, configuration: &Configuration, holds_data: bool) -> Result<(), DataDirectoryError> {
+        let marker = self.database_marker();
+        let noted = fs::read_to_string(&marker).unwrap_or_default();
+        if !holds_data && noted == DATABASE_USED {
+            return Err(self.database_missing(configuration));
+        }
+        let note = if holds_data { DATABASE_USED } else { DATABASE_MADE };
+        if noted == note {
+            return Ok(());
+        }
+        write_whole(&marker, note.as_bytes()).map_err(|error| DataDirectoryError::Io { path: marker, error })
+    }
+
     /// A file in the folder.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -121,6 +151,24 @@ impl DataDirectory {
 
     fn server_name_path(&self) -> PathBuf {
         self.join("server_name")
+    }
+
+    fn database_marker(&self) -> PathBuf {
+        self.join("database")
+    }
+
+    fn database_missing(&self, configuration: &Configuration) -> DataDirectoryError {
+        let (database, marker) = (configuration.database().to_string(), self.database_marker());
+        DataDirectoryError::DatabaseMissing { database, marker }
+    }
+
+    /// Before anything could make the file anew.
+    fn check_database_file(&self, configuration: &Configuration) -> Result<(), DataDirectoryError> {
+        let is_missing = configuration.database().sqlite_file().is_some_and(|file| !file.exists());
+        if is_missing && self.database_marker().exists() {
+            return Err(self.database_missing(configuration));
+        }
+        Ok(())
     }
 
     fn check_server_name(&self, configured: &ServerName) -> Result<(), DataDirectoryError> {

@@ -43,8 +43,11 @@ async fn ready(State(checks): State<Checks>) -> Response {
             }
         }
     };
+    let panicked = checks.storage.tasks().panicked_lately();
     match trouble {
-        None => status(StatusCode::OK, "ready"),
+        None if panicked.is_empty() => status(StatusCode::OK, "ready"),
+        // What fell over goes on again; whoever watches is to look into the log.
+        None => json(StatusCode::OK, &serde_json::json!({ "status": "degraded", "panicked": panicked })),
         Some(trouble) => status(StatusCode::SERVICE_UNAVAILABLE, trouble),
     }
 }

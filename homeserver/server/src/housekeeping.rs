@@ -1,8 +1,9 @@
 //! The tasks that have the engine forget what nobody will ask for again, and judge again what could not be judged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use engine::Engine;
+use storage::Tasks;
 
 use crate::stopping::Stopping;
 
@@ -16,7 +17,11 @@ const INTERVAL: Duration = Duration::from_hours(1);
 const SET_ASIDE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Judges again what waited for what it builds upon, and ends what was muted for a while, until the server stops.
-pub(crate) async fn judge_set_aside(engine: Engine, stopping: Stopping) {
+pub(crate) async fn judge_set_aside(tasks: Arc<Tasks>, engine: Engine, stopping: Stopping) {
+    tasks.supervise("set_aside", || judge(&engine, &stopping)).await;
+}
+
+async fn judge(engine: &Engine, stopping: &Stopping) {
     if let Err(error) = engine.take_up_mutes().await {
         tracing::warn!(%error, "it could not be found out which rooms are to be muted for a while");
     }
@@ -35,7 +40,11 @@ pub(crate) async fn judge_set_aside(engine: Engine, stopping: Stopping) {
 }
 
 /// Keeps house until the server stops.
-pub(crate) async fn keep_house(engine: Engine, stopping: Stopping) {
+pub(crate) async fn keep_house(tasks: Arc<Tasks>, engine: Engine, stopping: Stopping) {
+    tasks.supervise("housekeeping", || keep(&engine, &stopping)).await;
+}
+
+async fn keep(engine: &Engine, stopping: &Stopping) {
     let mut pause = FIRST_AFTER;
     loop {
         tokio::select! {

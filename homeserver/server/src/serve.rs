@@ -1,9 +1,9 @@
 //! Serving: from the first socket to the last.
 
-use std::{io::Write, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use futures_util::FutureExt;
+use storage::Tasks;
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
@@ -31,15 +31,11 @@ const BACKLOG: u32 = 1024;
 /// What is left of the ten seconds that a stop may take, after [`Limits::drain_timeout`].
 const SENDER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A delivery loop that fell over is picked up again, but not in a tight loop.
-const SENDER_RESTART_PAUSE: Duration = Duration::from_secs(1);
-
 /// Serves until a signal says to stop.
 pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let configuration = &loaded.configuration;
     let mut signals = Signals::new()?;
     let metrics_handle = metrics::start();
-    tokio::spawn(metrics::tidy_up(metrics_handle.clone()));
     let sockets = Sockets::bind(configuration)?;
     let certificate = wiring::certificate(configuration)?;
     let addresses = sockets.addresses()?;
@@ -60,11 +56,14 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     for notice in &loaded.notices {
         tracing::warn!("{notice}");
     }
-    let mut sender = tokio::spawn(deliver(house.sender.clone(), stopping.clone()));
-    let services = tokio::spawn(deliver_to_services(house.engine.clone(), stopping.clone()));
-    let mut teller = tokio::spawn(tell_pushers(house.engine.clone(), stopping.clone()));
-    let mut housekeeper = tokio::spawn(housekeeping::keep_house(house.engine.clone(), stopping.clone()));
-    let mut judge = tokio::spawn(housekeeping::judge_set_aside(house.engine.clone(), stopping.clone()));
+    let (tasks, engine) = (house.storage.tasks(), &house.engine);
+    let (handle, supervisor) = (metrics_handle.clone(), tasks.clone());
+    tokio::spawn(async move { supervisor.supervise("metrics", || metrics::tidy_up(handle.clone())).await });
+    let mut sender = tokio::spawn(deliver(tasks.clone(), house.sender.clone(), stopping.clone()));
+    let services = tokio::spawn(deliver_to_services(tasks.clone(), engine.clone(), stopping.clone()));
+    let mut teller = tokio::spawn(tell_pushers(tasks.clone(), engine.clone(), stopping.clone()));
+    let mut housekeeper = tokio::spawn(housekeeping::keep_house(tasks.clone(), engine.clone(), stopping.clone()));
+    let mut judge = tokio::spawn(housekeeping::judge_set_aside(tasks, engine.clone(), stopping.clone()));
     let doors = OpenDoors::new(configuration, &house, &stopping, crate::metrics::router(metrics_handle));
     let mut listeners = sockets.serve(configuration, doors, certificate.clone(), &stopping);
     let bots = match bots {
@@ -104,31 +103,17 @@ pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
 }
 
 /// Delivers to other servers until the end, whatever happens in between.
-async fn deliver(sender: outbound::Sender, stopping: Stopping) {
-    loop {
-        if AssertUnwindSafe(sender.clone().run(stopping.asked())).catch_unwind().await.is_ok() {
-            return;
-        }
-        ::metrics::counter!("task_panics_total", "task" => "sender").increment(1);
-        tracing::error!("delivery to other servers fell over; starting it again");
-        tokio::time::sleep(SENDER_RESTART_PAUSE).await;
-    }
+async fn deliver(tasks: Arc<Tasks>, sender: outbound::Sender, stopping: Stopping) {
+    tasks.supervise("sender", || sender.clone().run(stopping.asked())).await;
 }
 
-async fn deliver_to_services(engine: engine::Engine, stopping: Stopping) {
-    engine.deliver_to_services(stopping.asked()).await;
+async fn deliver_to_services(tasks: Arc<Tasks>, engine: engine::Engine, stopping: Stopping) {
+    tasks.supervise("services", || engine.deliver_to_services(stopping.asked())).await;
 }
 
 /// Tells pushers until the end, whatever happens in between.
-async fn tell_pushers(engine: engine::Engine, stopping: Stopping) {
-    loop {
-        if AssertUnwindSafe(engine.run_pushers(stopping.asked())).catch_unwind().await.is_ok() {
-            return;
-        }
-        ::metrics::counter!("task_panics_total", "task" => "pushers").increment(1);
-        tracing::error!("telling pushers fell over; starting it again");
-        tokio::time::sleep(SENDER_RESTART_PAUSE).await;
-    }
+async fn tell_pushers(tasks: Arc<Tasks>, engine: engine::Engine, stopping: Stopping) {
+    tasks.supervise("pushers", || engine.run_pushers(stopping.asked())).await;
 }
 
 /// SIGTERM and SIGINT stop the server, SIGHUP has it read its certificate again.

@@ -78,9 +78,11 @@ impl House {
         let directory = DataDirectory::open(configuration, world, how)?;
         let key = Arc::new(directory.signing_key(configuration)?);
         let storage = open_storage(configuration).await?;
-        if storage.head() != rules::change::Position::default() {
+        let holds_data = storage.head() != rules::change::Position::default();
+        if holds_data {
             directory.database_holds_data()?;
         }
+        directory.note_database(configuration, holds_data)?;
         let transport = HttpTransport::new(egress(configuration)?, configuration.server_name.clone(), world.clone())?;
         let media = crate::media::settings(configuration, transport.egress())?;
         let services = crate::services::services(configuration, transport.egress())?;

@@ -66,6 +66,13 @@ where
         }
     }
 
+    /// Forgets all rows: nobody knows which have changed.
+    pub(crate) fn forget_all(&self) {
+        let mut changes = self.changes.write().unwrap_or_else(PoisonError::into_inner);
+        *changes += 1;
+        self.rows.invalidate_all();
+    }
+
     /// What the rows weigh together.
     pub(crate) fn weight(&self) -> u64 {
         self.rows.weighted_size()
@@ -98,5 +105,7 @@ mod tests {
         assert_eq!(cache.get(&1), None);
         cache.offer(cache.reading(), 1, "new");
         assert_eq!(cache.get(&1), Some("new"));
+        cache.forget_all();
+        assert_eq!(cache.get(&1), None);
     }
 }

@@ -13,16 +13,26 @@ mod keys;
 mod write;
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use rules::change::{Change, Position};
 use ruma::{OwnedEventId, OwnedRoomId};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use self::keys::forget_device;
-use crate::{Result, Storage, StorageError, commit::batch::Batch, database::Shared, error::Failure};
+use crate::{
+    Result, Storage, StorageError,
+    commit::{
+        batch::{Batch, Fate},
+        facts::{Head, load_head},
+    },
+    database::{Shared, Transaction},
+    error::Failure,
+};
 
 /// How many submissions one transaction holds at most: beyond that the flush is a small part of its cost.
 const BATCH_MAX: usize = 128;
@@ -30,6 +40,8 @@ const BATCH_MAX: usize = 128;
 const ATTEMPTS_MAX: u32 = 6;
 /// How long to wait before the second attempt; doubles with each.
 const RETRY_AFTER: Duration = Duration::from_millis(5);
+/// How long to wait before it is looked again what became of a commit that nobody knows the end of.
+const SETTLE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which state of a room a submission was decided against.
 #[derive(Clone, Debug)]
@@ -140,9 +152,15 @@ impl Storage {
 
 /// The committer: runs until the storage is closed, or its last clone is dropped and nothing waits any more.
 pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request>) {
+    let mut committer = Committer { shared, unsettled: None, fell_over: false };
     let mut requests = Vec::with_capacity(BATCH_MAX);
     let mut closing = Vec::new();
-    while waiting.recv_many(&mut requests, BATCH_MAX).await > 0 {
+    loop {
+        tokio::select! {
+            biased;
+            count = waiting.recv_many(&mut requests, BATCH_MAX) => if count == 0 { break },
+            () = committer.settle_later(), if committer.is_astray() => continue,
+        }
         metrics::gauge!("storage_commit_queue_length").set(approximate(waiting.len() as u64));
         let (mut submissions, mut before_news, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for request in requests.drain(..) {
@@ -158,8 +176,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
                 }
             }
         }
-        publish_sizes(&shared);
-        let outcomes = commit_all(&shared, &submissions, &mut before_news).await;
+        publish_sizes(&committer.shared);
+        let outcomes = committer.commit_or_fall_over(&submissions, &mut before_news).await;
         tell_of_failures(&outcomes, before_news);
         for (answer, outcome) in answers.into_iter().zip(outcomes) {
             // Who asked may have gone away; what was committed stays committed.
@@ -192,89 +210,172 @@ fn approximate(count: u64) -> f64 {
     count as f64
 }
 
-/// Commits what waits together; if the database refuses that, one by one, so that each stands for itself.
-async fn commit_all(
-    shared: &Shared,
-    submissions: &[Submission],
-    before_news: &mut [Option<BeforeNews>],
-) -> Vec<Outcome> {
-    if submissions.is_empty() {
-        return Vec::new();
-    }
-    let error = match commit_together(shared, submissions, before_news).await {
-        Ok(outcomes) => return outcomes,
-        Err(error) => error,
-    };
-    if submissions.len() == 1 || error.failure() != Failure::Refused || matches!(error, StorageError::ReadOnly) {
-        return vec![Err(CommitError::Storage(error)); submissions.len()];
-    }
-    let mut outcomes = Vec::with_capacity(submissions.len());
-    for (submission, before_news) in submissions.iter().zip(before_news) {
-        let (submission, before_news) = (std::slice::from_ref(submission), std::slice::from_mut(before_news));
-        let outcome = commit_together(shared, submission, before_news).await;
-        outcomes.push(outcome.map_or_else(|error| Err(error.into()), |mut outcomes| outcomes.remove(0)));
-    }
-    outcomes
+struct Committer {
+    shared: Arc<Shared>,
+    /// What nobody knows the end of: the connection broke while it was committed, and no other could be had to find out.
+    unsettled: Option<Box<Batch>>,
+    /// Whether the last commit has panicked: what it wrote may be true, and nobody was told.
+    fell_over: bool,
 }
 
-/// Commits in one transaction, which is tried again when another process got in its way.
-async fn commit_together(
-    shared: &Shared,
-    submissions: &[Submission],
-    before_news: &mut [Option<BeforeNews>],
-) -> Result<Vec<Outcome>> {
-    let mut attempt = 1;
-    loop {
-        let started = Instant::now();
-        let mut committing = false;
-        let error = match attempt_together(shared, submissions, before_news, &mut committing).await {
-            Ok(outcomes) => {
-                metrics::histogram!("storage_commit_batch_size").record(approximate(submissions.len() as u64));
-                metrics::histogram!("storage_commit_seconds").record(started.elapsed());
-                return Ok(outcomes);
-            }
+/// What came of one attempt.
+enum Attempt {
+    Done(Vec<Outcome>),
+    /// Nothing became true.
+    Failed(StorageError),
+    /// The connection broke during the commit itself.
+    Unsettled(Box<Batch>, Vec<Outcome>, StorageError),
+}
+
+impl Committer {
+    /// A commit that panics is nobody's but its own submitters' loss.
+    async fn commit_or_fall_over(
+        &mut self,
+        submissions: &[Submission],
+        before_news: &mut [Option<BeforeNews>],
+    ) -> Vec<Outcome> {
+        let committing = AssertUnwindSafe(self.commit_all(submissions, before_news)).catch_unwind();
+        committing.await.unwrap_or_else(|_| {
+            self.shared.tasks.note_panic("committer");
+            self.fell_over = true;
+            vec![Err(CommitError::Storage(StorageError::Panicked)); submissions.len()]
+        })
+    }
+
+    /// Commits what waits together; if the database refuses that, one by one, so that each stands for itself.
+    async fn commit_all(&mut self, submissions: &[Submission], before_news: &mut [Option<BeforeNews>]) -> Vec<Outcome> {
+        if submissions.is_empty() {
+            return Vec::new();
+        }
+        let error = match self.commit_together(submissions, before_news).await {
+            Ok(outcomes) => return outcomes,
             Err(error) => error,
         };
-        let again = match error.failure() {
-            Failure::Collision => true,
-            // When the connection breaks during the commit itself, nobody knows whether it happened.
-            Failure::Disconnected => !committing,
-            Failure::Disk => {
-                shared.stop_writing();
-                false
-            }
-            Failure::Refused | Failure::Shortage => false,
-        };
-        if !again || attempt == ATTEMPTS_MAX {
-            tracing::error!(%error, attempt, submissions = submissions.len(), "commit failed");
-            return Err(error);
+        if submissions.len() == 1 || error.failure() != Failure::Refused || matches!(error, StorageError::ReadOnly) {
+            return vec![Err(CommitError::Storage(error)); submissions.len()];
         }
-        tokio::time::sleep(RETRY_AFTER * 2_u32.pow(attempt - 1)).await;
-        attempt += 1;
+        let mut outcomes = Vec::with_capacity(submissions.len());
+        for (submission, before_news) in submissions.iter().zip(before_news) {
+            let (submission, before_news) = (std::slice::from_ref(submission), std::slice::from_mut(before_news));
+            let outcome = self.commit_together(submission, before_news).await;
+            outcomes.push(outcome.map_or_else(|error| Err(error.into()), |mut outcomes| outcomes.remove(0)));
+        }
+        outcomes
     }
-}
 
-async fn attempt_together(
-    shared: &Shared,
-    submissions: &[Submission],
-    before_news: &mut [Option<BeforeNews>],
-    committing: &mut bool,
-) -> Result<Vec<Outcome>> {
-    let mut transaction = shared.begin().await?;
-    let mut batch = Batch::load(shared, &mut transaction, submissions).await?;
-    let outcomes: Vec<Outcome> = submissions.iter().map(|submission| batch.decide(submission)).collect();
-    if outcomes.iter().all(Result::is_err) {
-        return Ok(outcomes);
-    }
-    batch.write(&mut transaction).await?;
-    *committing = true;
-    transaction.commit().await?;
-    for (outcome, before_news) in outcomes.iter().zip(before_news) {
-        if let (Ok(committed), Some(before_news)) = (outcome, before_news.take()) {
-            before_news(Ok(committed));
+    /// Commits in one transaction, which is tried again when another process got in its way.
+    async fn commit_together(
+        &mut self,
+        submissions: &[Submission],
+        before_news: &mut [Option<BeforeNews>],
+    ) -> Result<Vec<Outcome>> {
+        let mut attempt = 1;
+        loop {
+            let started = Instant::now();
+            let error = match self.attempt_together(submissions, before_news).await {
+                Attempt::Done(outcomes) => {
+                    metrics::histogram!("storage_commit_batch_size").record(approximate(submissions.len() as u64));
+                    metrics::histogram!("storage_commit_seconds").record(started.elapsed());
+                    return Ok(outcomes);
+                }
+                Attempt::Failed(error) => error,
+                Attempt::Unsettled(batch, outcomes, error) => match self.fate(&batch).await {
+                    Ok(Fate::Committed) => {
+                        batch.succeed(&self.shared, &outcomes, before_news);
+                        return Ok(outcomes);
+                    }
+                    Ok(Fate::TakenBack) => error,
+                    unknown => {
+                        tracing::error!(%error, could_ask = unknown.is_ok(), "nobody knows whether a commit happened");
+                        self.unsettled = Some(batch);
+                        return Err(error);
+                    }
+                },
+            };
+            let again = match error.failure() {
+                Failure::Collision | Failure::Disconnected => true,
+                Failure::Disk => {
+                    self.shared.stop_writing();
+                    false
+                }
+                Failure::Refused | Failure::Shortage => false,
+            };
+            if !again || attempt == ATTEMPTS_MAX {
+                tracing::error!(%error, attempt, submissions = submissions.len(), "commit failed");
+                return Err(error);
+            }
+            tokio::time::sleep(RETRY_AFTER * 2_u32.pow(attempt - 1)).await;
+            attempt += 1;
         }
     }
-    shared.commits.fetch_add(1, Ordering::Relaxed);
-    batch.publish(shared);
-    Ok(outcomes)
+
+    async fn attempt_together(
+        &mut self,
+        submissions: &[Submission],
+        before_news: &mut [Option<BeforeNews>],
+    ) -> Attempt {
+        let (transaction, batch, outcomes) = match self.write_together(submissions).await {
+            Ok((Some(transaction), batch, outcomes)) => (transaction, batch, outcomes),
+            Ok((None, _, outcomes)) => return Attempt::Done(outcomes),
+            Err(error) => return Attempt::Failed(error),
+        };
+        match transaction.commit().await {
+            Ok(()) => {
+                batch.succeed(&self.shared, &outcomes, before_news);
+                Attempt::Done(outcomes)
+            }
+            Err(error) if error.failure() == Failure::Disconnected => {
+                Attempt::Unsettled(Box::new(batch), outcomes, error)
+            }
+            Err(error) => Attempt::Failed(error),
+        }
+    }
+
+    /// Decides on all and writes it; what is to be committed then, if there is anything.
+    async fn write_together(
+        &mut self,
+        submissions: &[Submission],
+    ) -> Result<(Option<Transaction>, Batch, Vec<Outcome>)> {
+        let mut transaction = self.shared.begin().await?;
+        let mut batch = Batch::load(&self.shared, &mut transaction, submissions).await?;
+        self.settle(batch.found);
+        let outcomes: Vec<Outcome> = submissions.iter().map(|submission| batch.decide(submission)).collect();
+        if outcomes.iter().all(Result::is_err) {
+            return Ok((None, batch, outcomes));
+        }
+        batch.write(&mut transaction).await?;
+        Ok((Some(transaction), batch, outcomes))
+    }
+
+    /// What became of a commit whose end nobody told us. Waits until the transaction is over, if it still goes on.
+    async fn fate(&self, batch: &Batch) -> Result<Fate> {
+        Ok(batch.fate(load_head(&mut self.shared.begin().await?).await?))
+    }
+
+    /// Whether something may have become true that nobody was told.
+    fn is_astray(&self) -> bool {
+        self.unsettled.is_some() || self.fell_over
+    }
+
+    /// Takes in what may have become true without anybody being told. `head` is as it is now that all that is over.
+    fn settle(&mut self, head: Head) {
+        if let Some(unsettled) = self.unsettled.take() {
+            unsettled.settle(&self.shared, head);
+        }
+        if std::mem::take(&mut self.fell_over) {
+            self.shared.events.forget_all();
+            self.shared.related_rooms.forget_all();
+            self.shared.bus.publish(std::iter::empty(), [], head.position);
+        }
+    }
+
+    /// Finds out after a while what became of what is unsettled: what it holds may be true, and nobody was told.
+    async fn settle_later(&mut self) {
+        tokio::time::sleep(SETTLE_PAUSE).await;
+        let head = async { load_head(&mut self.shared.begin().await?).await }.await;
+        match head {
+            Ok(head) => self.settle(head),
+            Err(error) => tracing::debug!(%error, "it cannot be found out yet whether a commit happened"),
+        }
+    }
 }

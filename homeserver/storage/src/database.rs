@@ -17,9 +17,9 @@ use std::{
 use rules::change::Position;
 use ruma::OwnedServerName;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, PgConnection, Sqlite, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -38,10 +38,12 @@ use crate::{
     names::NameCache,
     notifications::{RoomUnreadCache, UnreadCache, room_unread_cache},
     one_time_keys::{KeyCountCache, key_count_cache},
+    postgres::{InTransaction, PostgresPool, PostgresTransaction},
     pushers::PusherHolders,
     readers::{FileReaders, Readers},
     relations::RelatedRooms,
     sticky_events::StickyRooms,
+    tasks::Tasks,
     to_device::{Acknowledged, none_acknowledged},
 };
 
@@ -60,11 +62,6 @@ const READER_CACHE: &str = "-2048";
 const JOURNAL_SIZE_LIMIT: &str = "67108864";
 /// PostgreSQL connections beside the reading ones: the committer, and bookkeeping.
 const POSTGRES_WRITERS: u32 = 4;
-
-/// How long to wait for a connection to PostgreSQL before a request fails: it is down, or far too busy.
-const POSTGRES_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection to PostgreSQL that was idle for so long is asked whether it still lives before it is used.
-const POSTGRES_TRUSTED_IDLE: Duration = Duration::from_secs(2);
 
 /// Where the database is and how careful it is to be.
 #[derive(Clone, Debug)]
@@ -104,7 +101,7 @@ pub(crate) struct SqlitePools {
 
 /// What the storage and its committer share.
 pub(crate) struct Shared {
-    pools: Backend<SqlitePools, PgPool>,
+    pools: Backend<SqlitePools, PostgresPool>,
     read_only: Arc<AtomicBool>,
     /// How many times it was read.
     pub(crate) reads: AtomicU64,
@@ -126,6 +123,7 @@ pub(crate) struct Shared {
     pub(crate) pusher_holders: PusherHolders,
     pub(crate) claims: ClaimQueue,
     pub(crate) destination_saves: SaveQueue,
+    pub(crate) tasks: Arc<Tasks>,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
 }
@@ -175,6 +173,7 @@ impl Storage {
             pusher_holders: PusherHolders::default(),
             claims: ClaimQueue::default(),
             destination_saves: SaveQueue::default(),
+            tasks: Arc::default(),
             gaps: Vec::new(),
         };
         shared.bus = Bus::new(shared.stored_head().await?);
@@ -209,6 +208,11 @@ impl Storage {
     pub async fn ping(&self) -> Result<()> {
         db!(self.read(), |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop))?;
         Ok(())
+    }
+
+    /// Which keeps tasks going, and knows which have panicked.
+    pub fn tasks(&self) -> Arc<Tasks> {
+        Arc::clone(&self.shared.tasks)
     }
 
     /// Whether a position was given out, if it was, after the backup that this database was restored from.
@@ -247,18 +251,21 @@ impl Storage {
     }
 
     /// Connections to read with.
-    pub(crate) fn read(&self) -> Backend<&Readers, &PgPool> {
+    pub(crate) fn read(&self) -> Backend<&Readers, &PostgresPool> {
         self.shared.read()
     }
 
-    /// A transaction that only reads, and sees everything as of one moment. On SQLite nothing is written meanwhile.
+    /// A transaction that only reads, for as long as it takes, and sees everything as of one moment. On SQLite nothing is
+    /// written meanwhile.
     pub(crate) async fn snapshot(&self) -> Result<Transaction> {
         const POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         let inner = match &self.shared.pools {
             Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin().await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(POSTGRES).await?),
         };
-        Ok(self.shared.transaction(inner))
+        let mut snapshot = self.shared.transaction(inner);
+        snapshot.be_patient().await?;
+        Ok(snapshot)
     }
 
     /// A transaction that writes. Dropping it takes it back.
@@ -268,7 +275,7 @@ impl Storage {
 }
 
 impl Shared {
-    pub(crate) fn read(&self) -> Backend<&Readers, &PgPool> {
+    pub(crate) fn read(&self) -> Backend<&Readers, &PostgresPool> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         match &self.pools {
             Backend::Sqlite(pools) => Backend::Sqlite(&pools.read),
@@ -282,15 +289,12 @@ impl Shared {
         }
         let inner = match &self.pools {
             Backend::Sqlite(pools) => Backend::Sqlite(begin_sqlite(pools).await?),
-            Backend::Postgres(pool) => Backend::Postgres(pool.begin().await?),
+            Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN").await?),
         };
         Ok(self.transaction(inner))
     }
 
-    fn transaction(
-        &self,
-        inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
-    ) -> Transaction {
+    fn transaction(&self, inner: Inner) -> Transaction {
         let (read_only, key_counts) = (Arc::clone(&self.read_only), Arc::clone(&self.key_counts));
         Transaction { inner, read_only, key_counts, afterwards: Vec::new() }
     }
@@ -324,12 +328,15 @@ async fn begin_sqlite(pools: &SqlitePools) -> sqlx::Result<sqlx::Transaction<'st
     }
 }
 
+/// A transaction of the one or the other.
+type Inner = Backend<sqlx::Transaction<'static, Sqlite>, PostgresTransaction>;
+
 /// What is done once a transaction is over.
 type Afterwards = Box<dyn FnOnce() + Send>;
 
 /// A transaction.
 pub(crate) struct Transaction {
-    inner: Backend<sqlx::Transaction<'static, Sqlite>, sqlx::Transaction<'static, Postgres>>,
+    inner: Inner,
     read_only: Arc<AtomicBool>,
     key_counts: Arc<KeyCountCache>,
     afterwards: Vec<Afterwards>,
@@ -337,10 +344,26 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// The connection to run a statement on.
-    pub(crate) fn connection(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
+    pub(crate) fn connection(&mut self) -> Backend<&mut SqliteConnection, InTransaction<'_>> {
         match &mut self.inner {
             Backend::Sqlite(transaction) => Backend::Sqlite(&mut **transaction),
-            Backend::Postgres(transaction) => Backend::Postgres(&mut **transaction),
+            Backend::Postgres(transaction) => Backend::Postgres(transaction.connection()),
+        }
+    }
+
+    /// The connection to run many statements on, without deadlines.
+    pub(crate) fn patient_connection(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
+        match &mut self.inner {
+            Backend::Sqlite(transaction) => Backend::Sqlite(&mut **transaction),
+            Backend::Postgres(transaction) => Backend::Postgres(transaction.patient_connection()),
+        }
+    }
+
+    /// Takes as long as it takes from here on.
+    pub(crate) async fn be_patient(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Backend::Sqlite(_) => Ok(()),
+            Backend::Postgres(transaction) => Ok(transaction.be_patient().await?),
         }
     }
 
@@ -447,29 +470,22 @@ async fn check_sqlite(pool: &SqlitePool, expected: i64) -> Result<(), OpenError>
     Err(OpenError::Durability { setting: "PRAGMA synchronous", value: value.to_string(), expected })
 }
 
-async fn open_postgres(options: &Options, tables: Tables) -> Result<PgPool, OpenError> {
+async fn open_postgres(options: &Options, tables: Tables) -> Result<PostgresPool, OpenError> {
     let parsed = PgConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let connect =
         parsed.disable_statement_logging().application_name("nudge").statement_cache_capacity(WRITER_STATEMENTS);
-    let set_durability = match options.durability {
+    let durability = match options.durability {
         Durability::Full => "SET synchronous_commit TO on",
         Durability::Relaxed => "SET synchronous_commit TO off",
     };
-    let pool = PgPoolOptions::new()
-        .max_connections(options.read_connections.max(1) + POSTGRES_WRITERS)
-        .acquire_timeout(POSTGRES_ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move { Ok(meta.idle_for < POSTGRES_TRUSTED_IDLE || connection.ping().await.is_ok()) })
-        })
-        .after_connect(move |connection, _| {
-            Box::pin(async move { sqlx::query(set_durability).execute(connection).await.map(drop) })
-        })
-        .connect_with(connect)
-        .await
-        .map_err(OpenError::Connect)?;
+    let pool = PostgresPool::new(connect, durability, options.read_connections.max(1) + POSTGRES_WRITERS);
     match tables {
-        Tables::BroughtUpToDate => migrator(POSTGRES_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?,
+        Tables::BroughtUpToDate => {
+            // Large tables take long to change.
+            let mut patient = pool.connect().await.map_err(OpenError::Connect)?;
+            migrator(POSTGRES_MIGRATIONS).run(&mut patient).await.map_err(OpenError::Migrate)?;
+            patient.close().await.map_err(OpenError::Connect)?;
+        }
         Tables::LeftAlone => {
             check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&pool).await, POSTGRES_MIGRATIONS)?;
         }
@@ -480,7 +496,7 @@ async fn open_postgres(options: &Options, tables: Tables) -> Result<PgPool, Open
     Ok(pool)
 }
 
-async fn check_postgres(pool: &PgPool) -> Result<(), OpenError> {
+async fn check_postgres(pool: &PostgresPool) -> Result<(), OpenError> {
     for (setting, show) in [("fsync", "SHOW fsync"), ("synchronous_commit", "SHOW synchronous_commit")] {
         let value: String = sqlx::query_scalar(show).fetch_one(pool).await.map_err(OpenError::Connect)?;
         if value != "on" {

@@ -80,6 +80,9 @@ pub enum StorageError {
     /// The storage was closed.
     #[error("the storage is closed")]
     Closed,
+    /// Writing panicked: whether it happened is not known.
+    #[error("writing has panicked")]
+    Panicked,
     /// A write to the disk failed: nothing is acknowledged any more until the server is restarted.
     #[error("the storage is read-only since a write to the disk failed; check the disk and restart the server")]
     ReadOnly,
@@ -94,6 +97,16 @@ impl StorageError {
         reason: &dyn fmt::Display,
     ) -> Self {
         Self::Corrupt { table, column, row: row.into(), reason: reason.to_string() }
+    }
+
+    /// Whether the database is away, or must not be written to: the same may succeed later, and nothing is wrong with what
+    /// was asked.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Closed | Self::ReadOnly | Self::Panicked => true,
+            Self::Unavailable(error) => Failure::of(error) != Failure::Refused,
+            Self::Corrupt { .. } | Self::Unstorable(_) | Self::NotStored(_) => false,
+        }
     }
 
     /// What the failure means for what comes after it.
@@ -130,7 +143,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    fn of(error: &sqlx::Error) -> Self {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => Self::Disconnected,
             sqlx::Error::PoolTimedOut => Self::Shortage,
@@ -143,10 +156,10 @@ impl Failure {
     fn of_code(code: &str) -> Self {
         match code {
             "40001" | "40P01" | "55P03" => Self::Collision,
-            // No space, no memory, no connection left.
-            "53100" | "53200" | "53300" => Self::Shortage,
-            // The administrator or a crash ends the session; or the server is starting up.
-            "57P01" | "57P02" | "57P03" | "08000" | "08003" | "08006" => Self::Disconnected,
+            // No space, no memory, no connection left; or the statement took too long, most likely waiting for a lock.
+            "53100" | "53200" | "53300" | "57014" => Self::Shortage,
+            // The administrator, a crash, or our own silence ends the session; or the server is starting up.
+            "57P01" | "57P02" | "57P03" | "25P03" | "08000" | "08003" | "08006" => Self::Disconnected,
             "58030" | "XX001" | "XX002" => Self::Disk,
             code if code.len() == 5 => Self::Refused,
             code => Self::of_sqlite_code(code.parse().unwrap_or(0)),

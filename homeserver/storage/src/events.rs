@@ -65,6 +65,10 @@ impl EventCache {
     }
 
     /// The size of all events in it, in bytes.
+    pub(crate) fn forget_all(&self) {
+        self.0.forget_all();
+    }
+
     pub(crate) fn weight(&self) -> u64 {
         self.0.weight()
     }
@@ -103,6 +107,26 @@ impl Storage {
             }
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The same, for those who are only shown them: what cannot be read is left out, and the operator told. Never to be
+    /// used for decisions, which would be others without it.
+    pub async fn readable_events(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Arc<StoredEvent>>> {
+        match self.events(event_ids).await {
+            Err(StorageError::Corrupt { .. }) => {}
+            outcome => return outcome,
+        }
+        let mut readable = Vec::with_capacity(event_ids.len());
+        for event_id in event_ids {
+            match self.event(event_id).await {
+                Ok(event) => readable.extend(event),
+                Err(error @ StorageError::Corrupt { .. }) => {
+                    tracing::error!(%event_id, %error, "an event cannot be read; leaving it out");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(readable)
     }
 
     async fn read_events(&self, event_ids: &[&OwnedEventId]) -> Result<HashMap<OwnedEventId, Arc<StoredEvent>>> {

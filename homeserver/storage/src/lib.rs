@@ -34,6 +34,7 @@ mod names;
 mod notifications;
 mod one_time_keys;
 mod partial_states;
+mod postgres;
 mod presence;
 mod profile_fields;
 mod pushers;
@@ -53,6 +54,7 @@ mod state;
 mod state_history;
 mod sticky_events;
 mod superseded_devices;
+mod tasks;
 mod third_party_ids;
 mod thread_subscriptions;
 mod timeline;
@@ -96,6 +98,7 @@ pub use self::{
     short_lived_tokens::TokenPurpose,
     state_history::StateSpan,
     sticky_events::StickyEvent,
+    tasks::Tasks,
     third_party_ids::{AddressValidation, ThirdPartyId},
     thread_subscriptions::ThreadSubscriptionRecord,
     timeline::{Direction, TimelineRange},

@@ -217,7 +217,7 @@ impl Storage {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<Row> =
             db!(self.read(), |pool| { sqlx::query_as(SQL).bind(position).bind(limit).fetch_all(pool).await })?;
-        rows.into_iter().map(entry).collect()
+        Ok(rows.into_iter().filter_map(readable_entry).collect())
     }
 
     /// Those of `rooms` that have a log entry with `since < position <= until`.
@@ -244,6 +244,12 @@ impl Storage {
 }
 
 type Row = (Position, i16, Option<String>, Option<String>, Option<String>, bool, Option<String>);
+
+/// One entry that cannot be read is one that nobody hears of; those who read on are not held up by it.
+fn readable_entry(row: Row) -> Option<LogEntry> {
+    let read = entry(row);
+    read.inspect_err(|error| tracing::error!(%error, "an entry of the log cannot be read; passing it over")).ok()
+}
 
 fn entry((position, kind, room_id, user_id, event_id, outbound, membership): Row) -> Result<LogEntry> {
     let kind = LogKind::from_code(kind)

@@ -29,6 +29,10 @@ impl Default for RelatedRooms {
 
 impl RelatedRooms {
     /// Forgets rooms in which something new relates to something. To be called after that is committed.
+    pub(crate) fn forget_all(&self) {
+        self.0.forget_all();
+    }
+
     pub(crate) fn forget<'a>(&self, rooms: impl IntoIterator<Item = &'a OwnedRoomId>) {
         self.0.forget(rooms);
     }

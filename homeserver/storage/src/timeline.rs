@@ -33,8 +33,23 @@ pub struct TimelineRange {
 }
 
 impl Storage {
-    /// A part of a room's timeline.
+    /// A part of a room's timeline, without what cannot be read.
     pub async fn timeline(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<Arc<StoredEvent>>> {
+        let mut unreadable = 0;
+        loop {
+            // Others take the place of what cannot be read: whoever gets fewer than asked for takes that for the end.
+            let event_ids =
+                self.timeline_ids(room_id, TimelineRange { limit: range.limit + unreadable, ..range }).await?;
+            let mut events = self.readable_events(&event_ids).await?;
+            if events.len() >= range.limit || event_ids.len() < range.limit + unreadable {
+                events.truncate(range.limit);
+                return Ok(events);
+            }
+            unreadable = event_ids.len() - events.len();
+        }
+    }
+
+    async fn timeline_ids(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<OwnedEventId>> {
         const FORWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order LIMIT $4";
@@ -42,7 +57,7 @@ impl Storage {
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order DESC LIMIT $4";
         if let Some(event_ids) = self.recent_timeline(room_id, range) {
-            return self.events(&event_ids).await;
+            return Ok(event_ids);
         }
         let sql = match range.direction {
             Direction::Forward => FORWARD,
@@ -54,8 +69,7 @@ impl Storage {
         let event_ids: Vec<String> = db!(self.read(), |pool| {
             sqlx::query_scalar(sql).bind(&*name).bind(after).bind(until).bind(limit).fetch_all(pool).await
         })?;
-        let event_ids: Result<Vec<_>> = event_ids.iter().map(|id| parsed(id, "events", "event_id")).collect();
-        self.events(&event_ids?).await
+        event_ids.iter().map(|id| parsed(id, "events", "event_id")).collect()
     }
 
     /// The same, as far as memory reaches: the order of a live event is its position in the log.

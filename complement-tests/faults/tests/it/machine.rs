@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use complement_tests_faults::{Client, Database, Server, server::free_port};
+use complement_tests_faults::{Client, Database, RECOVERY, Server, server::free_port};
 use reqwest::StatusCode;
 use tokio::process::{Child, Command};
 
@@ -19,8 +19,6 @@ const DISK_BYTES: u64 = 48 << 20;
 const LARGE_BYTES: usize = 60_000;
 /// More of these than fit in what the database has laid aside.
 const LARGE_MAX: usize = 1_000;
-/// How long the server may take to notice that it can write again. Generous: the machine may be busy.
-const RECOVERY: Duration = Duration::from_mins(1);
 const CLOCKS: [&str; 2] =
     ["/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1"];
 
@@ -30,14 +28,6 @@ fn fill(path: &Path) {
         let zeros = vec![0; piece];
         while file.write_all(&zeros).is_ok() {}
     }
-}
-
-/// What was acknowledged is there once and in order, and besides it nothing but what was not acknowledged.
-async fn check_history(client: &Client, room_id: &str, acknowledged: &[String], uncertain: &[String]) {
-    let bodies = client.history(room_id).await.into_iter().map(|(_, body)| body);
-    let (certain, others): (Vec<_>, Vec<_>) = bodies.partition(|body| acknowledged.contains(body));
-    assert!(certain == acknowledged, "{} of {} messages are there in order", certain.len(), acknowledged.len());
-    assert!(others.iter().all(|body| uncertain.contains(body)), "messages that nobody has sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +63,7 @@ async fn r_05_a_full_disk_stops_what_writes_and_nothing_else() {
         status.is_some_and(|status| status.is_server_error() || status == StatusCode::PAYLOAD_TOO_LARGE),
         "{status:?}"
     );
-    check_history(&alice, &room_id, &acknowledged, &[large(number)]).await;
+    alice.check_history(&room_id, &acknowledged, &[large(number)]).await;
     alice.now().await;
 
     std::fs::remove_file(&ballast).unwrap();
@@ -84,7 +74,7 @@ async fn r_05_a_full_disk_stops_what_writes_and_nothing_else() {
     }
     acknowledged.push(large(number));
     assert_eq!(alice.upload(vec![1; 1 << 20]).await, Some(StatusCode::OK));
-    check_history(&alice, &room_id, &acknowledged, &[]).await;
+    alice.check_history(&room_id, &acknowledged, &[]).await;
     server.stop().await;
     Server::check(&database).await;
 }
@@ -131,7 +121,7 @@ async fn r_04_what_cannot_be_made_durable_is_not_acknowledged() {
     failing.kill().await.unwrap();
     server.kill().await;
     let server = Server::start(&database, port).await;
-    check_history(&alice, &room_id, &["before".to_owned()], &uncertain).await;
+    alice.check_history(&room_id, &["before".to_owned()], &uncertain).await;
     alice.send(&room_id, "after", "after").await.unwrap();
     server.stop().await;
     Server::check(&database).await;
@@ -179,7 +169,7 @@ async fn r_29_a_clock_that_jumps_changes_no_order_and_ends_no_session() {
         assert_eq!(told.into_iter().map(|(_, body)| body).collect::<Vec<_>>(), new, "{offset}");
         acknowledged.append(&mut new);
     }
-    check_history(&alice, &room_id, &acknowledged, &[]).await;
+    alice.check_history(&room_id, &acknowledged, &[]).await;
     server.stop().await;
     Server::check(&database).await;
 }

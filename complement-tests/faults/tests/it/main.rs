@@ -1,7 +1,12 @@
 //! Faults of the real binary.
 
 mod backup;
+mod crowd;
+mod database;
 mod devices;
 mod kill;
 mod machine;
+mod points;
+mod refusals;
+mod rows;
 mod services;

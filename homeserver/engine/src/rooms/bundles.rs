@@ -161,7 +161,7 @@ impl Engine {
             .map(|edit| edit.event_id)
             .collect();
         let mut last: HashMap<OwnedEventId, SeenEvent> = HashMap::new();
-        for edit in self.storage().events(&candidates).await? {
+        for edit in self.storage().readable_events(&candidates).await? {
             let Some(relation) = edit.pdu.relation() else { continue };
             let is_valid = family.parents.get(&relation.event_id).is_some_and(|parent| edit.pdu.replaces(&parent.pdu));
             let is_later = |known: &SeenEvent| recency(&known.event) < recency(&edit);
@@ -215,7 +215,7 @@ impl Engine {
     ) -> Result<Vec<(OwnedEventId, Box<RawValue>)>> {
         let latest = self.storage().related_at(family.room_id, orders).await?;
         let event_ids: Vec<OwnedEventId> = latest.iter().map(|event| event.event_id.clone()).collect();
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         let seen: Vec<SeenEvent> = events.into_iter().filter_map(|event| family.view.see(event)).collect();
         let roots: HashMap<&OwnedEventId, &OwnedEventId> =
             latest.iter().map(|event| (&event.event_id, &event.target_id)).collect();

@@ -155,7 +155,7 @@ impl Engine {
                 !is_lazy || !is_member || members.iter().any(|user_id| user_id.as_str() == state_key)
             })
             .await?;
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         Ok(events.into_iter().filter(|event| allows(filter, &event.pdu)).collect())
     }
 }

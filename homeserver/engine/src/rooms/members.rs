@@ -44,7 +44,7 @@ impl Engine {
             let first = self.first_join(&view).await?;
             event_ids = self.readable_state(&view, first, is_member).await?;
         }
-        let mut events = self.storage().events(&event_ids).await?;
+        let mut events = self.storage().readable_events(&event_ids).await?;
         events.retain(|event| {
             let found = event.pdu.membership().map(|(_, membership)| membership);
             found.is_some_and(|found| is_wanted(&found, membership.as_ref(), not_membership.as_ref()))
@@ -72,7 +72,7 @@ impl Engine {
             *event_type == StateEventType::RoomMember && value.membership == Some(MembershipState::Join)
         });
         let event_ids: Vec<OwnedEventId> = joined.map(|(_, value)| value.event_id.clone()).collect();
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         Ok(events.iter().filter_map(profile).collect())
     }
 

@@ -103,7 +103,7 @@ impl Engine {
             let is_last = rows.len() < range.limit;
             scanned += rows.len();
             let event_ids: Vec<OwnedEventId> = rows.iter().map(|row: &RelatedEvent| row.event_id.clone()).collect();
-            for event in self.storage().events(&event_ids).await? {
+            for event in self.storage().readable_events(&event_ids).await? {
                 let Some(order) = event.order else { continue };
                 if seen.len() == limit {
                     return Ok((seen, Some(reached(&range))));

@@ -14,7 +14,7 @@ impl Engine {
         self.whole_room(room_id).await?;
         let view = self.reading_view(requester, room_id).await?;
         let event_ids = self.readable_state(&view, view.reads_until(), |_, _| true).await?;
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         self.client_state(&events, true).await
     }
 

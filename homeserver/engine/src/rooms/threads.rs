@@ -47,7 +47,7 @@ impl Engine {
         threads.truncate(limit);
         let last = threads.last().filter(|_| has_more).map(|thread| TimelineToken(thread.order - 1));
         let roots: Vec<OwnedEventId> = threads.into_iter().map(|thread| thread.target_id).collect();
-        let roots = self.storage().events(&roots).await?;
+        let roots = self.storage().readable_events(&roots).await?;
         let seen: Vec<SeenEvent> = roots.into_iter().filter_map(|root| view.see(root)).collect();
         let chunk = self.client_events(requester, &seen, true).await?;
         Ok(ThreadsPage { chunk, next_batch: last.map(|token| token.to_string()) })

@@ -185,7 +185,8 @@ impl Engine {
             self.inner.services.ephemeral_changed();
         }
         if noted.needs_watch {
-            tokio::spawn(watch(Arc::downgrade(&self.inner), room_id.to_owned()));
+            let (tasks, engine, room_id) = (self.storage().tasks(), Arc::downgrade(&self.inner), room_id.to_owned());
+            tokio::spawn(async move { tasks.supervise("typing", || watch(engine.clone(), room_id.clone())).await });
         }
     }
 

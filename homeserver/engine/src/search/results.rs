@@ -84,7 +84,7 @@ impl Engine {
             return Ok(());
         };
         let event_ids = self.readable_state(view, view.reads_until(), |_, _| true).await?;
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         let events = self.client_state(&events, true).await?;
         shown.state.insert(room_id.clone(), events.into_iter().map(ClientEvent::into_raw).collect());
         Ok(())

@@ -20,7 +20,9 @@ const BREATHER: Duration = Duration::from_millis(50);
 impl Engine {
     /// Starts the task. It does not keep the engine alive, and ends with it.
     pub(crate) fn start_sealing(&self) {
-        tokio::spawn(seal(Arc::downgrade(&self.inner), self.inner.sync.stopping()));
+        let (engine, stopping) = (Arc::downgrade(&self.inner), self.inner.sync.stopping());
+        let tasks = self.storage().tasks();
+        tokio::spawn(async move { tasks.supervise("sealing", || seal(engine.clone(), stopping.clone())).await });
     }
 }
 

@@ -22,7 +22,9 @@ impl Engine {
         let engine = std::sync::Arc::downgrade(&self.inner);
         let log = self.storage().subscribe();
         let stopping = self.inner.sync.stopping();
-        tokio::spawn(follow(engine, log, stopping));
+        let tasks = self.storage().tasks();
+        let follow = move || follow(engine.clone(), log.clone(), stopping.clone());
+        tokio::spawn(async move { tasks.supervise("fan_out", follow).await });
     }
 
     /// Reads what is new in the log. Who reads a position from `seen` can rely on all before it to be heard.

@@ -83,7 +83,7 @@ impl Engine {
         }
         let mut event_ids: Vec<OwnedEventId> = values.into_values().collect();
         event_ids.sort_unstable();
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         Ok(events.into_iter().filter(|event| allows(query.filter, &event.pdu)).collect())
     }
 
@@ -209,7 +209,7 @@ impl Engine {
             let entry = self.storage().state_entry_at(room_id, &member, user_id.as_str(), at.0).await?;
             event_ids.extend(entry.and_then(|entry| entry.event_id));
         }
-        Ok(self.storage().events(&event_ids).await?)
+        Ok(self.storage().readable_events(&event_ids).await?)
     }
 }
 

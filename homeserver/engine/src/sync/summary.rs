@@ -63,7 +63,7 @@ impl Engine {
     async fn in_order_of_arrival(&self, room: &RoomSnapshot, users: Vec<OwnedUserId>) -> Result<Vec<OwnedUserId>> {
         let member = |user_id: &OwnedUserId| room.state_event_id(&StateEventType::RoomMember, user_id.as_str());
         let event_ids: Vec<OwnedEventId> = users.iter().filter_map(member).map(ToOwned::to_owned).collect();
-        let events = self.storage().events(&event_ids).await?;
+        let events = self.storage().readable_events(&event_ids).await?;
         let arrival = |event: &Arc<StoredEvent>| Some((event.order, event.pdu.membership()?.0));
         let mut arrivals: Vec<(Option<i64>, OwnedUserId)> = events.iter().filter_map(arrival).collect();
         arrivals.sort_unstable();

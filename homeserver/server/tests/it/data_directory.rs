@@ -56,6 +56,28 @@ fn a_new_key_is_taken_back_when_the_database_turns_out_to_hold_data() {
 }
 
 #[test]
+fn r_10_a_database_that_is_gone_is_not_made_anew() {
+    let directory = TempDir::new().unwrap();
+    let configuration = configuration(&directory, "a.example");
+    let file = directory.path().join("data/nudge.db");
+    let opened = open(&configuration, Use::Serving).unwrap();
+    // Nothing was ever in it, which is no loss.
+    opened.note_database(&configuration, false).unwrap();
+    opened.note_database(&configuration, false).unwrap();
+    fs::write(&file, "a database").unwrap();
+    opened.note_database(&configuration, true).unwrap();
+    let error = opened.note_database(&configuration, false).unwrap_err();
+    assert!(matches!(error, DataDirectoryError::DatabaseMissing { .. }), "{error}");
+    drop(opened);
+    drop(open(&configuration, Use::Serving).unwrap());
+    fs::remove_file(&file).unwrap();
+    let error = open(&configuration, Use::Serving).unwrap_err();
+    assert!(matches!(error, DataDirectoryError::DatabaseMissing { .. }), "{error}");
+    fs::remove_file(directory.path().join("data/database")).unwrap();
+    open(&configuration, Use::Serving).unwrap();
+}
+
+#[test]
 fn data_of_another_server_is_refused() {
     let directory = TempDir::new().unwrap();
     drop(open(&configuration(&directory, "a.example"), Use::Serving).unwrap());

@@ -8,9 +8,9 @@ use ruma::{EventId, OwnedServerName};
 use crate::{
     Result, StorageError,
     commit::{
-        CommitError, Committed, Submission,
+        BeforeNews, CommitError, Committed, Submission,
         apply::Applying,
-        facts::{ClientTransaction, Facts, names_of},
+        facts::{ClientTransaction, Facts, Head, names_of},
         write::Writes,
     },
     database::{Shared, Transaction},
@@ -18,9 +18,20 @@ use crate::{
     names::encode,
 };
 
+/// What became of a transaction whose end nobody told us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Committed,
+    TakenBack,
+    /// It took no number, or somebody else has written since.
+    Unknowable,
+}
+
 /// Facts, and what follows from the submissions decided so far.
 pub(super) struct Batch {
     pub(super) server_name: OwnedServerName,
+    /// The counters before anything was decided.
+    pub(super) found: Head,
     pub(super) facts: Facts,
     pub(super) writes: Writes,
 }
@@ -33,7 +44,8 @@ impl Batch {
         submissions: &[Submission],
     ) -> Result<Self> {
         let facts = Facts::load(shared, transaction, submissions).await?;
-        Ok(Self { server_name: shared.server_name.clone(), facts, writes: Writes::default() })
+        let (server_name, found) = (shared.server_name.clone(), facts.head);
+        Ok(Self { server_name, found, facts, writes: Writes::default() })
     }
 
     /// Decides on one submission, and notes what it writes if it succeeds.
@@ -50,22 +62,72 @@ impl Batch {
         self.writes.write(&self.facts, transaction).await
     }
 
-    /// Tells caches and readers, once it is committed.
-    pub(super) fn publish(self, shared: &Shared) {
-        let rows = u64::try_from(self.writes.inserted_rows).unwrap_or(u64::MAX);
-        shared.inserted_rows.fetch_add(rows, Ordering::Relaxed);
-        for (name, nid) in self.facts.names {
-            if shared.names.get(&name).is_none() {
-                shared.names.put(name, nid);
+    /// What became of it, by the counters as they are once it is over.
+    pub(super) fn fate(&self, head: Head) -> Fate {
+        if self.found == self.facts.head {
+            Fate::Unknowable
+        } else if head == self.facts.head {
+            Fate::Committed
+        } else if head == self.found {
+            Fate::TakenBack
+        } else {
+            Fate::Unknowable
+        }
+    }
+
+    /// To be called once it is committed: who submitted hears of it before the log tells anybody.
+    pub(super) fn succeed(
+        self,
+        shared: &Shared,
+        outcomes: &[Result<Committed, CommitError>],
+        before_news: &mut [Option<BeforeNews>],
+    ) {
+        for (outcome, before_news) in outcomes.iter().zip(before_news) {
+            if let (Ok(committed), Some(before_news)) = (outcome, before_news.take()) {
+                before_news(Ok(committed));
             }
         }
-        for event in self.writes.live {
-            shared.events.put_new(event);
+        shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.publish(shared);
+    }
+
+    /// To be called when it is found out what the counters are after its end, long after those who submitted were told
+    /// that it failed.
+    pub(super) fn settle(self, shared: &Shared, head: Head) {
+        match self.fate(head) {
+            Fate::TakenBack => {}
+            Fate::Committed => {
+                tracing::info!("a commit whose end nobody knew did happen");
+                self.publish(shared);
+            }
+            Fate::Unknowable => {
+                self.forget(shared);
+                shared.bus.publish(std::iter::empty(), [], head.position);
+            }
         }
+    }
+
+    /// What caches hold is not what is stored any more.
+    fn forget(&self, shared: &Shared) {
         shared.events.forget(&self.writes.altered);
         if !self.writes.related_rooms.is_empty() {
             shared.related_rooms.forget(&self.writes.related_rooms);
         }
+    }
+
+    /// Tells caches and readers, once it is committed.
+    fn publish(mut self, shared: &Shared) {
+        let rows = u64::try_from(self.writes.inserted_rows).unwrap_or(u64::MAX);
+        shared.inserted_rows.fetch_add(rows, Ordering::Relaxed);
+        for (name, nid) in std::mem::take(&mut self.facts.names) {
+            if shared.names.get(&name).is_none() {
+                shared.names.put(name, nid);
+            }
+        }
+        for event in std::mem::take(&mut self.writes.live) {
+            shared.events.put_new(event);
+        }
+        self.forget(shared);
         if !self.writes.sticky_rooms.is_empty() {
             shared.sticky_rooms.extend(self.writes.sticky_rooms);
         }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The counters in the one row that every commit updates.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) position: Position,
     pub(super) event_nid: i64,
@@ -233,7 +233,7 @@ fn keys_of(entries: &[StateEntry]) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// Locks the one row until the end of the transaction.
-async fn load_head(transaction: &mut Transaction) -> Result<Head> {
+pub(super) async fn load_head(transaction: &mut Transaction) -> Result<Head> {
     const SQL: &str = "UPDATE log_head SET position = position RETURNING position, event_nid, name_nid";
     let (position, event_nid, name_nid) =
         db!(transaction.connection(), |connection| sqlx::query_as(SQL).fetch_one(connection).await)?;

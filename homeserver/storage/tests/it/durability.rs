@@ -19,7 +19,7 @@ async fn refused(options: &Options) -> OpenError {
 }
 
 #[tokio::test]
-async fn a_database_that_lost_its_file_is_not_created_anew() {
+async fn r_10_a_database_that_lost_its_file_is_not_created_anew() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::open(&options(&url(&directory))).await.unwrap();
     storage.close().await;
@@ -31,7 +31,7 @@ async fn a_database_that_lost_its_file_is_not_created_anew() {
 }
 
 #[tokio::test]
-async fn urls_of_other_databases_are_refused_without_their_password() {
+async fn r_10_urls_of_other_databases_are_refused_without_their_password() {
     for url in ["mysql://user:hunter2@host/db", "/var/lib/nudge.db", "", "postgres://user:hunter2@host:port/db"] {
         let error = refused(&options(url)).await;
         assert!(matches!(error, OpenError::Url { .. }), "{error}");
@@ -40,7 +40,7 @@ async fn urls_of_other_databases_are_refused_without_their_password() {
 }
 
 #[tokio::test]
-async fn full_durability_flushes_each_commit() {
+async fn r_03_full_durability_flushes_each_commit() {
     let directory = tempfile::tempdir().unwrap();
     for durability in [Durability::Full, Durability::Relaxed] {
         let storage = Storage::open(&Options { durability, ..options(&url(&directory)) }).await.unwrap();
@@ -51,7 +51,7 @@ async fn full_durability_flushes_each_commit() {
 
 /// The tests' cluster runs without fsync, so it cannot promise that much; one that runs with it is accepted.
 #[tokio::test]
-async fn a_cluster_that_does_not_flush_is_refused() {
+async fn r_03_a_cluster_that_does_not_flush_is_refused() {
     let Some(database) = PostgresDatabase::create_if_possible().await else { return };
     let full = Options { durability: Durability::Full, ..options(&database.url) };
     match Storage::open(&full).await {
@@ -76,7 +76,7 @@ async fn memory_serves_as_a_database() {
 
 /// A disk that gives back garbage stands for one that fails: both leave uncertain what is on it.
 #[tokio::test]
-async fn after_the_disk_fails_nothing_is_acknowledged() {
+async fn r_10_after_the_disk_fails_nothing_is_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
     let storage = Storage::open(&options(&url(&directory))).await.unwrap();
     let commit = async |n: u32| {
@@ -103,6 +103,27 @@ async fn after_the_disk_fails_nothing_is_acknowledged() {
     assert!(matches!(outcome, Err(CommitError::Storage(StorageError::ReadOnly))), "{outcome:?}");
     let outcome = storage.store_filter(&user("@alice:here"), "{}", 0, 10).await;
     assert!(outcome.is_err(), "{outcome:?}");
+}
+
+/// What is done before anybody hears of a commit is others' work, and may panic.
+#[tokio::test]
+async fn r_36_a_commit_that_panics_ends_neither_the_committer_nor_what_comes_after() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        let panics =
+            Submission { room: None, changes: vec![live(&message("$one", "$alice_joins")), extremities(&["$one"])] };
+        let outcome =
+            stage.storage.commit_and(panics, |_| panic!("this is meant to be seen in the log of the test")).await;
+        assert!(matches!(outcome, Err(CommitError::Storage(StorageError::Panicked))), "{outcome:?}");
+        // It had happened by then, and is told of though nothing else is written.
+        let mut head = stage.storage.subscribe();
+        head.wait_for(|head| *head == 5).await.unwrap();
+        assert!(stage.stored("$one").await.is_some());
+        assert_eq!(stage.storage.tasks().panicked_lately(), ["committer"]);
+        stage.commit_unguarded(vec![live(&message("$two", "$one")), extremities(&["$two"])]).await.unwrap();
+        stage.assert_sound().await;
+    })
+    .await;
 }
 
 #[tokio::test]

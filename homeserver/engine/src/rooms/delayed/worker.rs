@@ -23,7 +23,8 @@ const SLEEP_MAX: Duration = Duration::from_mins(1);
 impl Engine {
     /// Starts the task. It does not keep the engine alive, and ends with it.
     pub(crate) fn start_delayed(&self) {
-        tokio::spawn(work(Arc::downgrade(&self.inner), self.storage().head()));
+        let (tasks, engine, head) = (self.storage().tasks(), Arc::downgrade(&self.inner), self.storage().head());
+        tokio::spawn(async move { tasks.supervise("delayed_events", || work(engine.clone(), head)).await });
     }
 
     /// Sends the events whose time has come. Returns how many those were.

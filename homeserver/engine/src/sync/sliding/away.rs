@@ -57,7 +57,7 @@ impl Engine {
         };
         let events = self.client_events(asked.requester, &window.events, false).await?;
         room.timeline = events.into_iter().map(ClientEvent::into_raw).collect();
-        let state = self.storage().events(&event_ids.into_iter().collect::<Vec<_>>()).await?;
+        let state = self.storage().readable_events(&event_ids.into_iter().collect::<Vec<_>>()).await?;
         room.required_state = self.raw_state(&state).await?;
         Ok(Some(room))
     }

@@ -165,7 +165,7 @@ impl Engine {
                 let values = self.storage().current_state_of(room_ids, &event_type).await?;
                 event_ids.extend(values.into_iter().map(|(_, event_id)| event_id));
             }
-            for event in self.storage().events(&event_ids).await? {
+            for event in self.storage().readable_events(&event_ids).await? {
                 let traits = found.entry(event.pdu.room_id.clone()).or_default();
                 let text = |field| event.pdu.content_str(field);
                 match event_type {

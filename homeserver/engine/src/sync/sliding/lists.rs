@@ -113,7 +113,7 @@ impl Engine {
             let Some(room) = self.room(space).await? else { continue };
             let links = room.state().filter(|((event_type, _), _)| *event_type == StateEventType::SpaceChild);
             let links: Vec<_> = links.map(|(_, value)| value.event_id.clone()).collect();
-            for event in self.storage().events(&links).await? {
+            for event in self.storage().readable_events(&links).await? {
                 let content: serde_json::Map<String, serde_json::Value> = event.pdu.content_as().unwrap_or_default();
                 let is_link = content.get("via").is_some_and(serde_json::Value::is_array);
                 let child = event.pdu.state_key.as_deref().and_then(|key| OwnedRoomId::try_from(key).ok());

@@ -198,7 +198,7 @@ impl Engine {
         let new: Vec<StateKey> = lazy.iter().filter(|id| !known.contains(*id)).map(member_key).collect();
         event_ids.extend(self.values_of(room_id, asked.now, &new).await?.into_values());
         let unique: BTreeSet<OwnedEventId> = event_ids.into_iter().collect();
-        let events = self.storage().events(&unique.into_iter().collect::<Vec<_>>()).await?;
+        let events = self.storage().readable_events(&unique.into_iter().collect::<Vec<_>>()).await?;
         let mut members: HashSet<OwnedUserId> = known.iter().cloned().chain(lazy).collect();
         if members.len() > LAZY_MEMBERS_MAX {
             members = concerned(&window.events).into_iter().collect();
