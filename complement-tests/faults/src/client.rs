@@ -125,7 +125,7 @@ impl Client {
         Some((answer.status(), retry_after))
     }
 
-    /// Somebody with a token that the server may or may not know.
+    /// Somebody without an account.
     pub fn stranger(base_url: &str) -> Self {
         let (token, user_id, device_id) = ("nobody's".to_owned(), String::new(), String::new());
         Self { http: reqwest::Client::new(), base_url: base_url.to_owned(), token, user_id, device_id }

@@ -1,4 +1,4 @@
-//! Many at once: clients that are slow, that have gone without a word, or that ask for what is costly.
+//! Many at once: clients that are slow, that have gone without a word, or that ask for much.
 //!
 //! Whoever behaves is served meanwhile.
 
@@ -9,7 +9,6 @@ use std::{
 };
 
 use complement_tests_faults::{Client, Database, RECOVERY, Server, is_long, server::free_port};
-use reqwest::StatusCode;
 use tokio::task::JoinSet;
 
 /// How much memory the server may take, whatever is asked of it.
@@ -24,10 +23,10 @@ struct Scene {
 }
 
 impl Scene {
-    async fn open(settings: &[(&str, &str)]) -> Self {
+    async fn open() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (database, port) = (Database::sqlite(), free_port());
-        let server = Server::start_with(&database, port, settings).await;
+        let server = Server::start(&database, port).await;
         let alice = Client::register(&server.base_url, "alice").await;
         let room_id = alice.create_room().await;
         Self { database, server, port, alice, room_id }
@@ -61,7 +60,7 @@ fn is_over(connection: &mut TcpStream) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r_30_connections_whose_other_end_says_no_more_are_closed() {
-    let scene = Scene::open(&[]).await;
+    let scene = Scene::open().await;
     let token = scene.alice.token();
     let post = format!("POST /_matrix/client/v3/createRoom HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n");
     let beginnings = [
@@ -89,7 +88,7 @@ async fn r_30_connections_whose_other_end_says_no_more_are_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r_31_slow_clients_keep_nobody_waiting() {
-    let scene = Scene::open(&[]).await;
+    let scene = Scene::open().await;
     let (alice, room_id) = (&scene.alice, &scene.room_id);
     let count = if is_long() { 5_000 } else { 300 };
     let mut slow: Vec<TcpStream> =
@@ -110,7 +109,7 @@ async fn r_31_slow_clients_keep_nobody_waiting() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r_33_memory_stays_below_a_ceiling_under_a_mixed_load() {
     const LARGE: usize = 50_000;
-    let scene = Scene::open(&[]).await;
+    let scene = Scene::open().await;
     let rounds = if is_long() { 200 } else { 3 };
     let mut load = JoinSet::new();
     for user in 0..16 {
@@ -131,25 +130,5 @@ async fn r_33_memory_stays_below_a_ceiling_under_a_mixed_load() {
     let peak = scene.server.memory_peak_kib();
     assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
     assert_eq!(scene.alice.history(&scene.room_id).await.len(), 16 * rounds);
-    scene.close().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r_35_what_keeps_a_core_busy_keeps_nobody_waiting() {
-    const LOGINS: usize = 12;
-    let scene = Scene::open(&[("TOKIO_WORKER_THREADS", "1"), ("NUDGE_ACCOUNTS__PASSWORD_HASHING", "strong")]).await;
-    let mut logins = JoinSet::new();
-    for _ in 0..LOGINS {
-        let alice = scene.alice.clone();
-        logins.spawn(async move { alice.log_in_again("alice").await });
-    }
-    // The first is over, the others are not: passwords are being hashed.
-    logins.join_next().await.unwrap().unwrap();
-    let stranger = Client::stranger(&scene.server.base_url);
-    assert_eq!(stranger.status("/_matrix/client/versions").await, Some(StatusCode::OK));
-    assert!(scene.alice.send(&scene.room_id, "meanwhile", "meanwhile").await.is_some());
-    let waiting = LOGINS - 1 - std::iter::from_fn(|| logins.try_join_next()).count();
-    assert!(waiting > 0, "the hashes were waited for");
-    logins.join_all().await;
     scene.close().await;
 }

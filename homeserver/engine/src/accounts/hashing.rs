@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn r_35_the_thread_that_asks_does_something_else_meanwhile() {
+        let hashing = Hashing::new(PasswordHashing::Strong);
+        tokio::select! {
+            biased;
+            _ = hashing.verify("correct horse", None) => panic!("it was hashed on the spot"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_authenticates_without_a_real_hash() {
         let hashing = Hashing::new(PasswordHashing::Cheap);
         for hash in [None, Some(""), Some("*"), Some("!"), Some("password"), Some("$argon2id$v=19$m=8,t=1,p=1")] {

@@ -65,7 +65,7 @@ async fn with_replies(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn a_sound_database_passes() {
+async fn r_14_a_sound_database_passes() {
     on_each_database(async |stage| {
         stage.assert_sound().await;
         with_room(&stage).await;
