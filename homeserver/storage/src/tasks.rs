@@ -53,18 +53,18 @@ impl Tasks {
 mod tests {
     use super::Tasks;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn r_36_a_task_that_panics_begins_anew_and_that_is_told() {
         let (tasks, mut attempts) = (Tasks::default(), 0);
         let done = tasks.supervise("test", || {
             attempts += 1;
             let attempt = attempts;
             async move {
-                assert!(attempt > 2, "the first two attempts panic");
+                assert!(attempt > 1, "the first attempt panics");
                 attempt
             }
         });
-        assert_eq!(done.await, 3);
+        assert_eq!(done.await, 2);
         assert_eq!(tasks.panicked_lately(), ["test"]);
     }
 }
