@@ -105,8 +105,8 @@ impl Applying<'_> {
 pub(super) async fn end_partial_state(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
     const DONE: &str = "DELETE FROM partial_states WHERE room_nid = $1";
     const COMPLETE: &str = "UPDATE rooms SET complete_since = $2 WHERE room_nid = $1";
+    db!(transaction.connection(), |connection| sqlx::query(DONE).bind(room_nid).execute(connection).await.map(drop))?;
     Ok(db!(transaction.connection(), |connection| {
-        sqlx::query(DONE).bind(room_nid).execute(&mut *connection).await?;
         sqlx::query(COMPLETE).bind(room_nid).bind(position).execute(connection).await.map(drop)
     })?)
 }
