@@ -3,12 +3,14 @@
 use fake_homeserver::{Room, body_of, json as answer};
 use http::Method;
 use keyserver::{Messages, Upload};
+use rules::Change;
 use ruma::{
     CanonicalJsonObject, OwnedUserId,
     serde::{Base64, base64::Standard},
     signatures::{Ed25519KeyPair, sign_json},
 };
 use serde_json::{Value, json};
+use storage::Submission;
 
 use crate::stage::{Stage, raw_json};
 
@@ -445,4 +447,22 @@ async fn who_joins_is_introduced_with_their_devices_to_servers_that_were_not_fol
     stage.joined_room(&alice).await;
     stage.flush(stage.remote.name()).await;
     assert_eq!(told(&stage.remote).iter().filter(|told| **told == expected).count(), 1);
+}
+
+#[tokio::test]
+async fn s_086_what_the_latest_change_of_a_device_says_as_well_is_forgotten() {
+    let stage = Stage::new().await;
+    let (alice, storage) = (stage.user("alice").await.user_id, stage.engine.storage());
+    let since = storage.head();
+    for _ in 0..5 {
+        let (user_id, device_id) = (alice.clone(), Some("D".into()));
+        let change = Change::DeviceList { user_id, device_id, viewer: None, servers: Vec::new() };
+        storage.commit(Submission { room: None, changes: vec![change] }).await.unwrap();
+    }
+    // What came since the last round is left alone.
+    let first = stage.engine.keep_house().await.unwrap();
+    let second = stage.engine.keep_house().await.unwrap();
+    assert!(second >= first + 4, "{first}, then {second}");
+    assert_eq!(storage.prune_device_lists(0, storage.head(), 100).await.unwrap().1, 0);
+    assert_eq!(storage.device_lists_changed(&alice, since, storage.head()).await.unwrap(), [alice]);
 }

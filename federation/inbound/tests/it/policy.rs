@@ -257,6 +257,8 @@ async fn a_policy_event_that_says_too_little_names_no_policy_server() {
         json!({"via": 7, "public_keys": {"ed25519": public_key(&guarded.key)}}),
         json!({"via": "policy", "public_keys": {"ed25519": 7}}),
         json!({"via": "policy", "public_keys": {"curve25519": public_key(&guarded.key)}}),
+        // A key with which everybody can sign.
+        json!({"via": "policy", "public_keys": {"ed25519": format!("AQ{}", "A".repeat(41))}}),
     ] {
         let changed = guarded.room.send_state(&stage.remote, &rita, "m.room.policy", "", content.clone());
         stage.receive(&[&changed]).await;
