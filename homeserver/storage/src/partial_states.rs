@@ -71,23 +71,26 @@ impl Storage {
         Ok(MembersKnown { all, since })
     }
 
-    /// Up to `limit` rooms with a partial state, those first that are to be asked for first.
-    pub async fn partial_states(&self, limit: usize) -> Result<Vec<PartialStateRecord>> {
+    /// Up to `limit` rooms with a partial state that are to be asked for by `due_ts`, those first that are to be asked for
+    /// first.
+    pub async fn partial_states(&self, due_ts: u64, limit: usize) -> Result<Vec<PartialStateRecord>> {
         const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
-            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid ORDER BY p.retry_at_ts, p.room_nid LIMIT $1";
+            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid
+            WHERE p.retry_at_ts <= $1 ORDER BY p.retry_at_ts, p.room_nid LIMIT $2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit).fetch_all(pool).await)?;
+        let due = i64::try_from(due_ts).unwrap_or(i64::MAX);
+        let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(due).bind(limit).fetch_all(pool).await)?;
         // What is unreadable of one room is not to keep the others from being asked for.
         let readable = |row| record(row).inspect_err(|error| tracing::error!(%error, "a room stays partial")).ok();
         Ok(rows.into_iter().filter_map(readable).collect())
     }
 
     /// Notes that asking for the state of a room failed once more, and when to ask again, in milliseconds since the epoch.
-    /// Not when we entered it anew, or somebody wants it to be asked for sooner, since the record was read.
+    /// Not when we entered it anew since the record was read; and when somebody wants it to be asked for sooner, it is.
     pub async fn postpone_partial_state(&self, record: &PartialStateRecord, retry_at_ts: u64) -> Result<()> {
-        const SQL: &str = "UPDATE partial_states SET failures = $3 + 1, retry_at_ts = $5
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND event_id = $2
-            AND failures = $3 AND retry_at_ts = $4";
+        const SQL: &str = "UPDATE partial_states SET failures = $3 + 1,
+                retry_at_ts = CASE WHEN retry_at_ts = $4 THEN $5 ELSE retry_at_ts END
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND event_id = $2";
         let name = encode(record.room_id.as_str());
         let mut transaction = self.begin().await?;
         db!(transaction.connection(), |connection| {

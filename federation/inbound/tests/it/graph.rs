@@ -5,9 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use fake_homeserver::{json as reply, object_of, text_of};
+use fake_homeserver::{Room, RoomSettings, json as reply, object_of, text_of};
 use rules::{Pdu, event::read_pdu};
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, RoomVersionId};
 use serde_json::{Value, json};
 
 use crate::stage::{PATIENCE, Stage, Verdict};
@@ -191,4 +191,34 @@ async fn s_054_a_long_auth_chain_costs_by_its_length() {
         tokio::time::timeout(PATIENCE, stage.receive(&[&pdu])).await.expect("it ends");
         assert_eq!(stage.verdict(&pdu.event_id).await, Verdict::Accepted);
     }
+}
+
+#[tokio::test]
+async fn what_builds_on_an_event_of_another_room_takes_nothing_from_there() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (rita, mallory) = (stage.remote.user("rita"), stage.remote.user("mallory"));
+    let settings = RoomSettings::of_version(RoomVersionId::V12);
+    let room = Room::create(&stage.remote, &rita, &settings);
+    room.send_state(&stage.remote, &mallory, "m.room.member", mallory.as_str(), json!({"membership": "join"}));
+    let topic = room.send_state(&stage.remote, &rita, "m.room.topic", "", json!({"topic": "ours"})).event_id.clone();
+    let elsewhere = Room::create(&stage.remote, &mallory, &settings);
+    for room in [&room, &elsewhere] {
+        stage.join(&alice, &room.id).await.unwrap();
+    }
+    let stray = elsewhere.send_state(&stage.remote, &mallory, "m.room.topic", "", json!({"topic": "theirs"}));
+    stage.receive(&[&stray]).await;
+    assert_eq!(stage.verdict(&stray.event_id).await, Verdict::Accepted);
+
+    for with_head in [true, false] {
+        let text = json!({"msgtype": "m.text", "body": "nothing to see"});
+        let mut draft = room.draft(&stage.remote, &mallory, "m.room.message", None, text);
+        draft.prev_events.retain(|_| with_head);
+        draft.prev_events.push(stray.event_id.clone());
+        let message = room.send(&stage.remote, draft);
+        stage.receive(&[&message]).await;
+        assert_eq!(stage.current(&room.id, "m.room.topic", "").await.as_ref(), Some(&topic));
+    }
+    stage.send(&alice, &room.id, "go on").await;
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await, Some(topic));
 }

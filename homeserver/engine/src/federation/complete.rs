@@ -43,8 +43,8 @@ const GAP_PATIENCE_FAILURES: u32 = 6;
 /// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
 /// let us in, only if it has members of the servers that that one named.
 const AGREEMENT_FAILURES: u32 = 9;
-/// How many devices a server is told of that should have been told before.
-const MAX_DEVICES_TOLD: usize = 1_000;
+/// How many devices are told of to servers that should have been told before, counted once for each server.
+const MAX_DEVICES_TOLD: usize = 50_000;
 /// How often a room is looked at anew because it was changed meanwhile; the last time, nobody may.
 const MAX_ATTEMPTS: usize = 5;
 /// How long one server is asked for the state.
@@ -53,8 +53,8 @@ const STATE_DEADLINE: Duration = Duration::from_mins(10);
 const GAPS_DEADLINE: Duration = Duration::from_mins(2);
 /// By how many entries such a state may differ from the one before our join.
 const MAX_GAP_DIFFERENCE: usize = 1_000;
-/// How many events of ours are sent to servers of which we did not know that they were in the room.
-const MAX_RESENT: usize = 1_000;
+/// How many events of ours are sent to servers of which we did not know that they were in the room, counted the same.
+const MAX_RESENT: usize = 50_000;
 
 /// Why the state that a server gave does not do.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Engine {
         let mut beginning = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
             .at_home_on(self.server_name().to_owned());
         beginning.apply(&before);
-        let gap_states = self.gap_states(record, server, &room, &beginning).await?;
+        let gap_states = self.gap_states(record, server, (&room, &beginning), &join.pdu).await?;
         self.commit_complete(record, &join.pdu, (before, beginning), &gap_states).await
     }
 
@@ -194,13 +194,13 @@ impl Engine {
     }
 
     /// What other servers say of what events build on that came meanwhile, and that we lack: the one that is asked for
-    /// the state, and, as long as we have patience, those that made the events.
+    /// the state, and those that made the events.
     async fn gap_states(
         &self,
         record: &PartialStateRecord,
         server: &ServerName,
-        room: &RoomSnapshot,
-        beginning: &RoomSnapshot,
+        (room, beginning): (&RoomSnapshot, &RoomSnapshot),
+        join: &Pdu,
     ) -> Result<GapStates, Incomplete> {
         let has_patience = record.failures < GAP_PATIENCE_FAILURES;
         let deadline = Instant::now() + GAPS_DEADLINE;
@@ -209,7 +209,12 @@ impl Engine {
         for (event, lacking) in &gaps {
             let own = event.pdu.sender.server_name();
             let mut said = None;
-            for asked in std::iter::once(server).chain((has_patience && own != server).then_some(own)) {
+            if matches!(&*join.prev_events, [_]) && **lacking == *join.prev_events {
+                // It came at the same time as our join.
+                differences.extend([(event.pdu.event_id.clone(), vec![Vec::new()])]);
+                continue;
+            }
+            for asked in std::iter::once(server).chain((own != server).then_some(own)) {
                 let asking = self.gap_state(asked, (room, beginning), &event.pdu, lacking);
                 said = timeout_at(deadline, asking).await.unwrap_or(Ok(None))?;
                 if said.is_some() {
@@ -447,7 +452,7 @@ impl Engine {
             let (device_id, servers) = (Some(device_id), servers.to_vec());
             Change::DeviceList { user_id, device_id, viewer: None, servers }
         };
-        Ok(devices.into_iter().take(MAX_DEVICES_TOLD).map(change).collect())
+        Ok(devices.into_iter().take(MAX_DEVICES_TOLD / servers.len()).map(change).collect())
     }
 
     /// What our users said of which servers were not told that were in the room then: the newest of it. The join by which
@@ -459,7 +464,7 @@ impl Engine {
             .iter()
             .rev()
             .filter(|outcome| outcome.is_accepted() && outcome.event.order.is_some() && is_ours(&outcome.event));
-        let missed = ours.take(MAX_RESENT).filter_map(|outcome| {
+        let missed = ours.take(MAX_RESENT / servers.len().max(1)).filter_map(|outcome| {
             let before = replay.before(&outcome.event)?;
             let servers: Vec<_> = servers.iter().filter(|server| before.has_server(server)).cloned().collect();
             (!servers.is_empty()).then(|| Change::Resend { event_id: outcome.event.pdu.event_id.clone(), servers })

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rules::{Pdu, RoomSnapshot};
+use rules::RoomSnapshot;
 use ruma::{OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::StateEventType};
 use storage::{MembersKnown, PartialStateRecord, StorageError};
 use tokio::{
@@ -59,7 +59,7 @@ pub(crate) struct Completing {
 impl Completing {
     /// All members of a room are known.
     pub(super) fn is_done(&self, room_id: &RoomId) {
-        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).remove(room_id);
+        self.forget_lacking(room_id);
         self.done.notify_waiters();
     }
 
@@ -72,11 +72,9 @@ impl Completing {
         self.lacking.lock().unwrap_or_else(PoisonError::into_inner).insert(room_id.to_owned(), counts);
     }
 
-    /// An event was taken that builds on so much that is lacking.
-    pub(super) fn add_lacking(&self, pdu: &Pdu, count: usize) {
-        if let Some(counts) = self.lacking.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&pdu.room_id) {
-            *counts.entry(pdu.sender.server_name().to_owned()).or_default() += count;
-        }
+    /// An event was taken that builds on what is lacking: it is to be counted anew.
+    pub(super) fn forget_lacking(&self, room_id: &RoomId) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).remove(room_id);
     }
 }
 
@@ -136,10 +134,7 @@ impl Engine {
     /// Starts a task for each room that is due, as far as others leave room for it.
     async fn begin_completing(&self) -> Result<()> {
         let now_ms = self.world().clock.now_ms();
-        for record in self.storage().partial_states(ROUND_ROOMS).await? {
-            if record.retry_at_ts > now_ms {
-                break;
-            }
+        for record in self.storage().partial_states(now_ms, ROUND_ROOMS).await? {
             let Some(turn) = Turn::begin(self, record) else { continue };
             tokio::spawn(async move {
                 let room_id = turn.record.room_id.clone();
@@ -155,9 +150,7 @@ impl Engine {
     /// Asks for the states that are due, one after the other, but for those that are being asked for already.
     pub async fn complete_due_states(&self) -> Result<()> {
         let now_ms = self.world().clock.now_ms();
-        let mut due = self.storage().partial_states(ROUND_ROOMS).await?;
-        due.retain(|record| record.retry_at_ts <= now_ms);
-        for record in due {
+        for record in self.storage().partial_states(now_ms, ROUND_ROOMS).await? {
             if let Some(turn) = Turn::begin(self, record) {
                 turn.take().await?;
             }

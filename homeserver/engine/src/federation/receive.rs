@@ -182,7 +182,7 @@ impl Engine {
             return Err(Dropped::MissingAncestors);
         }
         if room.is_partial() && !lacking.is_empty() {
-            self.inner.rooms.completing.add_lacking(pdu, lacking.len());
+            self.inner.rooms.completing.forget_lacking(&pdu.room_id);
         }
         if let Standing::SoftFailed(reason) = &standing {
             self.set_aside_soft_failed(origin, pdu, reason).await?;

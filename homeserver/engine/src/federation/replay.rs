@@ -161,15 +161,10 @@ impl Replay {
         }
     }
 
-    /// Places an event after the state before it, rejected or not. `events` must hold what decides; without them it stays
-    /// as it was judged before.
-    pub(crate) fn place(&mut self, event: &StoredEvent, before: RoomSnapshot, events: Option<&EventsById>) {
+    /// Places an event after the state before it, rejected or not. `events` must hold what decides.
+    pub(crate) fn place(&mut self, event: &StoredEvent, before: RoomSnapshot, events: &EventsById) {
         let pdu = &event.pdu;
-        let standing = match events {
-            Some(events) => judged(&before, pdu, &before, events),
-            None => event.standing.clone(),
-        };
-        let rejected = match standing {
+        let rejected = match judged(&before, pdu, &before, events) {
             Standing::Rejected(reason) => Some(reason),
             _ => None,
         };

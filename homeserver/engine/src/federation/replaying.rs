@@ -53,7 +53,7 @@ impl Engine {
         let pdu = &event.pdu;
         if pdu.event_id == record.event_id {
             let events = self.events_to_judge_again(replay, [&replay.beginning, &replay.beginning], pdu).await?;
-            replay.place(event, replay.beginning.clone(), Some(&events));
+            replay.place(event, replay.beginning.clone(), &events);
             return Ok(());
         }
         let lacks = pdu.prev_events.iter().any(|event_id| !replay.knows(event_id));
@@ -74,7 +74,7 @@ impl Engine {
         }
         let before = self.resolved_again(replay, states, resolutions).await?;
         let events = self.events_to_judge_again(replay, [&before, &before], pdu).await?;
-        replay.place(event, before, Some(&events));
+        replay.place(event, before, &events);
         Ok(())
     }
 

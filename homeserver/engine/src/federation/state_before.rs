@@ -89,13 +89,17 @@ impl Engine {
         Ok(Some(state))
     }
 
-    /// The state before a stored event; `None` where it is not known exactly: for outliers, and for history that was
-    /// read backwards, of which only as much of the state is known as its events tell.
+    /// The state before a stored event; `None` where it is not known exactly: for outliers, for history that was read
+    /// backwards, of which only as much of the state is known as its events tell, and for events of other rooms, which
+    /// anybody can name.
     pub(crate) async fn stored_state_before(
         &self,
         room: &RoomSnapshot,
         event: &StoredEvent,
     ) -> Result<Option<StateMap>> {
+        if event.pdu.room_id != room.room_id {
+            return Ok(None);
+        }
         match (&event.state_before, event.order) {
             (Some(reference), _) => {
                 let mut state = self.state_map_at(room, reference.base).await?;

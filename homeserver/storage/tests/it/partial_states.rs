@@ -53,14 +53,19 @@ async fn a_partial_state_is_remembered_until_it_is_complete() {
         stage.storage.postpone_partial_state(&record, 1_000).await.unwrap();
         (record.failures, record.retry_at_ts) = (1, 1_000);
         let stage = stage.reopen().await;
-        assert_eq!(stage.storage.partial_states(10).await.unwrap(), [record.clone()]);
+        assert_eq!(stage.storage.partial_states(1_000, 10).await.unwrap(), [record.clone()]);
+        assert!(stage.storage.partial_states(999, 10).await.unwrap().is_empty());
         stage.storage.hasten_partial_state(&room(), 700).await.unwrap();
         stage.storage.postpone_partial_state(&record, 9_000).await.unwrap();
-        record.retry_at_ts = 700;
-        assert_eq!(stage.storage.partial_states(10).await.unwrap(), [record.clone()], "it was hastened meanwhile");
+        (record.failures, record.retry_at_ts) = (2, 700);
+        assert_eq!(
+            stage.storage.partial_states(1_000, 10).await.unwrap(),
+            [record.clone()],
+            "it was hastened meanwhile"
+        );
         record.event_id = event_id("$another_join");
         stage.storage.postpone_partial_state(&record, 9_000).await.unwrap();
-        assert_eq!(stage.storage.partial_state(&room()).await.unwrap().unwrap().failures, 1, "another join");
+        assert_eq!(stage.storage.partial_state(&room()).await.unwrap().unwrap().failures, 2, "another join");
     })
     .await;
 }
