@@ -107,7 +107,7 @@ impl Storage {
 
     /// Events whose time has come, the earliest first.
     pub async fn due_delayed_events(&self, now_ts: u64, limit: usize) -> Result<Vec<DelayedEvent>> {
-        const SQL: &str = select!("WHERE send_ts <= $1 ORDER BY send_ts, delay_id LIMIT $2");
+        const SQL: &str = select!("WHERE send_ts <= $1 ORDER BY send_ts, delay_id LIMIT +$2");
         let rows: Vec<Row> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(now_ts as i64).bind(limit as i64).fetch_all(pool).await
         })?;

@@ -145,7 +145,7 @@ impl Storage {
                 WHERE n.room_nid = l.room_nid AND n.outbound AND n.kind = 1 AND n.position > l.position
                 AND n.position <= $5 AND s.server_nid = (SELECT name_nid FROM names WHERE name = $1)
                 AND s.since < n.position AND (s.until IS NULL OR s.until >= n.position)
-            )) ORDER BY l.position LIMIT $4";
+            )) ORDER BY l.position LIMIT +$4";
         let name = encode(server.as_str());
         let rows: Vec<(Position, i16, String, Option<String>)> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).bind(latest_until);

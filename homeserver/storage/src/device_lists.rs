@@ -195,7 +195,7 @@ impl Storage {
     /// Up to `limit` device lists that are to be got anew, those first that wait longest.
     pub async fn stale_device_lists(&self, now_ts: u64, limit: usize) -> Result<Vec<RemoteDeviceList>> {
         const SQL: &str = "SELECT user_id, stream_id, position, stale, failures, retry_at_ts FROM remote_device_lists
-            WHERE stale AND retry_at_ts <= $1 ORDER BY retry_at_ts LIMIT $2";
+            WHERE stale AND retry_at_ts <= $1 ORDER BY retry_at_ts LIMIT +$2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<Row> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(now_ts as i64).bind(limit).fetch_all(pool).await)?;

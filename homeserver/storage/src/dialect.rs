@@ -3,6 +3,9 @@
 //! `$1` placeholders, `ON CONFLICT`, `RETURNING` and recursive queries are the same in both. A list of any length is
 //! bound as one JSON array and read with `json_each($1)`: SQLite has that function, and the migrations give it to
 //! PostgreSQL. What is left is which driver runs a text, which is what [`db!`] decides.
+//!
+//! A limit is written `LIMIT +$1`: where a parameter stands there alone, SQLite looks at its value to plan the statement,
+//! and so plans it anew each time that one is bound, which costs more than most statements themselves.
 
 use std::fmt;
 
@@ -74,11 +77,35 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::{is_storable, list};
 
     #[test]
     fn lists_leave_out_what_cannot_be_stored() {
         assert_eq!(list(["a\"b", "nul\0", "c"]), r#"["a\"b","c"]"#);
         assert!(!is_storable(&"x".repeat(851)));
+    }
+
+    #[test]
+    fn no_statement_is_planned_anew_for_its_limit() {
+        fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    sources(&path, found);
+                } else {
+                    found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+                }
+            }
+        }
+        let mut found = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        for (name, source) in &found {
+            for bare in ["LIMIT", "OFFSET"].map(|word| format!("{word} $")) {
+                assert!(!source.contains(&bare), "{name}: {bare}");
+            }
+        }
+        assert!(found.iter().any(|(_, source)| source.contains("LIMIT +$")));
     }
 }

@@ -19,7 +19,7 @@ impl Storage {
         const DROP: &str = "DELETE FROM filters WHERE user_id = $1 AND filter_id IN (
             SELECT filter_id FROM filters WHERE user_id = $1
             AND filter_id < (SELECT MAX(filter_id) FROM filters WHERE user_id = $1)
-            ORDER BY used_ts DESC, filter_id DESC LIMIT $3 OFFSET $2)";
+            ORDER BY used_ts DESC, filter_id DESC LIMIT +$3 OFFSET +$2)";
         let json = without_nul(json);
         let others_max = i64::try_from(count_max.saturating_sub(1)).unwrap_or(i64::MAX);
         loop {

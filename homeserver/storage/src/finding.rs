@@ -47,10 +47,10 @@ impl Storage {
     ) -> Result<Vec<OwnedEventId>> {
         const FORWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND timeline_order IS NOT NULL
-            AND origin_server_ts >= $2 ORDER BY origin_server_ts, timeline_order LIMIT $3";
+            AND origin_server_ts >= $2 ORDER BY origin_server_ts, timeline_order LIMIT +$3";
         const BACKWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND timeline_order IS NOT NULL
-            AND origin_server_ts <= $2 ORDER BY origin_server_ts DESC, timeline_order DESC LIMIT $3";
+            AND origin_server_ts <= $2 ORDER BY origin_server_ts DESC, timeline_order DESC LIMIT +$3";
         let sql = if forward { FORWARD } else { BACKWARD };
         let name = encode(room_id.as_str());
         let (ts, limit) = (i64::try_from(ts).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));

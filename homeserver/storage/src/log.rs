@@ -209,7 +209,7 @@ impl Storage {
     pub async fn log_since(&self, position: Position, limit: usize) -> Result<Vec<LogEntry>> {
         const SQL: &str = "SELECT l.position, l.kind, r.name, u.name, l.event_id, l.outbound, l.membership
             FROM log l LEFT JOIN names r ON r.name_nid = l.room_nid LEFT JOIN names u ON u.name_nid = l.user_nid
-            WHERE l.position > $1 ORDER BY l.position LIMIT $2";
+            WHERE l.position > $1 ORDER BY l.position LIMIT +$2";
         let recent = self.shared.bus.read(position, Position::MAX, |entries| entries.take(limit).cloned().collect());
         if let Some(recent) = recent {
             return Ok(recent);

@@ -244,7 +244,7 @@ impl Storage {
     pub async fn media_of(&self, uploader: &UserId, from: u64, limit: usize) -> Result<Vec<MediaRecord>> {
         let sql = sqlx::AssertSqlSafe(format!(
             "{COLUMNS} WHERE m.uploader = $1 AND m.sha256 IS NOT NULL
-                ORDER BY m.created_ts DESC, m.media_id LIMIT $2 OFFSET $3"
+                ORDER BY m.created_ts DESC, m.media_id LIMIT +$2 OFFSET +$3"
         ));
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let rows: Vec<Row> = db!(self.read(), |pool| {

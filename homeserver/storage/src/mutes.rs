@@ -92,7 +92,7 @@ impl Storage {
             FROM account_data a CROSS JOIN names u CROSS JOIN names r
             WHERE (a.user_nid, a.room_nid) > ($1, $2) AND a.type = $3 AND a.room_nid <> 0
             AND u.name_nid = a.user_nid AND r.name_nid = a.room_nid
-            ORDER BY a.user_nid, a.room_nid LIMIT $4";
+            ORDER BY a.user_nid, a.room_nid LIMIT +$4";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<Row> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(after.0).bind(after.1).bind(event_type).bind(limit).fetch_all(pool).await
@@ -110,7 +110,7 @@ impl Storage {
     /// The mutes whose time has come, the earliest first.
     pub async fn due_mutes(&self, now_ts: u64, limit: usize) -> Result<Vec<(OwnedUserId, OwnedRoomId)>> {
         const SQL: &str = "SELECT user_id, room_id FROM mutes WHERE until_ts <= $1
-            ORDER BY until_ts, user_id, room_id LIMIT $2";
+            ORDER BY until_ts, user_id, room_id LIMIT +$2";
         let (now_ts, limit) = (i64::try_from(now_ts).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
         let rows: Vec<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(now_ts).bind(limit).fetch_all(pool).await)?;

@@ -178,9 +178,9 @@ impl Storage {
         only_highlights: bool,
     ) -> Result<(Vec<NotificationRecord>, Option<Position>)> {
         const ANY: &str = "SELECT MIN(position), COUNT(*) FROM
-            (SELECT position FROM notified_events WHERE position < $1 ORDER BY position DESC LIMIT $2) AS seen";
+            (SELECT position FROM notified_events WHERE position < $1 ORDER BY position DESC LIMIT +$2) AS seen";
         const LOUD: &str = "SELECT MIN(position), COUNT(*) FROM (SELECT position FROM notified_events
-            WHERE everyone_highlight AND position < $1 ORDER BY position DESC LIMIT $2) AS seen";
+            WHERE everyone_highlight AND position < $1 ORDER BY position DESC LIMIT +$2) AS seen";
         let (window, sql) = if only_highlights { (LOUD, HIGHLIGHTS) } else { (ANY, NOTIFICATIONS) };
         let (user, count) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
         let (least, seen): (Option<Position>, i64) = db!(self.read(), |pool| {
@@ -226,7 +226,7 @@ impl Storage {
         before: MilliSecondsSinceUnixEpoch,
     ) -> Result<Option<Position>> {
         const LAST: &str = "SELECT MAX(position) FROM (SELECT position FROM notified_events
-            WHERE position > $1 AND ts < $2 ORDER BY position LIMIT $3) AS seen";
+            WHERE position > $1 AND ts < $2 ORDER BY position LIMIT +$3) AS seen";
         const PEOPLE: &str = "DELETE FROM notified WHERE position > $1 AND position <= $2
             AND EXISTS (SELECT 1 FROM notified_events e JOIN read_up_to r ON r.room_nid = e.room_nid
                 WHERE e.position = notified.position AND e.everyone IS NULL AND r.user_nid = notified.user_nid
@@ -301,7 +301,7 @@ const NOTIFICATIONS: &str = "SELECT e.position FROM notified_events e LEFT JOIN 
             AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1) AND s.since <= e.position
             ORDER BY s.since DESC LIMIT 1))
-    ORDER BY e.position DESC LIMIT $4";
+    ORDER BY e.position DESC LIMIT +$4";
 
 /// The same, of what stands out.
 const HIGHLIGHTS: &str = "SELECT n.position FROM notified n
@@ -316,7 +316,7 @@ const HIGHLIGHTS: &str = "SELECT n.position FROM notified n
         AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
         AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1) AND s.since <= e.position
         ORDER BY s.since DESC LIMIT 1)
-    ORDER BY 1 DESC LIMIT $4";
+    ORDER BY 1 DESC LIMIT +$4";
 
 fn record((position, room_id, event_id, ts, highlight, index, actions, read): Row) -> Result<NotificationRecord> {
     let corrupt = |error: &dyn std::fmt::Display| {

@@ -76,7 +76,7 @@ impl Storage {
     pub async fn partial_states(&self, due_ts: u64, limit: usize) -> Result<Vec<PartialStateRecord>> {
         const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
             FROM partial_states p JOIN names n ON n.name_nid = p.room_nid
-            WHERE p.retry_at_ts <= $1 ORDER BY p.retry_at_ts, p.room_nid LIMIT $2";
+            WHERE p.retry_at_ts <= $1 ORDER BY p.retry_at_ts, p.room_nid LIMIT +$2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = i64::try_from(due_ts).unwrap_or(i64::MAX);
         let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(due).bind(limit).fetch_all(pool).await)?;

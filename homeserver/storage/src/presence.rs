@@ -27,7 +27,7 @@ impl Storage {
 
     /// What users say about their presence, of up to `limit` users.
     pub async fn status_messages(&self, limit: usize) -> Result<Vec<(OwnedUserId, String)>> {
-        const SQL: &str = "SELECT user_id, status_msg FROM presence_statuses ORDER BY user_id LIMIT $1";
+        const SQL: &str = "SELECT user_id, status_msg FROM presence_statuses ORDER BY user_id LIMIT +$1";
         let rows: Vec<(String, String)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit as i64).fetch_all(pool).await)?;
         let status = |(user_id, status_msg): (String, String)| {

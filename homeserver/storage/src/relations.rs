@@ -158,7 +158,7 @@ impl Storage {
     /// Whether any event of a room may relate to another one, other than by annotations.
     async fn may_be_related(&self, room_id: &RoomId) -> Result<bool> {
         const SQL: &str = "SELECT rel_type FROM relations
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) LIMIT $2";
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) LIMIT +$2";
         let known = &self.shared.related_rooms.0;
         let key = room_id.to_owned();
         if let Some(may_be) = known.get(&key) {
@@ -186,7 +186,7 @@ impl Storage {
             JOIN names s ON s.name_nid = r.sender_nid
             WHERE r.room_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND r.target_id IN (SELECT value FROM json_each($2)) AND r.rel_type = $3
-            AND r.timeline_order <= $4 ORDER BY r.timeline_order DESC LIMIT $5";
+            AND r.timeline_order <= $4 ORDER BY r.timeline_order DESC LIMIT +$5";
         let (room, targets, limit) = (encode(room_id.as_str()), event_id_list(targets), limit as i64);
         let rows: Vec<EventRow> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(&*room).bind(targets).bind(rel_type);
@@ -214,8 +214,8 @@ impl Storage {
         target_id: &ruma::EventId,
         range: RelationsRange<'_>,
     ) -> Result<Vec<RelatedEvent>> {
-        const FORWARD: &str = concat!(relations_sql!(), " ORDER BY timeline_order LIMIT $8");
-        const BACKWARD: &str = concat!(relations_sql!(), " ORDER BY timeline_order DESC LIMIT $8");
+        const FORWARD: &str = concat!(relations_sql!(), " ORDER BY timeline_order LIMIT +$8");
+        const BACKWARD: &str = concat!(relations_sql!(), " ORDER BY timeline_order DESC LIMIT +$8");
         let texts = [Some(target_id.as_str()), range.rel_type];
         if !texts.into_iter().flatten().all(is_storable) {
             return Ok(Vec::new());
@@ -255,7 +255,7 @@ impl Storage {
             AND ($5 IS NULL OR root.sender_nid = (SELECT name_nid FROM names WHERE name = $5)
                 OR EXISTS (SELECT 1 FROM relations m WHERE m.room_nid = r.room_nid AND m.target_id = r.target_id
                     AND m.rel_type = 'm.thread' AND m.sender_nid = (SELECT name_nid FROM names WHERE name = $5)))
-            ORDER BY r.timeline_order DESC LIMIT $6";
+            ORDER BY r.timeline_order DESC LIMIT +$6";
         let room = encode(room_id.as_str());
         let ignored: Vec<_> = range.ignored.iter().map(|user_id| encode(user_id.as_str())).collect();
         let ignored = list(ignored.iter().map(|user_id| &**user_id));

@@ -76,10 +76,10 @@ impl Storage {
     pub async fn reports(&self, from: u64, limit: usize, latest_first: bool) -> Result<Vec<Report>> {
         const LATEST: &str =
             "SELECT report_id, received_ts, user_id, room_id, event_id, reported_user_id, reason, score
-            FROM reports ORDER BY report_id DESC LIMIT $1 OFFSET $2";
+            FROM reports ORDER BY report_id DESC LIMIT +$1 OFFSET +$2";
         const EARLIEST: &str =
             "SELECT report_id, received_ts, user_id, room_id, event_id, reported_user_id, reason, score
-            FROM reports ORDER BY report_id LIMIT $1 OFFSET $2";
+            FROM reports ORDER BY report_id LIMIT +$1 OFFSET +$2";
         let sql = if latest_first { LATEST } else { EARLIEST };
         let from = i64::try_from(from).unwrap_or(i64::MAX);
         let rows: Vec<Row> =

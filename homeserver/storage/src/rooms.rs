@@ -67,7 +67,7 @@ impl Storage {
     /// The first rooms in the public directory, with their revisions.
     pub async fn published_rooms(&self, limit: usize) -> Result<Vec<(OwnedRoomId, i64)>> {
         const SQL: &str = "SELECT n.name, r.revision FROM rooms r JOIN names n ON n.name_nid = r.room_nid
-            WHERE r.published ORDER BY r.room_nid LIMIT $1";
+            WHERE r.published ORDER BY r.room_nid LIMIT +$1";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(String, i64)> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit).fetch_all(pool).await)?;
         rows.into_iter().map(|(name, revision)| Ok((parsed(&decode(name), "names", "name")?, revision))).collect()

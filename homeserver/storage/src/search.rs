@@ -92,7 +92,7 @@ impl Storage {
                     ON t.room_nid = b.room_nid AND t.block = b.block WHERE ",
             found!(),
             ") SELECT e.event_id, f.ts, f.event_nid FROM found f JOIN events e ON e.event_nid = f.event_nid
-                ORDER BY f.ts DESC, f.event_nid DESC LIMIT $5"
+                ORDER BY f.ts DESC, f.event_nid DESC LIMIT +$5"
         );
         const UNINDEXED: &str = concat!(
             "SELECT e.event_id, t.ts, t.event_nid FROM search_texts t JOIN events e ON e.event_nid = t.event_nid
@@ -100,7 +100,7 @@ impl Storage {
             AND t.event_nid > (SELECT COALESCE(MAX(event_nid), 0) FROM search_texts) - $7
             AND CAST($6 AS TEXT) IS NOT NULL AND ",
             found!(),
-            " ORDER BY t.ts DESC, t.event_nid DESC LIMIT $5"
+            " ORDER BY t.ts DESC, t.event_nid DESC LIMIT +$5"
         );
         let rooms: Vec<_> = query.rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
         let rooms = list(rooms.iter().map(|room_id| &**room_id));
@@ -126,7 +126,7 @@ impl Storage {
     /// made; when it is more than none, there may be more to do.
     pub async fn seal_search_texts(&self) -> Result<usize> {
         const FULL: &str = "SELECT room_nid FROM search_texts WHERE block IS NULL
-            GROUP BY room_nid HAVING COUNT(*) >= $1 LIMIT $2";
+            GROUP BY room_nid HAVING COUNT(*) >= $1 LIMIT +$2";
         let rooms: Vec<i64> = db!(self.read(), |pool| {
             sqlx::query_scalar(FULL).bind(BLOCK_TEXTS_MAX as i64).bind(ROOMS_MAX).fetch_all(pool).await
         })?;
@@ -140,7 +140,7 @@ impl Storage {
     /// texts only makes a search look at it in vain.
     async fn seal_block(&self, room_nid: i64) -> Result<()> {
         const OPEN: &str = "SELECT event_nid, text FROM search_texts WHERE room_nid = $1 AND block IS NULL
-            ORDER BY event_nid LIMIT $2";
+            ORDER BY event_nid LIMIT +$2";
         const SEAL: &str = "UPDATE search_texts SET block = $1
             WHERE event_nid IN (SELECT CAST(value AS BIGINT) FROM json_each($2)) AND block IS NULL";
         let texts: Vec<(i64, String)> = db!(self.read(), |pool| {

@@ -85,7 +85,7 @@ impl Storage {
     /// The rooms that services list: those for one network of one of them, or all.
     pub async fn service_rooms(&self, network: Option<(&str, &str)>, limit: usize) -> Result<Vec<OwnedRoomId>> {
         const SQL: &str = "SELECT DISTINCT room_id FROM service_rooms
-            WHERE ($1 = '' OR service = $1) AND ($2 = '' OR network = $2) ORDER BY room_id LIMIT $3";
+            WHERE ($1 = '' OR service = $1) AND ($2 = '' OR network = $2) ORDER BY room_id LIMIT +$3";
         let (service, network) = network.unwrap_or_default();
         if !is_storable(service) || !is_storable(network) {
             return Ok(Vec::new());

@@ -98,7 +98,7 @@ impl Storage {
     /// Rooms with events that are to be tried by now, each once, those that are to be tried longest first: up to `limit`.
     pub async fn rooms_with_due_events(&self, now_ts: u64, limit: usize) -> Result<Vec<OwnedRoomId>> {
         const SQL: &str = "SELECT room_id FROM set_aside_events WHERE next_ts <= $1
-            GROUP BY room_id ORDER BY MIN(next_ts), room_id LIMIT $2";
+            GROUP BY room_id ORDER BY MIN(next_ts), room_id LIMIT +$2";
         let rooms: Vec<String> = db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(now_ts as i64).bind(limit as i64).fetch_all(pool).await
         })?;
@@ -110,7 +110,7 @@ impl Storage {
         const SQL: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND standing = 1 AND reason = $2
             AND NOT EXISTS (SELECT 1 FROM set_aside_events w WHERE w.event_id = events.event_id)
-            ORDER BY event_nid LIMIT $3";
+            ORDER BY event_nid LIMIT +$3";
         let name = encode(room_id.as_str());
         let found: Vec<String> = db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(&*name).bind(reason).bind(limit as i64).fetch_all(pool).await

@@ -94,7 +94,7 @@ impl Storage {
     ) -> Result<Vec<OwnedEventId>> {
         const SQL: &str = "SELECT event_id FROM sticky_events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND position > $2 AND position <= $3 AND until_ts > $4 ORDER BY position DESC LIMIT $5";
+            AND position > $2 AND position <= $3 AND until_ts > $4 ORDER BY position DESC LIMIT +$5";
         if !self.shared.sticky_rooms.has_any(room_id, now_ms) {
             return Ok(Vec::new());
         }
@@ -135,7 +135,7 @@ impl Storage {
                 WHERE s.until_ts > $5 AND s.position <= $4 AND m.position <= $4
             ) found
             WHERE since > $2 OR (since = $2 AND position > $3)
-            ORDER BY since, position LIMIT $6";
+            ORDER BY since, position LIMIT +$6";
         let user = encode(user_id.as_str());
         let rows: Vec<(String, String, Position, Position)> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(&*user).bind(after.0).bind(after.1).bind(until);

@@ -22,7 +22,7 @@ impl Storage {
         limit: usize,
     ) -> Result<(Option<Position>, u64)> {
         const LAST: &str = "SELECT MAX(position) FROM (SELECT position FROM device_list_log
-            WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3) AS seen";
+            WHERE position > $1 AND position <= $2 ORDER BY position LIMIT +$3) AS seen";
         const SUPERFLUOUS: &str = "SELECT d.position FROM device_list_log d WHERE d.position > $1 AND d.position <= $2
             AND EXISTS (SELECT 1 FROM device_list_log e WHERE e.user_nid = d.user_nid AND e.position > d.position
                 AND e.position <= $3 AND e.device_id IS NOT DISTINCT FROM d.device_id

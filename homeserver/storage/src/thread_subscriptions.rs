@@ -57,7 +57,7 @@ impl Storage {
         const SQL: &str = "SELECT r.name, t.thread_root, t.subscribed, t.automatic, t.position
             FROM thread_subscriptions t JOIN names r ON r.name_nid = t.room_nid
             WHERE t.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND t.position > $2 AND t.position <= $3
-            ORDER BY t.position DESC LIMIT $4";
+            ORDER BY t.position DESC LIMIT +$4";
         let user = encode(user_id.as_str());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<Row> = db!(self.read(), |pool| {

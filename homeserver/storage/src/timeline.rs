@@ -52,10 +52,10 @@ impl Storage {
     async fn timeline_ids(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<OwnedEventId>> {
         const FORWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order LIMIT $4";
+            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order LIMIT +$4";
         const BACKWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order DESC LIMIT $4";
+            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order DESC LIMIT +$4";
         if let Some(event_ids) = self.recent_timeline(room_id, range) {
             return Ok(event_ids);
         }

@@ -45,7 +45,7 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<ToDeviceRecord>> {
         const SQL: &str = "SELECT position, sender, type, content FROM to_device
-            WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT $5";
+            WHERE user_id = $1 AND device_id = $2 AND position > $3 AND position <= $4 ORDER BY position LIMIT +$5";
         if !is_storable(device_id.as_str()) || self.got_none(user_id, after, until) {
             return Ok(Vec::new());
         }
@@ -74,7 +74,7 @@ impl Storage {
         limit: usize,
     ) -> Result<Vec<(OwnedDeviceId, ToDeviceRecord)>> {
         const SQL: &str = "SELECT device_id, position, sender, type, content FROM to_device
-            WHERE user_id = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT $4";
+            WHERE user_id = $1 AND position > $2 AND position <= $3 ORDER BY position LIMIT +$4";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows: Vec<(String, Position, String, String, String)> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(user_id.as_str()).bind(after).bind(until);

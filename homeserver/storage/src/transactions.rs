@@ -33,7 +33,7 @@ impl Storage {
     /// Returns how many.
     pub async fn prune_client_transactions(&self, before_ts: u64, limit: usize) -> Result<u64> {
         const LAST: &str = "SELECT MAX(ts) FROM
-            (SELECT ts FROM client_transactions WHERE ts < $1 ORDER BY ts LIMIT $2) AS oldest";
+            (SELECT ts FROM client_transactions WHERE ts < $1 ORDER BY ts LIMIT +$2) AS oldest";
         const SQL: &str = "DELETE FROM client_transactions WHERE ts <= $1";
         let last: Option<i64> = db!(self.read(), |pool| {
             sqlx::query_scalar(LAST).bind(before_ts as i64).bind(limit as i64).fetch_one(pool).await

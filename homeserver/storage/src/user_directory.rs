@@ -49,7 +49,7 @@ impl Storage {
                 AND j.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.join_rules')
                 AND j.state_key_nid = (SELECT name_nid FROM names WHERE name = $5)
                 AND o.json LIKE '%\"join_rule\":\"public\"%'))
-            ORDER BY f.nid, s.room_nid LIMIT $4";
+            ORDER BY f.nid, s.room_nid LIMIT +$4";
         let (user, no_key) = (encode(user_id.as_str()), encode(""));
         let pieces = wanted_pieces(text);
         if pieces.is_empty() {
@@ -92,7 +92,7 @@ impl Storage {
             JOIN names k ON k.name_nid = s.state_key_nid JOIN events e ON e.event_id = s.event_id
             WHERE s.room_nid = $1 AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.state_key_nid > $2 AND s.since < 0 AND s.until IS NULL AND s.membership = 'join'
-            ORDER BY s.state_key_nid LIMIT $3";
+            ORDER BY s.state_key_nid LIMIT +$3";
         let room: Option<(i64, i64)> = db!(self.read(), |pool| sqlx::query_as(ROOM).fetch_optional(pool).await)?;
         let Some((room_nid, user_nid)) = room else { return Ok(None) };
         let members: Vec<Member> = db!(self.read(), |pool| {
@@ -114,7 +114,7 @@ impl Storage {
             JOIN names k ON k.name_nid = s.state_key_nid JOIN events e ON e.event_id = s.event_id
             WHERE s.until IS NULL AND s.membership = 'join'
             AND (s.since, s.room_nid, s.state_key_nid) > ($1, $2, $3)
-            ORDER BY s.since, s.room_nid, s.state_key_nid LIMIT $4";
+            ORDER BY s.since, s.room_nid, s.state_key_nid LIMIT +$4";
         const DONE: &str = "UPDATE user_directory_read SET since = ?, room_nid = ?, user_nid = ?";
         let read: (i64, i64, i64) = db!(self.read(), |pool| sqlx::query_as(READ).fetch_one(pool).await)?;
         let rows: Vec<(i64, i64, i64, String, String)> = db!(self.read(), |pool| {

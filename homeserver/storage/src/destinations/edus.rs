@@ -67,7 +67,7 @@ impl Storage {
                 AND e.position > d.position AND e.device_id = d.device_id AND e.position <= $3
                 JOIN log_recipients f ON f.position = e.position AND f.server_nid = t.server_nid
                 WHERE d.position = t.position)
-            ORDER BY t.position LIMIT $4";
+            ORDER BY t.position LIMIT +$4";
         let name = encode(server.as_str());
         let rows: Vec<(Position, i16)> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(&*name).bind(cursor).bind(until).bind(limit).fetch_all(pool).await
@@ -150,7 +150,7 @@ impl Storage {
                 AND e.viewer_nid IS NULL AND f.server_nid = (SELECT name_nid FROM names WHERE name = $2)) END
             FROM device_list_log d
             WHERE d.user_nid = (SELECT user_nid FROM device_list_log WHERE position = $1)
-            AND d.position < $1 AND d.device_id IS NOT NULL AND d.viewer_nid IS NULL ORDER BY d.position DESC LIMIT $4";
+            AND d.position < $1 AND d.device_id IS NOT NULL AND d.viewer_nid IS NULL ORDER BY d.position DESC LIMIT +$4";
         let name = encode(server.as_str());
         let rows: Vec<(Position, i64)> = db!(self.read(), |pool| {
             let query = sqlx::query_as(SQL).bind(position).bind(&*name).bind(cursor).bind(CHAIN_MAX);

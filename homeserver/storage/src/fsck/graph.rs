@@ -62,7 +62,7 @@ async fn chunk(snapshot: &mut Transaction, after: i64) -> Result<Vec<Row>> {
             JOIN names u ON u.name_nid = e.sender_nid LEFT JOIN names k ON k.name_nid = e.state_key_nid
             LEFT JOIN room_state s ON s.room_nid = e.room_nid AND s.type_nid = e.type_nid
                 AND s.state_key_nid = e.state_key_nid AND s.until IS NULL AND s.event_id = e.event_id
-        WHERE e.event_nid > $1 ORDER BY e.event_nid LIMIT $2";
+        WHERE e.event_nid > $1 ORDER BY e.event_nid LIMIT +$2";
     Ok(db!(snapshot.connection(), |connection| {
         sqlx::query_as(SQL).bind(after).bind(CHUNK).fetch_all(connection).await
     })?)

@@ -32,7 +32,7 @@ impl Storage {
     /// to make something of them.
     pub async fn orphaned_blobs(&self, before_ts: u64, limit: usize) -> Result<Vec<String>> {
         let sql = sqlx::AssertSqlSafe(format!(
-            "SELECT b.sha256 FROM media_blobs b WHERE b.touched_ts < $1 AND {UNUSED} ORDER BY b.sha256 LIMIT $2"
+            "SELECT b.sha256 FROM media_blobs b WHERE b.touched_ts < $1 AND {UNUSED} ORDER BY b.sha256 LIMIT +$2"
         ));
         Ok(db!(self.read(), |pool| {
             sqlx::query_scalar(sql).bind(before_ts as i64).bind(limit as i64).fetch_all(pool).await
@@ -86,7 +86,7 @@ impl Storage {
         const SQL: &str = "SELECT b.sha256, b.size FROM media_blobs b WHERE b.sha256 > $1
             AND (EXISTS (SELECT 1 FROM media m WHERE m.sha256 = b.sha256)
                 OR EXISTS (SELECT 1 FROM media_thumbnails t WHERE t.sha256 = b.sha256))
-            ORDER BY b.sha256 LIMIT $2";
+            ORDER BY b.sha256 LIMIT +$2";
         let rows: Vec<(String, i64)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(after).bind(limit as i64).fetch_all(pool).await)?;
         Ok(rows.into_iter().map(|(sha256, size)| MediaBlob { sha256, size: size.unsigned_abs() }).collect())

@@ -23,7 +23,7 @@ impl Storage {
     /// Media that can be fetched again, be they of other servers or images of pages, that nobody asked for since a time.
     pub async fn stale_cached_media(&self, before_ts: u64, limit: usize) -> Result<Vec<MediaPlace>> {
         const SQL: &str = "SELECT origin, media_id FROM media WHERE (NOT local OR preview) AND accessed_ts < $1
-            AND quarantined_by IS NULL ORDER BY accessed_ts, origin, media_id LIMIT $2";
+            AND quarantined_by IS NULL ORDER BY accessed_ts, origin, media_id LIMIT +$2";
         self.places(SQL, before_ts, limit).await
     }
 
@@ -31,7 +31,7 @@ impl Storage {
     pub async fn stale_local_media(&self, before_ts: u64, limit: usize) -> Result<Vec<MediaPlace>> {
         const SQL: &str = "SELECT origin, media_id FROM media WHERE local AND NOT preview AND sha256 IS NOT NULL
             AND accessed_ts < $1 AND quarantined_by IS NULL AND NOT protected
-            ORDER BY accessed_ts, origin, media_id LIMIT $2";
+            ORDER BY accessed_ts, origin, media_id LIMIT +$2";
         self.places(SQL, before_ts, limit).await
     }
 
@@ -45,7 +45,7 @@ impl Storage {
     /// How much users have uploaded, for those who have uploaded the most.
     pub async fn media_usage_by_user(&self, limit: usize) -> Result<Vec<(OwnedUserId, MediaUsage)>> {
         const SQL: &str = "SELECT uploader, COUNT(*), CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM media
-            WHERE uploader IS NOT NULL AND sha256 IS NOT NULL GROUP BY uploader ORDER BY bytes DESC, uploader LIMIT $1";
+            WHERE uploader IS NOT NULL AND sha256 IS NOT NULL GROUP BY uploader ORDER BY bytes DESC, uploader LIMIT +$1";
         let rows: Vec<(String, i64, i64)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(limit as i64).fetch_all(pool).await)?;
         let usage = |(user_id, count, size): (String, i64, i64)| {

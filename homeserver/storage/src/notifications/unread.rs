@@ -72,7 +72,7 @@ const ROOM: &str = "SELECT COUNT(*), COALESCE(MIN(u.position), 0), COALESCE(SUM(
         FROM (SELECT l.position, l.thread_id, l.sender_nid, l.everyone, l.everyone_highlight FROM notified_events l
                 WHERE l.room_nid = $2 AND l.position <= $3 AND l.position > COALESCE((SELECT r.position FROM read_up_to r
                     WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
-                ORDER BY l.position DESC LIMIT $4) AS e
+                ORDER BY l.position DESC LIMIT +$4) AS e
             LEFT JOIN notified n ON n.position = e.position AND n.user_nid = $1) AS u";
 
 /// What the user `$1` was notified of in the room `$2` with `position < $3`, and has not read: how much, and how much of it
@@ -90,7 +90,7 @@ const EARLIER: &str = "SELECT COUNT(*), COALESCE(SUM(CASE WHEN e.loud THEN 1 ELS
                 WHERE o.user_nid = $1 AND o.actions >= 0 AND NOT o.highlight AND o.position < $3
                 AND o.position > COALESCE((SELECT r.position FROM read_up_to r
                     WHERE r.user_nid = $1 AND r.room_nid = $2 AND r.thread_id = ''), 0)
-                ORDER BY o.position DESC LIMIT $4) AS own CROSS JOIN notified_events e
+                ORDER BY o.position DESC LIMIT +$4) AS own CROSS JOIN notified_events e
             WHERE e.position = own.position AND e.room_nid = $2
         UNION ALL SELECT l.position, l.thread_id, TRUE AS loud FROM notified_events l
             WHERE l.everyone_highlight AND l.position < $3

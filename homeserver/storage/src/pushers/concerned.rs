@@ -88,7 +88,7 @@ impl Storage {
 
     /// The joined members of a room who have pushers.
     async fn holders_in(&self, room_nid: i64, holders: &BTreeSet<i64>) -> Result<Vec<i64>> {
-        const MEMBERS: &str = "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = 'join' LIMIT $2";
+        const MEMBERS: &str = "SELECT user_nid FROM memberships WHERE room_nid = $1 AND membership = 'join' LIMIT +$2";
         const AMONG: &str = "SELECT m.user_nid FROM json_each($2) listed CROSS JOIN memberships m
             WHERE m.user_nid = CAST(listed.value AS BIGINT) AND m.room_nid = $1 AND m.membership = 'join'";
         let limit = i64::try_from(holders.len()).unwrap_or(i64::MAX).saturating_add(1);

@@ -59,7 +59,7 @@ impl Storage {
                 AND m.membership = 'join')
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)
-            ORDER BY e.position LIMIT $4";
+            ORDER BY e.position LIMIT +$4";
         let (user, limit) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
         Ok(db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(&*user).bind(since).bind(until).bind(limit).fetch_all(pool).await
@@ -90,7 +90,7 @@ impl Storage {
                 AND s.name_nid = e.sender_nid
                 AND e.position > COALESCE((SELECT MAX(r.position) FROM read_up_to r WHERE r.user_nid = m.user_nid
                     AND r.room_nid = m.room_nid AND r.thread_id IN ('', e.thread_id)), 0)
-            ) AS i ORDER BY i.position DESC LIMIT $2";
+            ) AS i ORDER BY i.position DESC LIMIT +$2";
         let (user, limit) = (encode(user_id.as_str()), i64::try_from(limit).unwrap_or(i64::MAX));
         let names: Vec<String> =
             db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).bind(limit).fetch_all(pool).await)?;
@@ -109,7 +109,7 @@ impl Storage {
             AND e.position > COALESCE((SELECT r.position FROM read_up_to r
                 WHERE r.user_nid = m.user_nid AND r.room_nid = m.room_nid AND r.thread_id = e.thread_id), 0)
             AND (n.actions >= 0 OR n.position IS NULL AND e.everyone IS NOT NULL AND e.sender_nid <> m.user_nid)
-            LIMIT $3) AS calls";
+            LIMIT +$3) AS calls";
         let (user, before) = (encode(user_id.as_str()), i64::from(before.0));
         let count: i64 = db!(self.read(), |pool| {
             sqlx::query_scalar(SQL).bind(&*user).bind(before).bind(CALLS_MAX).fetch_one(pool).await
