@@ -1,7 +1,7 @@
 //! Reading the log, and being woken when it grows.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
@@ -13,10 +13,15 @@ use crate::{
     Result, Storage, StorageError,
     dialect::{db, list, parsed},
     names::{decode, encode},
+    notifications::UnreadChange,
 };
 
-/// How many of the latest entries are kept in memory for readers that are not far behind: at some 250 bytes each, 4 MB.
+/// How many of the latest entries are kept in memory for readers that are not far behind: at some 600 bytes each, with
+/// what goes with them, 10 MB.
 const RECENT_MAX: usize = 16_384;
+/// How many changes of what is unread are kept with them. Messages bring one or two each; only who says again and again
+/// that they have read the same brings more.
+const UNREAD_CHANGES_MAX: usize = 4 * RECENT_MAX;
 
 /// What kind of change a log entry tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,11 +110,24 @@ pub(crate) struct Bus {
     recent: RwLock<Recent>,
 }
 
-/// The latest entries, without gaps, and the rooms whose state changed at the position of one of them; both ascending.
+/// The latest entries, without gaps, and at the positions of some of them the rooms whose state changed, and what changed
+/// of what is unread; all ascending.
 #[derive(Default)]
 struct Recent {
     entries: VecDeque<LogEntry>,
     state_changes: VecDeque<(Position, OwnedRoomId)>,
+    unread_changes: VecDeque<(Position, UnreadChange)>,
+}
+
+/// What readers of the log learn from a commit.
+#[derive(Default)]
+pub(crate) struct Published {
+    /// What was appended.
+    pub(crate) entries: Vec<LogEntry>,
+    /// The rooms whose state changed, and from which position on.
+    pub(crate) state_changes: BTreeSet<(Position, OwnedRoomId)>,
+    /// What changed of what users have not read.
+    pub(crate) unread_changes: Vec<(Position, UnreadChange)>,
 }
 
 impl Recent {
@@ -125,6 +143,9 @@ impl Recent {
         let oldest = self.entries.front().map_or(0, |entry| entry.position);
         while self.state_changes.front().is_some_and(|(position, _)| *position < oldest) {
             self.state_changes.pop_front();
+        }
+        while self.unread_changes.front().is_some_and(|(position, _)| *position < oldest) {
+            self.unread_changes.pop_front();
         }
     }
 
@@ -148,17 +169,16 @@ impl Bus {
         Self { head: watch::Sender::new(head), recent: RwLock::default() }
     }
 
-    /// Takes in what was committed, with the rooms whose state changed and from which position on, and wakes who waits.
-    /// Positions ascend from call to call.
-    pub(crate) fn publish(
-        &self,
-        entries: impl Iterator<Item = LogEntry>,
-        state_changes: impl IntoIterator<Item = (Position, OwnedRoomId)>,
-        head: Position,
-    ) {
+    /// Takes in what was committed, and wakes who waits. Positions ascend from call to call.
+    pub(crate) fn publish(&self, mut published: Published, head: Position) {
+        published.unread_changes.sort_by_key(|(position, _)| *position);
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
-        entries.for_each(|entry| recent.push(entry));
-        recent.state_changes.extend(state_changes);
+        published.entries.into_iter().for_each(|entry| recent.push(entry));
+        recent.state_changes.extend(published.state_changes);
+        recent.unread_changes.extend(published.unread_changes);
+        if recent.unread_changes.len() > UNREAD_CHANGES_MAX {
+            *recent = Recent::default();
+        }
         drop(recent);
         self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
     }
@@ -191,6 +211,20 @@ impl Bus {
         let mut later = recent.state_changes.iter().rev().take_while(|(position, _)| *position > since);
         recent.between(since, until, *self.head.borrow()).is_some()
             && !later.any(|(position, changed)| *position <= until && changed == room_id)
+    }
+
+    /// What `read` makes of what changed of what is unread, at a position or later, the latest first, if memory reaches
+    /// back that far.
+    pub(crate) fn unread_changes_since<T>(
+        &self,
+        position: Position,
+        read: impl FnOnce(&mut dyn Iterator<Item = &(Position, UnreadChange)>) -> T,
+    ) -> Option<T> {
+        let recent = self.recent();
+        // The position itself is part of it, for reading has none of its own.
+        let reaches_back = recent.between(position.checked_sub(1)?, position, *self.head.borrow()).is_some();
+        let mut changes = recent.unread_changes.iter().rev().take_while(|(at, _)| *at >= position);
+        reaches_back.then(|| read(&mut changes))
     }
 }
 

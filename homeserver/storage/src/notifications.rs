@@ -8,6 +8,7 @@
 //! leaves has read all that was before: so of what a user has not read, that which holds for everyone holds for them if
 //! they are joined now.
 
+mod recent;
 mod unread;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -16,7 +17,10 @@ use rules::change::Position;
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UInt, UserId};
 use serde_json::value::RawValue;
 
-pub(crate) use self::unread::UnreadCache;
+pub(crate) use self::{
+    recent::{MAIN_THREAD, UnreadChange},
+    unread::UnreadCache,
+};
 use crate::{
     Result, Storage, StorageError,
     cache::RowCache,
@@ -33,7 +37,7 @@ const SEARCHED_EVENTS_MAX: i64 = 10_000;
 const CACHED_ROOMS: u64 = 50_000;
 
 /// Of the room `$2` what the user `$1` was notified of with `$3 < position <= $4` and has not read, by thread; and, of no
-/// thread, how many reasons there are to count anew what came up to `$3`.
+/// thread, how many reasons there are to count anew what came up to `$3`, and whether the user is joined.
 const UNREAD_BETWEEN: &str = "WITH asked AS (SELECT
         COALESCE((SELECT name_nid FROM names WHERE name = $1), 0) AS user_nid,
         COALESCE((SELECT name_nid FROM names WHERE name = $2), 0) AS room_nid)
@@ -42,7 +46,9 @@ const UNREAD_BETWEEN: &str = "WITH asked AS (SELECT
         + (SELECT COUNT(*) FROM asked CROSS JOIN withdrawn_notifications w
             WHERE w.room_nid = asked.room_nid AND w.changed >= $3)
         + (SELECT COUNT(*) FROM asked CROSS JOIN memberships m
-            WHERE m.user_nid = asked.user_nid AND m.room_nid = asked.room_nid AND m.position >= $3), 0
+            WHERE m.user_nid = asked.user_nid AND m.room_nid = asked.room_nid AND m.position >= $3),
+        (SELECT COUNT(*) FROM asked CROSS JOIN memberships m
+            WHERE m.user_nid = asked.user_nid AND m.room_nid = asked.room_nid AND m.membership = 'join')
     UNION ALL SELECT e.thread_id, COUNT(*),
         COALESCE(SUM(CASE WHEN COALESCE(n.highlight, e.everyone_highlight) THEN 1 ELSE 0 END), 0)
     FROM asked CROSS JOIN notified_events e LEFT JOIN notified n
@@ -59,13 +65,23 @@ const UNREAD_BETWEEN: &str = "WITH asked AS (SELECT
     GROUP BY e.thread_id";
 
 /// What users had not read of rooms, each as of a position. It is not forgotten when that changes: whether it has is asked
-/// with what came since.
+/// with what came since, of memory as far as that reaches back.
 pub(crate) type RoomUnreadCache = RowCache<(OwnedUserId, OwnedRoomId), Arc<CountedRoom>>;
 
 /// What a user had not read of one room, by thread.
 pub(crate) struct CountedRoom {
     up_to: Position,
+    joined: bool,
     threads: BTreeMap<String, UnreadCounts>,
+}
+
+/// What was counted between two positions.
+#[derive(Default)]
+struct CountedBetween {
+    threads: BTreeMap<String, UnreadCounts>,
+    /// Whether what came before may have to be counted anew.
+    has_changed: bool,
+    joined: bool,
 }
 
 pub(crate) fn room_unread_cache() -> RoomUnreadCache {
@@ -119,18 +135,36 @@ impl Storage {
         let key = (user_id.to_owned(), room_id.to_owned());
         // In this order: what changes while it is counted has changed after this position.
         let (head, known) = (self.head(), self.shared.room_unread.get(&key));
-        let (after, mut counts) = known.map_or_else(Default::default, |known| (known.up_to, known.threads.clone()));
-        let (mut added, has_changed) = self.unread_between(&key, after, head).await?;
-        if has_changed && after > 0 {
-            counts.clear();
-            added = self.unread_between(&key, 0, head).await?.0;
-        }
-        for (thread, unread) in added {
-            *counts.entry(thread).or_default() += unread;
-        }
-        let counted = Arc::new(CountedRoom { up_to: head, threads: counts.clone() });
-        self.shared.room_unread.put_new(key, counted);
+        let remembered = known.as_ref().and_then(|known| {
+            let counts = known.counted_on((user_id, room_id), &self.shared.bus, head)?;
+            Some(CountedRoom { up_to: head, joined: known.joined, threads: counts })
+        });
+        let counted = match remembered {
+            Some(counted) => counted,
+            None => self.count_unread(&key, known.as_deref(), head).await?,
+        };
+        let counts = counted.threads.clone();
+        self.shared.room_unread.put_new(key, Arc::new(counted));
         Ok(counts)
+    }
+
+    /// The same out of the database, on top of what was counted before, if that still holds.
+    async fn count_unread(
+        &self,
+        key: &(OwnedUserId, OwnedRoomId),
+        known: Option<&CountedRoom>,
+        head: Position,
+    ) -> Result<CountedRoom> {
+        let (after, mut threads) = known.map_or_else(Default::default, |known| (known.up_to, known.threads.clone()));
+        let mut added = self.unread_between(key, after, head).await?;
+        if added.has_changed && after > 0 {
+            threads.clear();
+            added = self.unread_between(key, 0, head).await?;
+        }
+        for (thread, unread) in added.threads {
+            *threads.entry(thread).or_default() += unread;
+        }
+        Ok(CountedRoom { up_to: head, joined: added.joined, threads })
     }
 
     /// Of a room what a user was notified of with `after < position <= until` and has not read, by thread; and whether
@@ -141,22 +175,22 @@ impl Storage {
         (user_id, room_id): &(OwnedUserId, OwnedRoomId),
         after: Position,
         until: Position,
-    ) -> Result<(BTreeMap<String, UnreadCounts>, bool)> {
+    ) -> Result<CountedBetween> {
         let (user, room) = (encode(user_id.as_str()), encode(room_id.as_str()));
         let rows: Vec<(Option<String>, i64, i64)> = db!(self.read(), |pool| {
             sqlx::query_as(UNREAD_BETWEEN).bind(&*user).bind(&*room).bind(after).bind(until).fetch_all(pool).await
         })?;
-        let (mut counts, mut has_changed) = (BTreeMap::new(), false);
+        let mut counted = CountedBetween::default();
         for (thread, notifications, highlights) in rows {
             match thread {
-                None => has_changed = notifications > 0,
+                None => (counted.has_changed, counted.joined) = (notifications > 0, highlights > 0),
                 Some(thread) => {
                     let unread = UnreadCounts { notifications: notifications as u64, highlights: highlights as u64 };
-                    counts.insert(thread, unread);
+                    counted.threads.insert(thread, unread);
                 }
             }
         }
-        Ok((counts, has_changed))
+        Ok(counted)
     }
 
     /// When a user's reading of a room, or of one of its threads, went on last; 0 if it never did.

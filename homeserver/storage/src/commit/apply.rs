@@ -7,7 +7,7 @@ use rules::{
     event::{relation::ANNOTATION, search},
 };
 use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName,
+    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
     events::{receipt::ReceiptType, room::member::MembershipState},
 };
 
@@ -23,14 +23,13 @@ use crate::{
     },
     dialect::{is_storable, without_nul},
     insert::{Value, row},
+    notifications::{MAIN_THREAD, UnreadChange},
     search::field_code,
     state::BEGINNING,
 };
 
 /// In place of the index of actions: this user is not notified of what notifies everyone.
 const NOT_NOTIFIED: i64 = -1;
-/// The thread of everything that is in no thread.
-const MAIN_THREAD: &str = "main";
 
 /// One submission as it is applied to its batch.
 pub(super) struct Applying<'a> {
@@ -51,6 +50,11 @@ impl<'a> Applying<'a> {
     pub(super) fn apply(mut self, submission: &Submission) -> Committed {
         for change in &submission.changes {
             self.change(change);
+        }
+        let withdraws = |change: &Change| matches!(change, Change::Redaction { .. } | Change::Rejudged { .. });
+        if submission.changes.iter().any(withdraws) {
+            // Nobody is notified any more of what was redacted, or refused after all.
+            self.count_anew(None, submission.room.as_ref().map(|guard| &guard.room_id));
         }
         let revision = submission.room.as_ref().map(|guard| {
             let nid = self.batch.name(guard.room_id.as_str());
@@ -436,6 +440,7 @@ impl<'a> Applying<'a> {
             false
         ];
         self.batch.writes.memberships.insert((user_nid, room_nid), row);
+        self.count_anew(Some(user_id), Some(room_id));
         self.log(LogEntry {
             position,
             kind: LogKind::Membership,
@@ -492,6 +497,15 @@ impl<'a> Applying<'a> {
             let row = row![position, user_nid, highlight, index];
             self.batch.writes.notified.push(row);
         }
+        let unread = UnreadChange::notified((room_id, sender), thread_root.as_ref(), *everyone, notified);
+        self.batch.writes.unread_changes.push((position, unread));
+    }
+
+    /// What was counted as unread no longer holds: for a user or all, in a room or all.
+    fn count_anew(&mut self, user_id: Option<&OwnedUserId>, room_id: Option<&OwnedRoomId>) {
+        let now = self.last.unwrap_or(self.batch.facts.head.position);
+        let anew = UnreadChange::Anew(user_id.cloned(), room_id.cloned());
+        self.batch.writes.unread_changes.push((now, anew));
     }
 
     fn read(&mut self, change: &Change) {
@@ -504,6 +518,7 @@ impl<'a> Applying<'a> {
         if position > furthest.0 {
             *furthest = (position, now);
         }
+        self.count_anew(Some(user_id), Some(room_id));
     }
 
     fn account_data(&mut self, change: &Change) {

@@ -15,6 +15,7 @@ use crate::{
     },
     database::{Shared, Transaction},
     dialect::{is_storable, storable},
+    log::Published,
     names::encode,
 };
 
@@ -131,8 +132,9 @@ impl Batch {
         if !self.writes.sticky_rooms.is_empty() {
             shared.sticky_rooms.extend(self.writes.sticky_rooms);
         }
-        let entries = self.writes.log.into_iter().map(|row| row.entry);
-        shared.bus.publish(entries, self.writes.state_changes, self.facts.head.position);
+        let entries = self.writes.log.into_iter().map(|row| row.entry).collect();
+        let (state_changes, unread_changes) = (self.writes.state_changes, self.writes.unread_changes);
+        shared.bus.publish(Published { entries, state_changes, unread_changes }, self.facts.head.position);
     }
 
     /// The number of a name; it gets one if it has none.

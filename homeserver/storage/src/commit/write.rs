@@ -19,6 +19,7 @@ use crate::{
     database::Transaction,
     dialect::{db, event_id_list, without_nul},
     insert::{Insert, Script, Value, row},
+    notifications::UnreadChange,
 };
 
 static NAMES: Insert = Insert::new("names (name_nid, name)", "");
@@ -262,6 +263,8 @@ pub(super) struct Writes {
     pub(super) keys: KeyWrites,
     /// The rooms whose state changes, and from which position on, for readers.
     pub(super) state_changes: BTreeSet<(Position, OwnedRoomId)>,
+    /// What changes of what users have not read, likewise.
+    pub(super) unread_changes: Vec<(Position, UnreadChange)>,
     /// How many rows it inserted, of all but a few kinds.
     pub(super) inserted_rows: usize,
     /// New live events, for the cache.

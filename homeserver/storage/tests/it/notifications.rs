@@ -377,6 +377,39 @@ async fn counting_on_comes_to_the_same_as_counting_anew() {
     .await;
 }
 
+/// A message is told to everybody in its room at the same moment.
+#[tokio::test]
+async fn what_one_message_adds_is_counted_without_asking_the_database() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        for name in [ALICE, BOB, CAROL] {
+            stage.commit_unguarded(vec![membership(name, "join", "$m")]).await.unwrap();
+        }
+        let everyone = Some(Notice { highlight: true, actions: 0 });
+        let said = async |id: &str, after: &str| {
+            let mut changes = vec![live(&message(id, after)), extremities(&[id]), notification(id, None, &[])];
+            if let Some(Change::Notification { everyone: for_all, notified, .. }) = changes.last_mut() {
+                *for_all = everyone;
+                notified.push(Notified { user_id: user(BOB), notice: None });
+            }
+            stage.commit(changes).await;
+        };
+        said("$1", "$create").await;
+        for name in [ALICE, BOB, CAROL] {
+            counts(&stage, name).await;
+        }
+        said("$2", "$1").await;
+        let reads = stage.storage.reads();
+        assert_eq!(counts(&stage, ALICE).await, of(&[("main", 2, 2)]));
+        // Of what is said to everyone, who is named hears as it says there, and who says it hears nothing.
+        assert!(counts(&stage, BOB).await.is_empty() && counts(&stage, CAROL).await.is_empty());
+        assert_eq!(stage.storage.reads(), reads);
+        stage.commit_unguarded(vec![read(ALICE, None, None)]).await.unwrap();
+        assert!(counts(&stage, ALICE).await.is_empty());
+    })
+    .await;
+}
+
 fn redaction(id: &str) -> Change {
     let json = message(id, "$create").json.to_string().into();
     Change::Redaction { event_id: event_id(id), redacted_by: event_id("$redaction"), json }
