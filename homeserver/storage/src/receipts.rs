@@ -42,13 +42,24 @@ impl Storage {
         since: Position,
         until: Position,
     ) -> Result<Vec<ReceiptRecord>> {
+        self.receipts_in([room_id], since, until).await
+    }
+
+    /// The receipts of some rooms that moved with `since < position <= until`, ascending.
+    pub async fn receipts_in<'a>(
+        &self,
+        room_ids: impl IntoIterator<Item = &'a RoomId>,
+        since: Position,
+        until: Position,
+    ) -> Result<Vec<ReceiptRecord>> {
         const SQL: &str = "SELECT r.name, u.name, p.receipt_type, p.thread_id, p.event_id, p.ts, p.position
-            FROM receipts p JOIN names r ON r.name_nid = p.room_nid JOIN names u ON u.name_nid = p.user_nid
-            WHERE r.name = $1 AND p.position > $2 AND p.position <= $3 ORDER BY p.position";
-        let room = encode(room_id.as_str());
-        let rows: Vec<Row> = db!(self.read(), |pool| {
-            sqlx::query_as(SQL).bind(&*room).bind(since).bind(until).fetch_all(pool).await
-        })?;
+            FROM names r CROSS JOIN receipts p JOIN names u ON u.name_nid = p.user_nid
+            WHERE r.name IN (SELECT value FROM json_each($1)) AND p.room_nid = r.name_nid
+            AND p.position > $2 AND p.position <= $3 ORDER BY p.position";
+        let names: Vec<_> = room_ids.into_iter().map(|room_id| encode(room_id.as_str())).collect();
+        let names = list(names.iter().map(|name| &**name));
+        let rows: Vec<Row> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(names).bind(since).bind(until).fetch_all(pool).await })?;
         rows.into_iter().map(record).collect()
     }
 

@@ -10,7 +10,7 @@ mod left;
 mod presence;
 
 pub(crate) use self::presence::presence_event;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rules::{Pdu, change::Position};
@@ -19,13 +19,13 @@ use ruma::{
     api::client::sync::sync_events::v3::{InvitedRoom, JoinedRoom, KnockedRoom, LeftRoom, Response, State},
     events::room::member::MembershipState,
 };
-use storage::{MembershipRecord, StoredEvent};
+use storage::{MembershipRecord, ReceiptRecord, StoredEvent};
 
 use super::{
     SyncAnswer, SyncQuery,
     changes::{RoomChanges, Selection},
     event_fields::EventFields,
-    filter::{allows, covers_room, lazy_loads, selects_room},
+    filter::{allows, allows_room_type, covers_room, lazy_loads, selects_room},
     state::Base,
     token::SyncToken,
 };
@@ -33,6 +33,8 @@ use crate::{ClientEvent, Engine, EngineError, Requester, Result};
 
 /// How many rooms of one answer are worked on at the same time: as many as the database has readers, usually.
 const ROOMS_AT_ONCE: usize = 4;
+/// For how many rooms of one answer what can be read together is read together. It waits in memory until each has its turn.
+const ROOMS_TOGETHER: usize = 50;
 
 /// What all rooms of one answer have in common.
 struct Asked<'a> {
@@ -85,31 +87,81 @@ impl Engine {
             ignored: changes.ignored,
             fields: EventFields::of(query.filter.event_fields.as_deref()),
         };
-        let rooms = stream::iter(changes.rooms).map(|changes| self.v3_room(&asked, changes));
+        let mut answer = SyncAnswer { response, sticky: BTreeMap::new() };
+        let mut rooms = changes.rooms;
+        while !rooms.is_empty() {
+            let later = rooms.split_off(rooms.len().min(ROOMS_TOGETHER));
+            self.v3_rooms(&asked, std::mem::replace(&mut rooms, later), &mut answer).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Adds some rooms to an answer.
+    async fn v3_rooms(&self, asked: &Asked<'_>, rooms: Vec<RoomChanges>, answer: &mut SyncAnswer) -> Result<()> {
+        let mut receipts = self.v3_receipts(asked, &rooms).await?;
+        let rooms = stream::iter(rooms).map(|changes| {
+            let receipts = receipts.remove(&changes.record.room_id).unwrap_or_default();
+            self.v3_room(asked, changes, receipts)
+        });
         let mut rooms = rooms.buffered(ROOMS_AT_ONCE);
-        let mut sticky = BTreeMap::new();
         while let Some((room_id, room)) = rooms.try_next().await? {
             if !room.sticky.is_empty() {
-                sticky.insert(room_id.clone(), room.sticky.into_iter().map(ClientEvent::into_raw).collect());
+                let sticky = room.sticky.into_iter().map(ClientEvent::into_raw).collect();
+                answer.sticky.insert(room_id.clone(), sticky);
             }
-            let told = &mut response.rooms;
+            let told = &mut answer.response.rooms;
             told.join.extend(room.joined.map(|room| (room_id.clone(), room)));
             told.invite.extend(room.invited.map(|room| (room_id.clone(), room)));
             told.knock.extend(room.knocked.map(|room| (room_id.clone(), room)));
             told.leave.extend(room.left.map(|room| (room_id, room)));
         }
-        Ok(SyncAnswer { response, sticky })
+        Ok(())
     }
 
-    async fn v3_room(&self, asked: &Asked<'_>, mut changes: RoomChanges) -> Result<(OwnedRoomId, Room)> {
+    /// The receipts to be told, by room, read at once for all rooms of which the client knows as much.
+    async fn v3_receipts(
+        &self,
+        asked: &Asked<'_>,
+        rooms: &[RoomChanges],
+    ) -> Result<HashMap<OwnedRoomId, Vec<ReceiptRecord>>> {
+        let filter = &asked.query.filter.room.ephemeral;
+        let mut wanted: BTreeMap<Position, Vec<&RoomId>> = BTreeMap::new();
+        if allows_room_type(filter, "m.receipt") {
+            let joined = rooms.iter().filter(|room| room.record.membership == MembershipState::Join);
+            for room in joined.filter(|room| room.parts.receipts && covers_room(filter, &room.record.room_id)) {
+                let since = if let Base::Known(since) = room.base { since } else { 0 };
+                wanted.entry(since).or_default().push(&room.record.room_id);
+            }
+        }
+        let mut receipts: HashMap<OwnedRoomId, Vec<ReceiptRecord>> = HashMap::new();
+        for (since, room_ids) in wanted.into_iter().filter(|(since, _)| *since < asked.now) {
+            for record in self.storage().receipts_in(room_ids, since, asked.now).await? {
+                receipts.entry(record.room_id.clone()).or_default().push(record);
+            }
+        }
+        Ok(receipts)
+    }
+
+    async fn v3_room(
+        &self,
+        asked: &Asked<'_>,
+        mut changes: RoomChanges,
+        mut receipts: Vec<ReceiptRecord>,
+    ) -> Result<(OwnedRoomId, Room)> {
         let mut room = Room::default();
+        let base = changes.base;
         let shows_members = self.show_members(asked, &mut changes).await?;
+        if changes.base != base {
+            // As of a new room, there is more to be told of it than was read.
+            let mut more = self.v3_receipts(asked, std::slice::from_ref(&changes)).await?;
+            receipts = more.remove(&changes.record.room_id).unwrap_or_default();
+        }
         match changes.record.membership {
             MembershipState::Join => {
                 if !shows_members {
                     return Ok((changes.record.room_id, room));
                 }
-                (room.joined, room.sticky) = self.v3_joined(asked, &changes).await?;
+                (room.joined, room.sticky) = self.v3_joined(asked, &changes, receipts).await?;
                 return Ok((changes.record.room_id, room));
             }
             MembershipState::Invite => room.invited = self.v3_invited(asked, &changes.record).await?,

@@ -7,6 +7,7 @@ use ruma::{
     OwnedUserId,
     api::client::sync::sync_events::v3::{Ephemeral, JoinedRoom, RoomSummary, Timeline},
 };
+use storage::ReceiptRecord;
 
 use super::{Asked, account_data};
 use crate::{
@@ -28,6 +29,7 @@ impl Engine {
         &self,
         asked: &Asked<'_>,
         changes: &RoomChanges,
+        receipts: Vec<ReceiptRecord>,
     ) -> Result<(Option<JoinedRoom>, Vec<ClientEvent>)> {
         let filter = &asked.query.filter.room;
         let base = asked.base(changes);
@@ -61,7 +63,7 @@ impl Engine {
         let mut room = JoinedRoom::new();
         room.summary = summary;
         room.state = self.v3_state(asked, &state).await?;
-        room.ephemeral = self.v3_ephemeral(asked, changes).await?;
+        room.ephemeral = v3_ephemeral(asked, changes, receipts)?;
         room.account_data = account_data::of_room(&changes.account_data, &filter.account_data)?;
         let must_show = base == Base::Nothing;
         let sticky = self.v3_sticky(asked, changes, base, &window).await?;
@@ -192,26 +194,17 @@ impl Engine {
         }
         members
     }
+}
 
-    async fn v3_ephemeral(&self, asked: &Asked<'_>, changes: &RoomChanges) -> Result<Ephemeral> {
-        let filter = &asked.query.filter.room.ephemeral;
-        let room_id = &changes.record.room_id;
-        let mut shown = Ephemeral::new();
-        if !covers_room(filter, room_id) {
-            return Ok(shown);
-        }
-        if allows_room_type(filter, "m.receipt") {
-            let since = if let Base::Known(since) = changes.base { since } else { 0 };
-            if since < asked.now && changes.parts.receipts {
-                let receipts = self.storage().receipts_since(room_id, since, asked.now).await?;
-                shown.events = ephemeral::receipts(receipts, &asked.requester.user_id)?;
-            }
-        }
-        if let Some(users) = &changes.typing
-            && allows_room_type(filter, "m.typing")
-        {
-            shown.events.push(ephemeral::typing(users)?);
-        }
-        Ok(shown)
+fn v3_ephemeral(asked: &Asked<'_>, changes: &RoomChanges, receipts: Vec<ReceiptRecord>) -> Result<Ephemeral> {
+    let filter = &asked.query.filter.room.ephemeral;
+    let mut shown = Ephemeral::new();
+    shown.events = ephemeral::receipts(receipts, &asked.requester.user_id)?;
+    if let Some(users) = &changes.typing
+        && covers_room(filter, &changes.record.room_id)
+        && allows_room_type(filter, "m.typing")
+    {
+        shown.events.push(ephemeral::typing(users)?);
     }
+    Ok(shown)
 }
