@@ -1,7 +1,7 @@
 //! One key of a room's state through time.
 
 use ruma::{
-    OwnedEventId, RoomId,
+    OwnedEventId, RoomId, UserId,
     events::{StateEventType, room::member::MembershipState},
 };
 
@@ -33,6 +33,8 @@ impl StateSpan {
 
 /// Since, until, event, membership.
 type Row = (i64, Option<i64>, Option<String>, Option<String>);
+/// Whether it is of the user, and the same.
+type SightRow = (bool, i64, Option<i64>, Option<String>, Option<String>);
 
 impl Storage {
     /// All values that a key has had, oldest first.
@@ -52,10 +54,34 @@ impl Storage {
         let rows: Vec<Row> = db!(self.read(), |pool| {
             sqlx::query_as(SQL).bind(&*room).bind(&*type_name).bind(&*key).fetch_all(pool).await
         })?;
-        let span = |(since, until, event_id, membership): Row| {
-            let event_id = event_id.map(|id| parsed(&id, "room_state", "event_id")).transpose()?;
-            Ok(StateSpan { since, until, event_id, membership: membership.map(Into::into) })
-        };
         rows.into_iter().map(span).collect()
     }
+
+    /// What decides which events of a room a user may see: all memberships of the user, and all settings of who may read
+    /// the history, each oldest first.
+    pub async fn sight_history(&self, room_id: &RoomId, user_id: &UserId) -> Result<(Vec<StateSpan>, Vec<StateSpan>)> {
+        const SQL: &str = "SELECT TRUE AS own, s.since AS since, s.until, s.event_id, s.membership FROM room_state s
+                WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+                AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = $2)
+            UNION ALL SELECT FALSE, s.since, s.until, s.event_id, s.membership FROM room_state s
+                WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1)
+                AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.history_visibility')
+                AND s.state_key_nid = (SELECT name_nid FROM names WHERE name = '')
+            ORDER BY since";
+        let (room, user) = (encode(room_id.as_str()), encode(user_id.as_str()));
+        let rows: Vec<SightRow> =
+            db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*room).bind(&*user).fetch_all(pool).await)?;
+        let (mut memberships, mut visibilities) = (Vec::new(), Vec::new());
+        for (own, since, until, event_id, membership) in rows {
+            let spans = if own { &mut memberships } else { &mut visibilities };
+            spans.push(span((since, until, event_id, membership))?);
+        }
+        Ok((memberships, visibilities))
+    }
+}
+
+fn span((since, until, event_id, membership): Row) -> Result<StateSpan> {
+    let event_id = event_id.map(|id| parsed(&id, "room_state", "event_id")).transpose()?;
+    Ok(StateSpan { since, until, event_id, membership: membership.map(Into::into) })
 }

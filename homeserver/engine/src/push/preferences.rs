@@ -92,7 +92,7 @@ impl Engine {
     }
 
     /// Whom a user does not want to hear of, at least as new as what was read of the log.
-    pub(crate) async fn known_ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
+    pub(crate) async fn ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
         if let Some(known) = self.inner.push.preferences.get(user_id) {
             return Ok(known.ignored.clone());
         }

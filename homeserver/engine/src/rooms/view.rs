@@ -12,7 +12,7 @@ use rules::{
 use ruma::{
     OwnedUserId, RoomId, UserId,
     events::{
-        StateEventType, TimelineEventType,
+        TimelineEventType,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
     },
 };
@@ -52,8 +52,7 @@ impl Engine {
     /// The view of a user on a room that the user may have nothing to do with: it shows what may be seen, if anything.
     pub(crate) async fn view_unchecked(&self, room_id: &RoomId, user_id: &UserId) -> Result<RoomView> {
         let room = self.known_room(room_id).await?;
-        let memberships = self.storage().state_history(room_id, &StateEventType::RoomMember, user_id.as_str()).await?;
-        let spans = self.storage().state_history(room_id, &StateEventType::RoomHistoryVisibility, "").await?;
+        let (memberships, spans) = self.storage().sight_history(room_id, user_id).await?;
         let mut visibilities = Vec::with_capacity(spans.len());
         for span in spans {
             let visibility = self.visibility_of(&span).await?;

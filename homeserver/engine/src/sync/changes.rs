@@ -101,7 +101,7 @@ impl Engine {
         let mut rooms = self.changed_rooms(records, since, now.position, selection, &typing).await?;
         let account_data = self.add_account_data(user_id, since, now.position, &mut rooms).await?;
         self.add_typing(typing, &mut rooms);
-        Ok(Changes { now, rooms, account_data, ignored: self.known_ignored_users(user_id).await?, presences })
+        Ok(Changes { now, rooms, account_data, ignored: self.ignored_users(user_id).await?, presences })
     }
 
     /// The same, where only little happened, and no relation of the user to a room changed.
@@ -133,15 +133,9 @@ impl Engine {
             Vec::new()
         };
         self.add_typing(typing.clone(), &mut rooms);
-        let ignored = self.known_ignored_users(user_id).await?;
+        let ignored = self.ignored_users(user_id).await?;
         let presences = ChangedPresences::Of(Vec::new());
         Ok(Some(Changes { now, rooms, account_data, ignored, presences }))
-    }
-
-    /// Whom a user does not want to hear of.
-    pub(crate) async fn ignored_users(&self, user_id: &UserId) -> Result<HashSet<OwnedUserId>> {
-        let record = self.storage().account_data(user_id, None, IGNORED_USERS).await?;
-        Ok(record.map(|record| ignored_by(user_id, &record)).unwrap_or_default())
     }
 
     async fn changed_rooms(
