@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rules::Pdu;
-use ruma::{EventId, RoomId, UserId, events::TimelineEventType, serde::Raw};
+use ruma::{UserId, events::TimelineEventType, serde::Raw};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use storage::StoredEvent;
@@ -14,6 +14,9 @@ use crate::{
     Engine, EngineError, Requester, Result,
     rooms::{Bundling, SeenEvent},
 };
+
+/// How many bytes most events take beside the fields that all are shown: the room, and what is unsigned.
+const UNSIGNED_BYTES: usize = 224;
 
 /// One event as ready-made JSON.
 #[derive(Clone, Debug)]
@@ -44,31 +47,6 @@ impl ClientEvent {
     pub(crate) fn from_json(json: Box<RawValue>) -> Self {
         Self(json)
     }
-}
-
-#[derive(Serialize)]
-struct Fields<'a> {
-    content: &'a RawValue,
-    event_id: &'a EventId,
-    origin_server_ts: ruma::MilliSecondsSinceUnixEpoch,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    redacts: Option<&'a EventId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    room_id: Option<&'a RoomId>,
-    sender: &'a UserId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state_key: Option<&'a str>,
-    #[serde(rename = "type")]
-    event_type: &'a TimelineEventType,
-    #[serde(rename = "msc4354_sticky", skip_serializing_if = "Option::is_none")]
-    sticky: Option<Sticky>,
-    unsigned: Unsigned,
-}
-
-/// That the event is delivered to whoever is in the room for so long, under the name that its proposal gives it.
-#[derive(Serialize)]
-struct Sticky {
-    duration_ms: u32,
 }
 
 #[derive(Default, Serialize)]
@@ -135,7 +113,7 @@ impl Engine {
         for seen in &self.without_erased(bundling.requester, events).await? {
             let mut unsigned = self.seen_unsigned(bundling.requester, seen).await?;
             unsigned.relations = bundles.remove(&seen.event.pdu.event_id);
-            served.push(Self::render(&seen.event.pdu, unsigned, bundling.with_room_id)?);
+            served.push(Self::render(&seen.event.pdu, &unsigned, bundling.with_room_id)?);
         }
         Ok(served)
     }
@@ -150,7 +128,7 @@ impl Engine {
         let mut served = Vec::with_capacity(events.len());
         for seen in &self.without_erased(requester, events).await? {
             let unsigned = self.seen_unsigned(requester, seen).await?;
-            served.push(Self::render(&seen.event.pdu, unsigned, with_room_id)?);
+            served.push(Self::render(&seen.event.pdu, &unsigned, with_room_id)?);
         }
         Ok(served)
     }
@@ -172,7 +150,7 @@ impl Engine {
         let mut served = Vec::with_capacity(events.len());
         for event in events {
             let unsigned = self.unsigned(event).await?;
-            served.push(Self::render(&event.pdu, unsigned, with_room_id)?);
+            served.push(Self::render(&event.pdu, &unsigned, with_room_id)?);
         }
         Ok(served)
     }
@@ -186,7 +164,7 @@ impl Engine {
         let mut unsigned = self.unsigned(event).await?;
         self.add_replaced(event, &mut unsigned).await?;
         unsigned.invite_room_state = invite_room_state;
-        Self::render(&event.pdu, unsigned, true)
+        Self::render(&event.pdu, &unsigned, true)
     }
 
     async fn unsigned(&self, event: &StoredEvent) -> Result<Unsigned> {
@@ -197,7 +175,7 @@ impl Engine {
         if let Some(redacted_by) = &event.redacted_by
             && let Some(redaction) = self.stored_event(redacted_by).await?
         {
-            let because = Self::render(&redaction.pdu, Unsigned::default(), true)?;
+            let because = Self::render(&redaction.pdu, &Unsigned::default(), true)?;
             unsigned.redacted_because = Some(because.0);
         }
         Ok(unsigned)
@@ -235,20 +213,19 @@ impl Engine {
         (send.requester == *requester).then_some(send.transaction_id)
     }
 
-    fn render(pdu: &Pdu, unsigned: Unsigned, with_room_id: bool) -> Result<ClientEvent> {
-        let redacts = pdu.redacts.clone().or_else(|| pdu.redaction_target(true));
-        let fields = Fields {
-            content: &pdu.content,
-            event_id: &pdu.event_id,
-            origin_server_ts: pdu.origin_server_ts,
-            redacts: redacts.as_deref(),
-            room_id: with_room_id.then_some(&*pdu.room_id),
-            sender: &pdu.sender,
-            state_key: pdu.state_key.as_deref(),
-            event_type: &pdu.event_type,
-            sticky: pdu.sticky_duration_ms.map(|duration_ms| Sticky { duration_ms }),
-            unsigned,
-        };
-        to_raw_value(&fields).map(ClientEvent).map_err(EngineError::internal)
+    fn render(pdu: &Pdu, unsigned: &Unsigned, with_room_id: bool) -> Result<ClientEvent> {
+        let fields = pdu.shown_fields().map_err(EngineError::internal)?;
+        let mut json = Vec::with_capacity(fields.len() + UNSIGNED_BYTES);
+        json.push(b'{');
+        json.extend_from_slice(fields.as_bytes());
+        if with_room_id {
+            json.extend_from_slice(br#","room_id":"#);
+            serde_json::to_writer(&mut json, &pdu.room_id).map_err(EngineError::internal)?;
+        }
+        json.extend_from_slice(br#","unsigned":"#);
+        serde_json::to_writer(&mut json, unsigned).map_err(EngineError::internal)?;
+        json.push(b'}');
+        let json = String::from_utf8(json).map_err(EngineError::internal)?;
+        RawValue::from_string(json).map(ClientEvent).map_err(EngineError::internal)
     }
 }

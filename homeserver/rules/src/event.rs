@@ -5,6 +5,7 @@ pub mod key;
 pub mod read;
 pub mod relation;
 pub mod search;
+mod shown;
 pub mod sticky;
 pub mod weak;
 

@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#pdus>
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ruma::{
     CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -48,6 +48,8 @@ pub struct Pdu {
     pub rejected: bool,
     /// The whole event as canonical JSON: with hashes and signatures, without `unsigned`.
     pub json: Box<str>,
+    /// See [`Pdu::shown_fields`].
+    pub(crate) shown: OnceLock<Box<str>>,
 }
 
 /// Why a JSON object is not an event.
@@ -126,6 +128,7 @@ impl Pdu {
             sticky_duration_ms: fields.msc4354_sticky.as_ref().and_then(sticky::read),
             rejected,
             json,
+            shown: OnceLock::new(),
         })
     }
 
@@ -175,6 +178,12 @@ impl Pdu {
     /// Whether the room is named after this event: it is the create event of a room of version 12 or later.
     pub fn names_its_room(&self) -> bool {
         self.event_type == TimelineEventType::RoomCreate && self.room_id.strip_sigil() == self.event_id.localpart()
+    }
+
+    /// The same event, rejected or not.
+    #[must_use]
+    pub fn judged(&self, rejected: bool) -> Self {
+        Self { rejected, ..self.clone() }
     }
 
     /// The same event, marked as rejected.

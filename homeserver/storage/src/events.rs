@@ -21,8 +21,9 @@ use crate::{
 
 /// How many bytes of events are kept in memory.
 const CACHED_BYTES: u64 = 32 << 20;
-/// What an event takes in memory beside its JSON, in bytes: its fields, the content, and the cache's own.
-const EVENT_OVERHEAD: usize = 800;
+/// What an event takes in memory beside its JSON and its content, in bytes: its fields, once more as clients are shown
+/// them, and the cache's own.
+const EVENT_OVERHEAD: usize = 1_100;
 
 /// An event as it is stored.
 #[derive(Clone, Debug)]
@@ -46,7 +47,8 @@ impl Default for EventCache {
     fn default() -> Self {
         Self(RowCache::new(CACHED_BYTES, |_, event: &Arc<StoredEvent>| {
             let content = event.pdu.content.get().len();
-            u32::try_from(event.pdu.json.len() + content + EVENT_OVERHEAD).unwrap_or(u32::MAX)
+            // The content is there by itself and as clients are shown it.
+            u32::try_from(event.pdu.json.len() + 2 * content + EVENT_OVERHEAD).unwrap_or(u32::MAX)
         }))
     }
 }

@@ -365,7 +365,7 @@ impl Engine {
 
     /// An event that was not accepted before comes into the timeline late.
     async fn late_changes(&self, replay: &Replay, outcome: &Outcome, after: &RoomSnapshot) -> Result<Vec<Change>> {
-        let pdu = Arc::new(Pdu { rejected: false, ..Pdu::clone(&outcome.event.pdu) });
+        let pdu = Arc::new(outcome.event.pdu.judged(false));
         tracing::info!(room.id = %pdu.room_id, event.id = %pdu.event_id, "an event is accepted after all");
         let redaction = self.redaction_change(after, &pdu).await?;
         let awaited = self.awaited_redaction_change(after, &pdu).await?;

@@ -173,7 +173,7 @@ impl Replay {
             self.apply(&mut after, &[own]);
         }
         if rejected.is_some() != pdu.rejected {
-            let corrected = Arc::new(Pdu { rejected: rejected.is_some(), ..Pdu::clone(pdu) });
+            let corrected = Arc::new(pdu.judged(rejected.is_some()));
             self.corrections.insert(pdu.event_id.clone(), corrected);
         }
         self.placed.insert(pdu.event_id.clone(), Placed { before, after, rejected });
@@ -288,7 +288,7 @@ impl Outcome {
 }
 
 fn judged(room: &RoomSnapshot, pdu: &Pdu, before: &RoomSnapshot, events: &EventsById) -> Standing {
-    let pdu = Pdu { rejected: false, ..Pdu::clone(pdu) };
+    let pdu = pdu.judged(false);
     let value = |event_type: &_, key: &str| before.state_event_id(event_type, key).map(ToOwned::to_owned);
     judge(room, &pdu, value, events)
 }
