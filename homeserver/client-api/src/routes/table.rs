@@ -139,7 +139,7 @@ impl Table {
             let handler = handler.clone();
             async move {
                 let received = arguments::receive_open(&door, &endpoint, request).await?;
-                serve(handler(door, Open::parse(received)?)).await
+                answer(handler(door, Open::parse(received)?).await?)
             }
         };
         for path in self.add::<T>(endpoint, Authentication::None) {
@@ -176,7 +176,7 @@ impl Table {
             let handler = handler.clone();
             async move {
                 let received = arguments::receive(&door, &endpoint, request).await?;
-                serve(handler(door, Arguments::parse(received)?)).await
+                answer(handler(door, Arguments::parse(received)?).await?)
             }
         };
         for path in self.add::<T>(endpoint, Authentication::AccessToken) {
@@ -213,7 +213,7 @@ impl Table {
             let handler = handler.clone();
             async move {
                 let received = arguments::receive_either(&door, &endpoint, request).await?;
-                serve(handler(door, Arguments::parse(received)?)).await
+                answer(handler(door, Arguments::parse(received)?).await?)
             }
         };
         for path in self.add::<T>(endpoint, Authentication::Optional) {
@@ -286,7 +286,7 @@ impl Table {
             async move {
                 let announced_bytes = Upload::announced_bytes(request.headers());
                 let (received, body) = arguments::receive_head(&door, &endpoint, request).await?;
-                serve(handler(door, Arguments::parse(received)?, Upload { announced_bytes, body })).await
+                answer(handler(door, Arguments::parse(received)?, Upload { announced_bytes, body }).await?)
             }
         };
         for path in self.add::<T>(endpoint.taking_file(), Authentication::AccessToken) {
@@ -311,10 +311,6 @@ impl Table {
         });
         paths
     }
-}
-
-async fn serve<R: OutgoingResponse>(handled: impl Future<Output = Result<R>>) -> Result<Response> {
-    answer(handled.await?)
 }
 
 fn method_filter(method: &Method) -> MethodFilter {
