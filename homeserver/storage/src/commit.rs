@@ -32,6 +32,7 @@ use crate::{
     },
     database::{Shared, Transaction},
     error::Failure,
+    log::Published,
 };
 
 /// How many submissions one transaction holds at most: beyond that the flush is a small part of its cost.
@@ -365,7 +366,7 @@ impl Committer {
         if std::mem::take(&mut self.fell_over) {
             self.shared.events.forget_all();
             self.shared.related_rooms.forget_all();
-            self.shared.bus.publish(std::iter::empty(), [], head.position);
+            self.shared.bus.publish(Published::default(), head.position);
         }
     }
 

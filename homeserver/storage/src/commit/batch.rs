@@ -103,7 +103,7 @@ impl Batch {
             }
             Fate::Unknowable => {
                 self.forget(shared);
-                shared.bus.publish(std::iter::empty(), [], head.position);
+                shared.bus.publish(Published::default(), head.position);
             }
         }
     }
