@@ -5,7 +5,7 @@ pub mod key;
 pub mod read;
 pub mod relation;
 pub mod search;
-mod shown;
+pub(crate) mod shown;
 pub mod sticky;
 pub mod weak;
 

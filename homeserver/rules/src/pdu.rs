@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#pdus>
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use ruma::{
     CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -12,7 +12,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::event::sticky;
+use crate::event::{shown::Shown, sticky};
 
 /// The `depth` that no event exceeds: the largest integer of canonical JSON, 2^53 - 1.
 pub const MAX_DEPTH: u64 = (1 << 53) - 1;
@@ -49,7 +49,7 @@ pub struct Pdu {
     /// The whole event as canonical JSON: with hashes and signatures, without `unsigned`.
     pub json: Box<str>,
     /// See [`Pdu::shown_fields`].
-    pub(crate) shown: OnceLock<Box<str>>,
+    pub(crate) shown: Shown,
 }
 
 /// Why a JSON object is not an event.
@@ -128,7 +128,7 @@ impl Pdu {
             sticky_duration_ms: fields.msc4354_sticky.as_ref().and_then(sticky::read),
             rejected,
             json,
-            shown: OnceLock::new(),
+            shown: Shown::default(),
         })
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#room-event-format>
 
+use std::sync::OnceLock;
+
 use ruma::{EventId, MilliSecondsSinceUnixEpoch, UserId, events::TimelineEventType};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -30,13 +32,23 @@ struct Sticky {
     duration_ms: u32,
 }
 
+/// The fields as they were written. A copy of an event is written anew: it may be about to become another one.
+#[derive(Debug, Default)]
+pub(crate) struct Shown(OnceLock<Box<str>>);
+
+impl Clone for Shown {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
 impl Pdu {
     /// The fields of the event that all clients are shown alike, as JSON without the braces around them: all but
     /// `room_id`, which is left out where the room is around, and `unsigned`, which depends on who asks, and when.
     ///
     /// They are written once: what is said in a room is read by all who are in it.
     pub fn shown_fields(&self) -> Result<&str, serde_json::Error> {
-        if let Some(shown) = self.shown.get() {
+        if let Some(shown) = self.shown.0.get() {
             return Ok(shown);
         }
         let redacts = self.redacts.clone().or_else(|| self.redaction_target(true));
@@ -51,6 +63,6 @@ impl Pdu {
             sticky: self.sticky_duration_ms.map(|duration_ms| Sticky { duration_ms }),
         })?;
         let bare = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).unwrap_or_default();
-        Ok(self.shown.get_or_init(|| bare.into()))
+        Ok(self.shown.0.get_or_init(|| bare.into()))
     }
 }
