@@ -1,9 +1,9 @@
 //! Opening, closing and copying: the only place that names the database drivers.
 
 mod copy;
+mod migrations;
 
 use std::{
-    borrow::Cow,
     fmt,
     path::Path,
     str::FromStr,
@@ -18,18 +18,19 @@ use rules::change::Position;
 use ruma::OwnedServerName;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, Sqlite, SqliteConnection, SqlitePool,
-    migrate::{Migration, MigrationType, Migrator},
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::copy::CopyError;
+use self::migrations::{NEWEST, POSTGRES, SQLITE, check_version, migrator};
 use crate::{
     OpenError, Result, StorageError,
-    claims::ClaimQueue,
+    batches::Batches,
+    claims::Claims,
     commit::{self, Request},
-    destinations::SaveQueue,
+    destinations::Destination,
     devices::TokenCache,
     dialect::{Backend, db},
     error::Failure,
@@ -121,8 +122,8 @@ pub(crate) struct Shared {
     pub(crate) room_unread: RoomUnreadCache,
     pub(crate) key_counts: Arc<KeyCountCache>,
     pub(crate) pusher_holders: PusherHolders,
-    pub(crate) claims: ClaimQueue,
-    pub(crate) destination_saves: SaveQueue,
+    pub(crate) claims: Arc<Batches<Claims>>,
+    pub(crate) destination_saves: Arc<Batches<Destination>>,
     pub(crate) tasks: Arc<Tasks>,
     /// After which positions and before which nothing is known of those that were given out.
     gaps: Vec<(Position, Position)>,
@@ -171,8 +172,8 @@ impl Storage {
             room_unread: room_unread_cache(),
             key_counts: Arc::new(key_count_cache()),
             pusher_holders: PusherHolders::default(),
-            claims: ClaimQueue::default(),
-            destination_saves: SaveQueue::default(),
+            claims: Arc::default(),
+            destination_saves: Arc::default(),
             tasks: Arc::default(),
             gaps: Vec::new(),
         };
@@ -430,9 +431,9 @@ async fn open_sqlite(options: &Options, tables: Tables) -> Result<SqlitePools, O
     let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
     match tables {
-        Tables::BroughtUpToDate => migrator(SQLITE_MIGRATIONS).run(&write).await.map_err(OpenError::Migrate)?,
+        Tables::BroughtUpToDate => migrator(SQLITE).run(&write).await.map_err(OpenError::Migrate)?,
         Tables::LeftAlone => {
-            check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&write).await, SQLITE_MIGRATIONS)?;
+            check_version(sqlx::query_scalar(NEWEST).fetch_one(&write).await, SQLITE)?;
         }
     }
     check_sqlite(&write, expected).await?;
@@ -483,11 +484,11 @@ async fn open_postgres(options: &Options, tables: Tables) -> Result<PostgresPool
         Tables::BroughtUpToDate => {
             // Large tables take long to change.
             let mut patient = pool.connect().await.map_err(OpenError::Connect)?;
-            migrator(POSTGRES_MIGRATIONS).run(&mut patient).await.map_err(OpenError::Migrate)?;
+            migrator(POSTGRES).run(&mut patient).await.map_err(OpenError::Migrate)?;
             patient.close().await.map_err(OpenError::Connect)?;
         }
         Tables::LeftAlone => {
-            check_version(sqlx::query_scalar(NEWEST_MIGRATION).fetch_one(&pool).await, POSTGRES_MIGRATIONS)?;
+            check_version(sqlx::query_scalar(NEWEST).fetch_one(&pool).await, POSTGRES)?;
         }
     }
     if options.durability == Durability::Full {
@@ -506,76 +507,6 @@ async fn check_postgres(pool: &PostgresPool) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The version of the tables.
-const NEWEST_MIGRATION: &str = "SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations";
-
-fn check_version(newest: Result<i64, sqlx::Error>, migrations: &[MigrationText]) -> Result<(), OpenError> {
-    let (found, expected) = (newest.map_err(OpenError::Connect)?, migrations.last().map_or(0, |newest| newest.0));
-    if found == expected { Ok(()) } else { Err(OpenError::OtherTables { found, expected }) }
-}
-
-/// Number, name, and text.
-type MigrationText = (i64, &'static str, &'static str);
-
-/// The migrations have the same numbers for both databases.
-const SQLITE_MIGRATIONS: &[MigrationText] = &[
-    (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
-    (2, "accounts", include_str!("../migrations/sqlite/0002_accounts.sql")),
-    (3, "rooms", include_str!("../migrations/sqlite/0003_rooms.sql")),
-    (4, "talk", include_str!("../migrations/sqlite/0004_talk.sql")),
-    (5, "sync", include_str!("../migrations/sqlite/0005_sync.sql")),
-    (6, "push", include_str!("../migrations/sqlite/0006_push.sql")),
-    (7, "keys", include_str!("../migrations/sqlite/0007_keys.sql")),
-    (8, "thread_subscriptions", include_str!("../migrations/sqlite/0008_thread_subscriptions.sql")),
-    (9, "user_directory", include_str!("../migrations/sqlite/0009_user_directory.sql")),
-    (10, "notified_everyone", include_str!("../migrations/sqlite/0010_notified_everyone.sql")),
-    (11, "filters", include_str!("../migrations/sqlite/0011_filters.sql")),
-    (12, "set_aside", include_str!("../migrations/sqlite/0012_set_aside.sql")),
-    (13, "dehydrated_devices", include_str!("../migrations/sqlite/0013_dehydrated_devices.sql")),
-    (14, "media", include_str!("../migrations/sqlite/0014_media.sql")),
-    (15, "sticky_events", include_str!("../migrations/sqlite/0015_sticky_events.sql")),
-    (16, "services", include_str!("../migrations/sqlite/0016_services.sql")),
-    (17, "pushers", include_str!("../migrations/sqlite/0017_pushers.sql")),
-    (18, "log_gaps", include_str!("../migrations/sqlite/0018_log_gaps.sql")),
-    (19, "to_device_position", include_str!("../migrations/sqlite/0019_to_device_position.sql")),
-    (20, "push_counts", include_str!("../migrations/sqlite/0020_push_counts.sql")),
-    (21, "soft_failed", include_str!("../migrations/sqlite/0021_soft_failed.sql")),
-    (22, "push_notes", include_str!("../migrations/sqlite/0022_push_notes.sql")),
-    (23, "partial_states", include_str!("../migrations/sqlite/0023_partial_states.sql")),
-];
-const POSTGRES_MIGRATIONS: &[MigrationText] = &[
-    (1, "first", include_str!("../migrations/postgres/0001_first.sql")),
-    (2, "accounts", include_str!("../migrations/postgres/0002_accounts.sql")),
-    (3, "rooms", include_str!("../migrations/postgres/0003_rooms.sql")),
-    (4, "talk", include_str!("../migrations/postgres/0004_talk.sql")),
-    (5, "sync", include_str!("../migrations/postgres/0005_sync.sql")),
-    (6, "push", include_str!("../migrations/postgres/0006_push.sql")),
-    (7, "keys", include_str!("../migrations/postgres/0007_keys.sql")),
-    (8, "thread_subscriptions", include_str!("../migrations/postgres/0008_thread_subscriptions.sql")),
-    (9, "user_directory", include_str!("../migrations/postgres/0009_user_directory.sql")),
-    (10, "notified_everyone", include_str!("../migrations/postgres/0010_notified_everyone.sql")),
-    (11, "filters", include_str!("../migrations/postgres/0011_filters.sql")),
-    (12, "set_aside", include_str!("../migrations/postgres/0012_set_aside.sql")),
-    (13, "dehydrated_devices", include_str!("../migrations/postgres/0013_dehydrated_devices.sql")),
-    (14, "media", include_str!("../migrations/postgres/0014_media.sql")),
-    (15, "sticky_events", include_str!("../migrations/postgres/0015_sticky_events.sql")),
-    (16, "services", include_str!("../migrations/postgres/0016_services.sql")),
-    (17, "pushers", include_str!("../migrations/postgres/0017_pushers.sql")),
-    (18, "log_gaps", include_str!("../migrations/postgres/0018_log_gaps.sql")),
-    (19, "to_device_position", include_str!("../migrations/postgres/0019_to_device_position.sql")),
-    (20, "push_counts", include_str!("../migrations/postgres/0020_push_counts.sql")),
-    (21, "soft_failed", include_str!("../migrations/postgres/0021_soft_failed.sql")),
-    (22, "push_notes", include_str!("../migrations/postgres/0022_push_notes.sql")),
-    (23, "partial_states", include_str!("../migrations/postgres/0023_partial_states.sql")),
-];
-
-fn migrator(texts: &[MigrationText]) -> Migrator {
-    let migration = |&(version, name, text): &MigrationText| {
-        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sqlx::SqlSafeStr::into_sql_str(text), false)
-    };
-    Migrator::with_migrations(texts.iter().map(migration).collect())
-}
-
 /// What is wrong with the URL; the password in it is nobody's business.
 fn url_error(options: &Options, reason: &dyn fmt::Display) -> OpenError {
     let url = match (options.url.find("//"), options.url.rfind('@')) {
@@ -585,36 +516,4 @@ fn url_error(options: &Options, reason: &dyn fmt::Display) -> OpenError {
         _ => options.url.clone(),
     };
     OpenError::Url { url, reason: reason.to_string() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{MigrationText, POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
-
-    fn assert_whole(migrations: &[MigrationText], folder: &str) {
-        let folder = format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"));
-        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        let mut files: Vec<String> = files.collect();
-        files.sort();
-        let listed: Vec<String> =
-            migrations.iter().map(|(number, name, _)| format!("{number:04}_{name}.sql")).collect();
-        assert_eq!(listed, files);
-    }
-
-    #[test]
-    fn every_migration_is_run() {
-        assert_whole(SQLITE_MIGRATIONS, "sqlite");
-        assert_whole(POSTGRES_MIGRATIONS, "postgres");
-    }
-
-    #[test]
-    fn migrations_count_up_and_are_the_same_for_both_databases() {
-        let names = |migrations: &[MigrationText]| -> Vec<(i64, &str)> {
-            migrations.iter().map(|(number, name, _)| (*number, *name)).collect()
-        };
-        assert_eq!(names(SQLITE_MIGRATIONS), names(POSTGRES_MIGRATIONS));
-        for (number, expected) in names(SQLITE_MIGRATIONS).into_iter().zip(1..) {
-            assert_eq!(number.0, expected, "migration {number:?}: two share a number, or one is left out");
-        }
-    }
 }

@@ -9,7 +9,6 @@ use rules::{Pdu, change::Position};
 use ruma::{OwnedEventId, OwnedServerName, ServerName};
 
 pub use self::edus::{DeviceListUpdate, OutboundEdu};
-pub(crate) use self::saving::SaveQueue;
 use crate::{
     ReceiptRecord, Result, Storage, StorageError,
     dialect::{db, parsed, storable},

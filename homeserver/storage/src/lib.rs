@@ -8,6 +8,7 @@
 mod account_data;
 mod accounts;
 mod aliases;
+mod batches;
 mod cache;
 mod claims;
 mod commit;

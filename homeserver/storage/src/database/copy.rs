@@ -12,7 +12,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
 };
 
-use super::{SQLITE_MIGRATIONS, Storage, Transaction, migrator};
+use super::{
+    Storage, Transaction,
+    migrations::{SQLITE, migrator},
+};
 use crate::{
     OpenError, Result, StorageError,
     dialect::{Backend, db},
@@ -145,7 +148,7 @@ async fn prepare(transaction: &mut Transaction) -> Result<()> {
 async fn open_file(path: &Path) -> Result<SqlitePool, OpenError> {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(true).disable_statement_logging();
     let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.map_err(OpenError::Connect)?;
-    migrator(SQLITE_MIGRATIONS).run(&pool).await.map_err(OpenError::Migrate)?;
+    migrator(SQLITE).run(&pool).await.map_err(OpenError::Migrate)?;
     Ok(pool)
 }
 
