@@ -160,7 +160,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
         tokio::select! {
             biased;
             count = waiting.recv_many(&mut requests, BATCH_MAX) => if count == 0 { break },
-            () = committer.settle_later(), if committer.is_astray() => continue,
+            () = committer.settle_later(), if committer.is_astray() => {}
         }
         metrics::gauge!("storage_commit_queue_length").set(approximate(waiting.len() as u64));
         let (mut submissions, mut before_news, mut answers) = (Vec::new(), Vec::new(), Vec::new());
@@ -184,6 +184,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Request
             // Who asked may have gone away; what was committed stays committed.
             drop(answer.send(outcome));
         }
+        // Only now: clients do badly that hear of their own message before they hear that it was sent.
+        committer.shared.bus.wake();
     }
     for done in closing {
         done.send(()).ok();

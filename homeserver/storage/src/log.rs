@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use rules::change::Position;
@@ -106,7 +109,9 @@ impl LogKind {
 /// This one serves one process. For several processes on one database, each has to be told when another has committed:
 /// then the head is advanced by reading the log, and so is what is recent.
 pub(crate) struct Bus {
-    head: watch::Sender<Position>,
+    head: AtomicI64,
+    /// The head as those were told who wait for it to grow.
+    told: watch::Sender<Position>,
     recent: RwLock<Recent>,
 }
 
@@ -166,10 +171,10 @@ impl Recent {
 
 impl Bus {
     pub(crate) fn new(head: Position) -> Self {
-        Self { head: watch::Sender::new(head), recent: RwLock::default() }
+        Self { head: AtomicI64::new(head), told: watch::Sender::new(head), recent: RwLock::default() }
     }
 
-    /// Takes in what was committed, and wakes who waits. Positions ascend from call to call.
+    /// Takes in what was committed, for all to see who look. Positions ascend from call to call.
     pub(crate) fn publish(&self, mut published: Published, head: Position) {
         published.unread_changes.sort_by_key(|(position, _)| *position);
         let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
@@ -180,7 +185,17 @@ impl Bus {
             *recent = Recent::default();
         }
         drop(recent);
-        self.head.send_if_modified(|seen| std::mem::replace(seen, head.max(*seen)) < head);
+        self.head.fetch_max(head, Ordering::Release);
+    }
+
+    /// Wakes who waits for what was published.
+    pub(crate) fn wake(&self) {
+        let head = self.head();
+        self.told.send_if_modified(|told| std::mem::replace(told, head) < head);
+    }
+
+    fn head(&self) -> Position {
+        self.head.load(Ordering::Acquire)
     }
 
     fn recent(&self) -> RwLockReadGuard<'_, Recent> {
@@ -195,21 +210,21 @@ impl Bus {
         read: impl FnOnce(&mut dyn DoubleEndedIterator<Item = &LogEntry>) -> T,
     ) -> Option<T> {
         let recent = self.recent();
-        let mut entries = recent.between(since, until, *self.head.borrow())?;
+        let mut entries = recent.between(since, until, self.head())?;
         Some(read(&mut entries))
     }
 
     /// Whether it is known that there is no such entry with `since < position <= until`.
     pub(crate) fn has_none(&self, since: Position, until: Position, such: impl Fn(&LogEntry) -> bool) -> bool {
         let recent = self.recent();
-        recent.between(since, until, *self.head.borrow()).is_some_and(|mut entries| !entries.any(such))
+        recent.between(since, until, self.head()).is_some_and(|mut entries| !entries.any(such))
     }
 
     /// Whether it is known that the state of a room did not change with `since < position <= until`.
     pub(crate) fn keeps_state(&self, room_id: &RoomId, since: Position, until: Position) -> bool {
         let recent = self.recent();
         let mut later = recent.state_changes.iter().rev().take_while(|(position, _)| *position > since);
-        recent.between(since, until, *self.head.borrow()).is_some()
+        recent.between(since, until, self.head()).is_some()
             && !later.any(|(position, changed)| *position <= until && changed == room_id)
     }
 
@@ -222,7 +237,7 @@ impl Bus {
     ) -> Option<T> {
         let recent = self.recent();
         // The position itself is part of it, for reading has none of its own.
-        let reaches_back = recent.between(position.checked_sub(1)?, position, *self.head.borrow()).is_some();
+        let reaches_back = recent.between(position.checked_sub(1)?, position, self.head()).is_some();
         let mut changes = recent.unread_changes.iter().rev().take_while(|(at, _)| *at >= position);
         reaches_back.then(|| read(&mut changes))
     }
@@ -231,12 +246,12 @@ impl Bus {
 impl Storage {
     /// The newest committed position that this process has seen.
     pub fn head(&self) -> Position {
-        *self.shared.bus.head.borrow()
+        self.shared.bus.head()
     }
 
     /// A receiver that changes whenever the log grows, holding the head.
     pub fn subscribe(&self) -> watch::Receiver<Position> {
-        self.shared.bus.head.subscribe()
+        self.shared.bus.told.subscribe()
     }
 
     /// Up to `limit` log entries after `position`, ascending.

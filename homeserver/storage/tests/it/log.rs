@@ -66,7 +66,7 @@ async fn who_waits_is_woken_by_the_commit() {
     on_each_database(async |stage| {
         stage.create_room().await;
         let mut head = stage.storage.subscribe();
-        assert_eq!(*head.borrow_and_update(), 3);
+        head.wait_for(|head| *head == 3).await.unwrap();
         let position = stage.send("$one", "$alice_joins").await;
         head.changed().await.unwrap();
         assert_eq!(*head.borrow_and_update(), position);
