@@ -22,12 +22,20 @@ impl Tasks {
     /// Does what a task does until it ends by itself: when it panics, it begins anew.
     pub async fn supervise<F: Future>(&self, name: &'static str, mut task: impl FnMut() -> F) -> F::Output {
         loop {
-            match AssertUnwindSafe(async { task().await }).catch_unwind().await {
-                Ok(done) => return done,
-                Err(_) => self.note_panic(name),
+            if let Some(done) = self.attempt(name, async { task().await }).await {
+                return done;
             }
             tokio::time::sleep(RESTART_PAUSE).await;
         }
+    }
+
+    /// Does a piece of a task's work, which somebody will begin anew: `None` when it panics, which is noted.
+    pub async fn attempt<T>(&self, name: &'static str, work: impl Future<Output = T>) -> Option<T> {
+        let done = AssertUnwindSafe(work).catch_unwind().await;
+        if done.is_err() {
+            self.note_panic(name);
+        }
+        done.ok()
     }
 
     /// A task has panicked. The panic itself was logged where it happened.

@@ -4,13 +4,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    panic::AssertUnwindSafe,
     pin::pin,
     sync::PoisonError,
     time::Duration,
 };
 
-use futures_util::FutureExt;
 use rules::change::Position;
 use ruma::OwnedServerName;
 use storage::StorageError;
@@ -267,15 +265,16 @@ impl Driver {
 }
 
 async fn work(sender: Sender, server: OwnedServerName) -> (OwnedServerName, End) {
-    let end = AssertUnwindSafe(turn(&sender, &server)).catch_unwind().await;
+    let tasks = sender.inner.federation.storage().tasks();
+    let end = tasks.attempt("sender", turn(&sender, &server)).await;
     let trouble = || End::Wait(sender.now_ms().saturating_add(TROUBLE_PAUSE.as_millis() as u64));
     let end = match end {
-        Ok(Ok(end)) => end,
-        Ok(Err(error)) => {
+        Some(Ok(end)) => end,
+        Some(Err(error)) => {
             tracing::error!(%server, %error, "the queue of a server cannot be read or written");
             trouble()
         }
-        Err(_) => {
+        None => {
             tracing::error!(%server, "sending to a server has panicked");
             trouble()
         }

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,7 +20,7 @@ use tokio::{
 
 use super::complete::Incomplete;
 
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, Inner, Result};
 
 /// How many rooms are asked for at the same time: each may come with its whole state.
 const ROOMS_AT_ONCE: usize = 4;
@@ -40,6 +40,9 @@ const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
 const NEVER_TS: u64 = i64::MAX as u64;
 /// How long somebody waits for the members of a room: a little less than what proxies allow.
 const WAIT_MAX: Duration = Duration::from_secs(50);
+
+/// How the tasks are called that ask.
+const TASK: &str = "partial_states";
 
 /// What is known in memory about rooms that are becoming complete.
 #[derive(Default)]
@@ -119,16 +122,9 @@ impl Engine {
     pub fn start_completing(&self) {
         let (engine, begin) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.rooms.completing.begin));
         self.inner.rooms.completing.is_started.store(true, Ordering::Relaxed);
-        tokio::spawn(async move {
-            while let Some(inner) = engine.upgrade() {
-                match (Self { inner }).begin_completing().await {
-                    Ok(()) => {}
-                    Err(EngineError::Storage(StorageError::Closed)) => return,
-                    Err(error) => tracing::warn!(%error, "cannot look for rooms of which not all members are known"),
-                }
-                tokio::time::timeout(ROUND_INTERVAL, begin.notified()).await.unwrap_or_default();
-            }
-        });
+        let tasks = self.storage().tasks();
+        let look = move || look_for_rooms(engine.clone(), Arc::clone(&begin));
+        tokio::spawn(async move { tasks.supervise(TASK, look).await });
     }
 
     /// Starts a task for each room that is due, as far as others leave room for it.
@@ -136,9 +132,10 @@ impl Engine {
         let now_ms = self.world().clock.now_ms();
         for record in self.storage().partial_states(now_ms, ROUND_ROOMS).await? {
             let Some(turn) = Turn::begin(self, record) else { continue };
+            let tasks = self.storage().tasks();
             tokio::spawn(async move {
                 let room_id = turn.record.room_id.clone();
-                if let Err(error) = turn.take().await {
+                if let Some(Err(error)) = tasks.attempt(TASK, turn.take()).await {
                     // What keeps one room from being written keeps others too: the next round is soon enough.
                     tracing::warn!(room.id = %room_id, %error, "cannot complete the state of a room");
                 }
@@ -254,4 +251,16 @@ fn servers_to_ask(record: &PartialStateRecord, room: &RoomSnapshot, own: &Server
     }
     let first = std::iter::once(&*record.entered_by);
     first.chain(others).take(if rounds == 0 { 1 } else { SERVERS_AT_A_TIME }).map(ToOwned::to_owned).collect()
+}
+
+/// Begins with the rooms that are due, as long as there is an engine.
+async fn look_for_rooms(engine: Weak<Inner>, begin: Arc<Notify>) {
+    while let Some(inner) = engine.upgrade() {
+        match (Engine { inner }).begin_completing().await {
+            Ok(()) => {}
+            Err(EngineError::Storage(StorageError::Closed)) => return,
+            Err(error) => tracing::warn!(%error, "cannot look for rooms of which not all members are known"),
+        }
+        tokio::time::timeout(ROUND_INTERVAL, begin.notified()).await.unwrap_or_default();
+    }
 }

@@ -3,13 +3,17 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#get_matrixfederationv1userdevicesuserid>
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use futures_util::{StreamExt, stream};
 use keyserver::RemoteDevices;
 use ruma::OwnedUserId;
+use tokio::sync::Notify;
 
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, Inner, Result};
 
 /// How many users are asked for in one round.
 const ROUND_USERS: usize = 100;
@@ -24,26 +28,9 @@ impl Engine {
     /// Starts the one task that asks. It does not keep the engine alive, and ends with it.
     pub(crate) fn start_asking_for_devices(&self) {
         let (engine, missing) = (Arc::downgrade(&self.inner), Arc::clone(&self.inner.keys.missing));
-        tokio::spawn(async move {
-            let mut rounds = 0_u32;
-            while let Some(inner) = engine.upgrade() {
-                let engine = Self { inner };
-                if rounds.is_multiple_of(ROUNDS_PER_PRUNING)
-                    && let Err(error) = engine.key_server().forget_old_message_ids().await
-                {
-                    tracing::warn!(%error, "cannot forget the ids of old messages to devices");
-                }
-                rounds = rounds.wrapping_add(1);
-                match engine.ask_for_devices().await {
-                    Ok(ROUND_USERS) => continue,
-                    Ok(_) => {}
-                    Err(EngineError::Storage(storage::StorageError::Closed)) => return,
-                    Err(error) => tracing::warn!(%error, "cannot ask for the devices of other servers' users"),
-                }
-                drop(engine);
-                tokio::time::timeout(ROUND_INTERVAL, missing.notified()).await.unwrap_or_default();
-            }
-        });
+        let tasks = self.storage().tasks();
+        let ask = move || ask_in_rounds(engine.clone(), Arc::clone(&missing));
+        tokio::spawn(async move { tasks.supervise("device_lists", ask).await });
     }
 
     /// Something was missed: the next round begins now.
@@ -80,5 +67,27 @@ impl Engine {
                 Ok(self.key_server().asking_failed(&user_id).await?)
             }
         }
+    }
+}
+
+/// Asks for the devices that are due, as long as there is an engine.
+async fn ask_in_rounds(engine: Weak<Inner>, missing: Arc<Notify>) {
+    let mut rounds = 0_u32;
+    while let Some(inner) = engine.upgrade() {
+        let engine = Engine { inner };
+        if rounds.is_multiple_of(ROUNDS_PER_PRUNING)
+            && let Err(error) = engine.key_server().forget_old_message_ids().await
+        {
+            tracing::warn!(%error, "cannot forget the ids of old messages to devices");
+        }
+        rounds = rounds.wrapping_add(1);
+        match engine.ask_for_devices().await {
+            Ok(ROUND_USERS) => continue,
+            Ok(_) => {}
+            Err(EngineError::Storage(storage::StorageError::Closed)) => return,
+            Err(error) => tracing::warn!(%error, "cannot ask for the devices of other servers' users"),
+        }
+        drop(engine);
+        tokio::time::timeout(ROUND_INTERVAL, missing.notified()).await.unwrap_or_default();
     }
 }

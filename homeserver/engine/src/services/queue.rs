@@ -6,13 +6,11 @@
 
 use std::{
     collections::VecDeque,
-    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use appservices::Service;
-use futures_util::FutureExt;
 use rules::change::Position;
 use ruma::{OwnedDeviceId, OwnedEventId, OwnedUserId};
 use storage::{LogEntry, LogKind, ServiceQueue, ServiceTransaction, StorageError};
@@ -61,14 +59,13 @@ impl Engine {
 /// Delivers to one service, whatever happens in between.
 async fn work(engine: Engine, service: Arc<Service>) {
     loop {
-        let outcome = AssertUnwindSafe(Worker::new(engine.clone(), &service).run()).catch_unwind().await;
-        match outcome {
-            Ok(Ok(()) | Err(EngineError::Storage(StorageError::Closed))) => return,
-            Ok(Err(error)) => {
+        let tasks = engine.storage().tasks();
+        match tasks.attempt("services", async { Worker::new(engine.clone(), &service).run().await }).await {
+            Some(Ok(()) | Err(EngineError::Storage(StorageError::Closed))) => return,
+            Some(Err(error)) => {
                 tracing::error!(service.id = service.id(), %error, "the queue of a service cannot be read or written");
             }
-            Err(_) => {
-                metrics::counter!("task_panics_total", "task" => "service").increment(1);
+            None => {
                 tracing::error!(service.id = service.id(), "sending to a service has panicked");
             }
         }

@@ -6,9 +6,8 @@ mod lanes;
 mod under_way;
 mod waiting;
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::FutureExt;
 use rules::change::Position;
 use storage::{ConcernedPusher, PusherKey, PusherQueue};
 use tokio::{
@@ -285,13 +284,13 @@ impl Driver {
 }
 
 async fn work(engine: Engine, pusher: ConcernedPusher) -> Ended {
-    match AssertUnwindSafe(engine.attempt(&pusher.key)).catch_unwind().await {
-        Ok(Ok(attempt)) => (pusher, Some(attempt)),
-        Ok(Err(error)) => {
+    match engine.storage().tasks().attempt("pushers", engine.attempt(&pusher.key)).await {
+        Some(Ok(attempt)) => (pusher, Some(attempt)),
+        Some(Err(error)) => {
             tracing::error!(user.id = %pusher.key.user_id, %error, "what is due to a pusher cannot be read");
             (pusher, None)
         }
-        Err(_) => {
+        None => {
             tracing::error!(user.id = %pusher.key.user_id, "telling a pusher has panicked");
             (pusher, None)
         }
