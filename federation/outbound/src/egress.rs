@@ -29,6 +29,10 @@ use crate::{ByteStream, CallLimits, TransportError};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a service of the operator's may say nothing in the middle of an answer.
 const SERVICE_SILENT_MAX: Duration = Duration::from_mins(1);
+/// How often, while nothing comes, the other end's machine is asked whether it is still there, and how many such questions
+/// are left open until it is gone: the longest calls wait for minutes, and who has lost its power says nothing.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVES_OPEN_MAX: u32 = 3;
 /// How long an unused connection is kept: longer than the pause between two messages of a conversation, short enough
 /// that thousands of destinations do not hold thousands of sockets.
 const IDLE_CONNECTION: Duration = Duration::from_secs(45);
@@ -213,7 +217,7 @@ impl Egress {
         let Inner { options, tls, .. } = &*self.inner;
         let builder = Client::builder().tls_backend_preconfigured(tls.clone()).user_agent(&options.user_agent);
         let builder = builder.no_proxy().redirect(redirect::Policy::none()).read_timeout(SERVICE_SILENT_MAX);
-        build(builder.connect_timeout(CONNECT_DEADLINE).pool_idle_timeout(IDLE_CONNECTION).referer(false))
+        build(connecting(builder).referer(false))
     }
 
     /// Fetches an `https` URL without any authentication, following up to five redirects.
@@ -355,7 +359,7 @@ fn builder(
     resolver: PolicyResolver,
     redirects: redirect::Policy,
 ) -> ClientBuilder {
-    Client::builder()
+    connecting(Client::builder())
         .tls_backend_preconfigured(tls)
         .https_only(true)
         // With HTTP/2 the name of the host would come from the URL, which names what the certificate must name; with
@@ -366,9 +370,17 @@ fn builder(
         .redirect(redirects)
         .referer(false)
         .user_agent(&options.user_agent)
-        .connect_timeout(CONNECT_DEADLINE)
-        .pool_idle_timeout(IDLE_CONNECTION)
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+}
+
+/// How connections are made and given up, whoever is at the other end.
+fn connecting(builder: ClientBuilder) -> ClientBuilder {
+    builder
+        .connect_timeout(CONNECT_DEADLINE)
+        .tcp_keepalive(KEEPALIVE_INTERVAL)
+        .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+        .tcp_keepalive_retries(KEEPALIVES_OPEN_MAX)
+        .pool_idle_timeout(IDLE_CONNECTION)
 }
 
 /// Redirects to the same port over HTTPS, never to an address that the policy refuses.

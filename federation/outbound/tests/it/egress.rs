@@ -450,6 +450,43 @@ async fn s_095_a_push_gateway_cannot_keep_us_or_send_us_elsewhere() {
     }
 }
 
+/// What the kernel is to do next about our end of the connection to a port: which timer runs, and for how many seconds.
+#[cfg(target_os = "linux")]
+fn timer(port: u16) -> Option<(u64, u64)> {
+    const TICKS_PER_SECOND: u64 = 100;
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let remote = format!("0100007F:{port:04X}");
+    let line = table.lines().find(|line| line.split_whitespace().nth(2) == Some(&remote))?;
+    let (timer, ticks) = line.split_whitespace().nth(5)?.split_once(':')?;
+    let number = |text| u64::from_str_radix(text, 16).unwrap();
+    Some((number(timer), number(ticks) / TICKS_PER_SECOND))
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn r_30_the_kernel_asks_whether_a_silent_server_is_still_there() {
+    const KEEPALIVE: u64 = 2;
+    let silent = Server::start(|_, stream| async move {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        drop(stream);
+    })
+    .await;
+    let asks_in_seconds = async {
+        loop {
+            // Until the request is acknowledged, another timer runs.
+            if let Some((KEEPALIVE, seconds)) = timer(silent.port()) {
+                return seconds;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let seconds = tokio::select! {
+        answer = send(&silent) => panic!("{answer:?}"),
+        seconds = asks_in_seconds => seconds,
+    };
+    assert!(seconds <= 15, "in {seconds} s");
+}
+
 #[tokio::test]
 async fn s_095_without_tls_only_where_the_operator_allows_it() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
