@@ -28,6 +28,7 @@ use std::{fmt, sync::Arc};
 use rules::{event::ServerKey, world::World};
 use ruma::{OwnedServerName, ServerName};
 use storage::Storage;
+use tokio::sync::Semaphore;
 
 pub(crate) use self::transaction::TransactionAnswer;
 pub use self::{
@@ -41,7 +42,7 @@ pub use self::{
     state::{StateAnswer, StateIdsAnswer},
     web::Web,
 };
-use crate::{KeyRing, Transport};
+use crate::{KeyRing, Transport, x_matrix::LARGE_BODIES_AT_ONCE};
 
 /// What the calls need.
 pub struct FederationOptions {
@@ -69,6 +70,8 @@ struct Inner {
     transport: Arc<dyn Transport>,
     world: World,
     key_ring: KeyRing,
+    /// Places for those who check large bodies.
+    large_bodies: Arc<Semaphore>,
 }
 
 /// Why a call came to nothing. Never to be passed on to a client as it is.
@@ -106,7 +109,8 @@ impl Federation {
     pub fn new(options: FederationOptions) -> Self {
         let FederationOptions { key, storage, transport, world, notaries } = options;
         let key_ring = KeyRing::new(Arc::clone(&key), storage.clone(), Arc::clone(&transport), world.clone(), notaries);
-        Self { inner: Arc::new(Inner { key, storage, transport, world, key_ring }) }
+        let large_bodies = Arc::new(Semaphore::new(LARGE_BODIES_AT_ONCE));
+        Self { inner: Arc::new(Inner { key, storage, transport, world, key_ring, large_bodies }) }
     }
 
     /// Our name.
@@ -122,6 +126,10 @@ impl Federation {
     /// The keys of other servers, and our own.
     pub fn key_ring(&self) -> &KeyRing {
         &self.inner.key_ring
+    }
+
+    pub(crate) fn large_bodies(&self) -> &Arc<Semaphore> {
+        &self.inner.large_bodies
     }
 
     pub(crate) fn storage(&self) -> &Storage {

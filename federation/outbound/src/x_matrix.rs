@@ -5,6 +5,9 @@
 mod canonical;
 mod header;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use rules::event::{ServerKey, weak::is_weak_signature};
 use ruma::{
@@ -16,6 +19,11 @@ use crate::{Federation, VerifyError};
 
 /// The longest header that is looked at. Two server names, a key id and a signature come to less than 1 KiB.
 const HEADER_MAX_BYTES: usize = 4_096;
+/// Up to this size a body is checked on the spot, in about a millisecond. The largest take some hundred, and while they are
+/// a tree, many times their size: on a thread of their own, and few at the same time.
+const CHECKED_INLINE_MAX_BYTES: usize = 128 * 1024;
+/// How many larger ones at the same time.
+pub(crate) const LARGE_BODIES_AT_ONCE: usize = 2;
 
 /// What the `Authorization` header of a request claims: not yet checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,32 +71,31 @@ impl Federation {
     }
 
     /// Checks a claim. `raw_target` is path and query exactly as they came, before any routing; an absent body is empty.
+    #[expect(clippy::missing_panics_doc, reason = "it cannot")]
     pub async fn check_claim(
         &self,
         claim: Claim,
         method: &Method,
         raw_target: &str,
-        body: &[u8],
+        body: &Bytes,
     ) -> Result<OwnedServerName, AuthenticateError> {
         // The key comes first: for a server that has none, the body is not worth parsing.
         let key = self.key_ring().request_key(&claim.origin, &claim.key_id).await.map_err(AuthenticateError::Key)?;
-        let content = match body {
-            [] => None,
-            body => Some(canonical::canonicalise(body).ok_or(AuthenticateError::NotJson)?),
-        };
-        let signed = Signed {
-            content: content.as_deref(),
-            destination: self.server_name(),
-            method: method.as_str(),
-            origin: &claim.origin,
-            uri: raw_target,
-        };
-        let (text, algorithm) = (signed.canonical_json(), SigningKeyAlgorithm::Ed25519);
-        let verified = verify_canonical_json_bytes(&algorithm, &key, &claim.signature, text.as_bytes());
-        if verified.is_err() || is_weak_signature(&claim.signature) {
-            return Err(AuthenticateError::Signature(claim.origin));
+        let destination = self.server_name();
+        if body.len() <= CHECKED_INLINE_MAX_BYTES {
+            return check_signature(claim, &key, (destination, method, raw_target), body);
         }
-        Ok(claim.origin)
+        let place = Arc::clone(self.large_bodies()).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        let (destination, method, raw_target) = (destination.to_owned(), method.clone(), raw_target.to_owned());
+        let body = body.clone();
+        let checking = tokio::task::spawn_blocking(move || {
+            // What is begun cannot be stopped, so that its place is taken until it is done, whoever has hung up.
+            let _place = place;
+            check_signature(claim, &key, (&destination, &method, &raw_target), &body)
+        });
+        // A body at which the parser falls over is none.
+        checking.await.unwrap_or(Err(AuthenticateError::NotJson))
     }
 
     /// Both in one: which server made this request.
@@ -97,10 +104,31 @@ impl Federation {
         method: &Method,
         raw_target: &str,
         headers: &HeaderMap,
-        body: &[u8],
+        body: &Bytes,
     ) -> Result<OwnedServerName, AuthenticateError> {
         self.check_claim(self.claim(headers)?, method, raw_target, body).await
     }
+}
+
+/// Whether a claim is true of a request: of its destination, method and target, and its body.
+fn check_signature(
+    claim: Claim,
+    key: &[u8],
+    (destination, method, raw_target): (&ServerName, &Method, &str),
+    body: &[u8],
+) -> Result<OwnedServerName, AuthenticateError> {
+    let content = match body {
+        [] => None,
+        body => Some(canonical::canonicalise(body).ok_or(AuthenticateError::NotJson)?),
+    };
+    let (content, origin) = (content.as_deref(), &*claim.origin);
+    let signed = Signed { content, destination, method: method.as_str(), origin, uri: raw_target };
+    let (text, algorithm) = (signed.canonical_json(), SigningKeyAlgorithm::Ed25519);
+    let verified = verify_canonical_json_bytes(&algorithm, key, &claim.signature, text.as_bytes());
+    if verified.is_err() || is_weak_signature(&claim.signature) {
+        return Err(AuthenticateError::Signature(claim.origin));
+    }
+    Ok(claim.origin)
 }
 
 /// The `Authorization` header for a request of ours. `content` is the body, in its canonical form.

@@ -1,5 +1,6 @@
 //! Who made a request.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use outbound::{AuthenticateError, CallError, VerifyError, x_matrix::sign_request};
 use rules::event::ServerKey;
@@ -48,7 +49,7 @@ async fn check(
     headers: &HeaderMap,
     body: &str,
 ) -> Result<OwnedServerName, AuthenticateError> {
-    bench.federation.authenticate(method, target, headers, body.as_bytes()).await
+    bench.federation.authenticate(method, target, headers, &Bytes::copy_from_slice(body.as_bytes())).await
 }
 
 #[tokio::test]
@@ -62,6 +63,28 @@ async fn a_signed_request_is_from_who_signed_it() {
     let without_body = signed(&Method::GET, TARGET, None);
     assert_eq!(check(&bench, &Method::GET, TARGET, &without_body, "").await.unwrap(), there());
     assert_eq!(bench.wire.count(), 1);
+}
+
+#[tokio::test]
+async fn r_35_a_large_body_is_checked_beside_what_else_is_done() {
+    let bench = bench().await;
+    let put = Method::PUT;
+    for (bytes, is_checked_beside) in [(1_000, false), (1_000_000, true)] {
+        let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes));
+        let headers = signed(&put, TARGET, Some(&body));
+        // The key is known after the first time, so that nothing else has to be waited for.
+        assert_eq!(check(&bench, &put, TARGET, &headers, &body).await.unwrap(), there());
+        let is_left_for_others = tokio::select! {
+            biased;
+            _ = check(&bench, &put, TARGET, &headers, &body) => false,
+            () = std::future::ready(()) => true,
+        };
+        assert_eq!(is_left_for_others, is_checked_beside, "{bytes} bytes");
+    }
+    let body = format!(r#"{{"a":"{}"}}"#, "x".repeat(1_000_000));
+    let headers = signed(&put, TARGET, Some("{}"));
+    let refused = check(&bench, &put, TARGET, &headers, &body).await;
+    assert!(matches!(refused, Err(AuthenticateError::Signature(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Keys with which everybody can sign, and signatures that some servers accept and others do not.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
 use outbound::AuthenticateError;
 use rules::event::ServerKey;
@@ -80,7 +81,7 @@ async fn s_013_a_key_with_which_everybody_can_sign_is_none() {
             bench.federation.key_ring().verify_event(&forged, &rules(&V11)).await.unwrap_err();
             let header = format!(r#"X-Matrix origin="there.test",key="{key_id}",sig="{}""#, text(&on_everything()));
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&header).unwrap())]);
-            bench.federation.authenticate(&Method::GET, TARGET, &headers, b"").await.unwrap_err();
+            bench.federation.authenticate(&Method::GET, TARGET, &headers, &Bytes::new()).await.unwrap_err();
         }
         let by_good_key = verify(&bench, &event(&theirs(), &V11, START_MS, "hello"), &V11).await;
         assert_eq!(by_good_key.is_ok(), with_good_key, "{by_good_key:?}");
@@ -114,7 +115,7 @@ async fn s_013_signatures_that_not_everybody_accepts_are_none() {
         assert!(matches!(refused, Err(VerifyError::Signature(_))), "{name}: {refused:?}");
         let header = format!(r#"X-Matrix origin="there.test",key="ed25519:1",sig="{}""#, text(&signature));
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(&header).unwrap())]);
-        let refused = bench.federation.authenticate(&Method::GET, TARGET, &headers, b"").await;
+        let refused = bench.federation.authenticate(&Method::GET, TARGET, &headers, &Bytes::new()).await;
         assert!(matches!(refused, Err(AuthenticateError::Signature(_))), "{name}: {refused:?}");
     }
 }
