@@ -57,7 +57,8 @@ impl Latencies {
         [Figure::new("p50, ms", self.percentile_ms(50)), Figure::new("p99, ms", self.percentile_ms(99))]
     }
 
-    fn percentile_ms(&self, percent: usize) -> f64 {
+    /// How many milliseconds so many percent of them took at most.
+    pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
         let index = (self.0.len() * percent / 100).min(self.0.len().saturating_sub(1));
         self.0.get(index).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
     }

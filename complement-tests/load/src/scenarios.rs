@@ -7,6 +7,7 @@ mod idle;
 mod rooms;
 mod send;
 mod services;
+mod slow;
 mod sync;
 
 use std::{future::Future, pin::Pin};
@@ -106,6 +107,11 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         name: "idle-connections",
         title: "1,000 idle connections that wait in `/sync`",
         run: |target, scale| Box::pin(idle::connections(target, scale)),
+    },
+    Scenario {
+        name: "slow-clients",
+        title: "send: 8 users, one room, 1,000 messages, beside 5,000 clients that say a byte now and then",
+        run: |target, scale| Box::pin(slow::clients(target, scale)),
     },
     Scenario {
         name: "service-away",

@@ -66,6 +66,11 @@ impl Target {
         Self { name, base_url, pid, ours: None, registered: AtomicU32::new(0) }
     }
 
+    /// Its host and port.
+    pub(crate) fn address(&self) -> &str {
+        self.base_url.trim_start_matches("http://").trim_end_matches('/')
+    }
+
     /// Registers so many users, a few at a time.
     pub(crate) async fn people(&self, count: usize) -> Vec<Client> {
         const AT_ONCE: usize = 4;
