@@ -4,7 +4,8 @@
 #
 #   ./test.sh           everything
 #   ./test.sh quick     what needs neither a release build nor other people's software
-#   ./test.sh nightly   the latter, and what takes hours: 1,000 seeds of the simulation, a room with 10,000 servers, 500 kills
+#   ./test.sh nightly   the latter, and what takes hours: 1,000 seeds of the simulation, a room with 10,000 servers, 500 kills,
+#                       and the other faults as long and as many as in life
 set -euo pipefail
 cd "$(dirname "$0")"
 what=${1:-all}
@@ -45,9 +46,11 @@ if [[ $what == nightly ]]; then
     step '1,000 seeds of the simulation'
     cargo run --locked -p complement-tests-simulation -- --seeds 1000
     step 'a room with 10,000 servers, 3,000 of them dead'
-    NUDGE_TEST_DESTINATIONS=10000 cargo test --workspace --locked --test it r_25_
-    step '500 kills on each database'
-    NUDGE_KILL_ROUNDS=500 cargo test --workspace --locked --test it r_01_
+    NUDGE_TEST_DESTINATIONS=10000 cargo test --locked -p federation-outbound --test it r_25_
+    step 'faults as long and as many as in life: 500 kills on each database, 5,000 slow clients'
+    # Each of those clients has an end here; the servers inherit it.
+    ulimit -n "$(ulimit -Hn)"
+    NUDGE_FAULTS_LONG=1 NUDGE_KILL_ROUNDS=500 cargo test --locked -p complement-tests-faults
 fi
 
 if [[ $what == all ]]; then

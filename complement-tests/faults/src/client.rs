@@ -115,6 +115,13 @@ impl Client {
         }
     }
 
+    /// Has the server send a message after a while.
+    pub async fn send_later(&self, room_id: &str, transaction_id: &str, body: &str, delay: Duration) {
+        let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
+        let path = format!("{path}?org.matrix.msc4140.delay={}", delay.as_millis());
+        self.ok(Method::PUT, &path, &json!({ "msgtype": "m.text", "body": body })).await;
+    }
+
     /// What the answer to a message is, and when to come back, if it says so; `None` when there is none.
     pub async fn refusal(&self, room_id: &str, transaction_id: &str, body: &str) -> Option<(StatusCode, Option<u64>)> {
         let path = format!("/_matrix/client/v3/rooms/{room_id}/send/m.room.message/{transaction_id}");
@@ -165,6 +172,15 @@ impl Client {
         let request = reqwest::Client::new().post(url).bearer_auth(&self.token);
         let request = request.header("Content-Type", "application/octet-stream");
         request.body(content).send().await.ok().map(|answer| answer.status())
+    }
+
+    /// Uploads an image, and returns the path of its thumbnails.
+    pub async fn upload_image(&self, png: Vec<u8>) -> String {
+        let request = self.http.post(format!("{}/_matrix/media/v3/upload", self.base_url)).bearer_auth(&self.token);
+        let answer = request.header("Content-Type", "image/png").body(png).send().await.expect("the server answers");
+        let uri =
+            text(&serde_json::from_slice(&answer.bytes().await.expect("it is read")).expect("JSON"), "content_uri");
+        format!("/_matrix/client/v1/media/thumbnail/{}", uri.trim_start_matches("mxc://"))
     }
 
     /// The sync token of now.

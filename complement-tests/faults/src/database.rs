@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 /// Where a server under test keeps its things; gone when dropped, but for a PostgreSQL database.
 pub struct Database {
+    /// Whose things they are.
+    server_name: String,
     folder: TempDir,
     postgres: Option<String>,
     /// Whether a file system of its own is mounted at the folder.
@@ -16,7 +18,13 @@ pub struct Database {
 impl Database {
     /// SQLite in the data folder.
     pub fn sqlite() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder can be made"), postgres: None, is_mounted: false }
+        Self::of("localhost".to_owned())
+    }
+
+    /// The same of a server of that name.
+    pub fn of(server_name: String) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        Self { server_name, folder, postgres: None, is_mounted: false }
     }
 
     /// The same, on a disk of its own that is only so large; `None` when none can be mounted, which takes root.
@@ -43,8 +51,7 @@ impl Database {
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
         sqlx::query(create).execute(&mut connection).await.expect("a database can be made");
         let (server, _) = cluster.rsplit_once('/').expect("the URL names a database");
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        Some(Self { folder, postgres: Some(format!("{server}/{name}")), is_mounted: false })
+        Some(Self::at(&format!("{server}/{name}")))
     }
 
     /// The host and port of the PostgreSQL server.
@@ -63,6 +70,11 @@ impl Database {
     /// A connection behind the server's back, to PostgreSQL.
     pub async fn connect(&self) -> PgConnection {
         PgConnection::connect(&self.url()).await.expect("the cluster runs")
+    }
+
+    /// The name of the server.
+    pub fn server_name(&self) -> &str {
+        &self.server_name
     }
 
     /// The data folder.

@@ -1,4 +1,4 @@
-//! A wire to PostgreSQL that can be cut, slowed down, or lose an answer.
+//! A wire to PostgreSQL, or to whomever else, that can be cut, slowed down, or lose an answer.
 
 use std::{
     sync::{

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::process::{Child, Command};
 
-use crate::Database;
+use crate::{Ceiling, Database, LONG};
 
 /// How long a start may take. Generous: the machine may be busy with other tests.
 const START_DEADLINE: Duration = Duration::from_mins(1);
@@ -51,17 +51,31 @@ impl Server {
         server
     }
 
+    /// The same below a ceiling, from its first byte on.
+    pub async fn start_below(ceiling: &Ceiling, database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(ceiling.members()).arg(binary());
+        let mut server = Self::spawn_by(shell, database, port, more);
+        server.wait_until_it_answers(database).await;
+        server
+    }
+
     /// Starts the binary, and does not wait until it answers.
     pub fn spawn(database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary());
+        Self::spawn_by(Command::new(binary()), database, port, more)
+    }
+
+    fn spawn_by(mut command: Command, database: &Database, port: u16, more: &[(&str, &str)]) -> Self {
         command
-            .args(["serve", "--server-name", "localhost", "--registration", "open", "--rate-limits", "off"])
+            .args(["serve", "--server-name", database.server_name()])
+            .args(["--registration", "open", "--rate-limits", "off"])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
             .args(["--database-url", &database.url()])
             .env("NUDGE_ACCOUNTS__PASSWORD_HASHING", "cheap")
             .env("NUDGE_BOTS__ENABLED", "false")
             .envs(more.iter().copied())
+            .env_remove(LONG)
             .stdout(Stdio::null())
             .stderr(Stdio::from(database.log_file()))
             .kill_on_drop(true);
@@ -97,6 +111,15 @@ impl Server {
         self.of_status("VmHWM")
     }
 
+    /// How many connections it has to a port of the loopback address at which it is a client, as far as it knows.
+    pub fn connections_to(&self, port: u16) -> usize {
+        const ESTABLISHED: &str = "01";
+        let remote = format!("0100007F:{port:04X}");
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).expect("there is a /proc");
+        let fields = table.lines().map(|line| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>());
+        fields.filter(|fields| *fields == [remote.as_str(), ESTABLISHED]).count()
+    }
+
     /// A line of what the kernel tells of the process.
     fn of_status(&self, name: &str) -> u64 {
         let pid = self.pid();
@@ -130,9 +153,10 @@ impl Server {
     pub async fn run(database: &Database, arguments: &[&OsStr]) {
         let output = Command::new(binary())
             .args(arguments)
-            .args(["--server-name", "localhost"])
+            .args(["--server-name", database.server_name()])
             .args(["--data-dir".as_ref(), database.data_dir().as_os_str()])
             .args(["--database-url", &database.url()])
+            .env_remove(LONG)
             .output()
             .await
             .expect("the binary is there");

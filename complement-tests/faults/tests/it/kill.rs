@@ -2,10 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use complement_tests_faults::{Client, Database, Sent, Server, server::free_port};
+use complement_tests_faults::{Client, Database, RECOVERY, Sent, Server, server::free_port};
 use tokio::{sync::watch, task::JoinSet};
 
 const SENDERS: usize = 20;
@@ -79,9 +83,10 @@ async fn write_until_killed(
     round: usize,
 ) -> Vec<(String, Vec<Sent>, usize)> {
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
+    let (mut tasks, acknowledged) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
     for (index, sender) in senders.iter().cloned().enumerate() {
         let (room_id, stopped) = (rooms[index % rooms.len()].clone(), stopped.clone());
+        let acknowledged = Arc::clone(&acknowledged);
         tasks.spawn(async move {
             let mut sent = Vec::new();
             for number in 0.. {
@@ -89,6 +94,7 @@ async fn write_until_killed(
                 let body = format!("message {transaction_id}");
                 let event_id = sender.send(&room_id, &transaction_id, &body).await;
                 let failed = event_id.is_none();
+                acknowledged.fetch_add(usize::from(!failed), Ordering::SeqCst);
                 sent.push(Sent { transaction_id, body, event_id });
                 if failed || *stopped.borrow() {
                     break;
@@ -97,8 +103,14 @@ async fn write_until_killed(
             (room_id, sent, index)
         });
     }
-    // Not the same instant each round, and not a multiple of anything.
+    // Not the same instant each round, and not a multiple of anything. On a busy machine later, for there to be something
+    // to lose.
     tokio::time::sleep(Duration::from_millis(150 + 37 * (round as u64 % 11))).await;
+    let begun = Instant::now();
+    while acknowledged.load(Ordering::SeqCst) <= 2 * SENDERS {
+        assert!(begun.elapsed() < RECOVERY, "nothing is acknowledged");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     server.kill().await;
     stop.send_replace(true);
     tasks.join_all().await

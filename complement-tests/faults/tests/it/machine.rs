@@ -9,9 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use complement_tests_faults::{Client, Database, RECOVERY, Server, server::free_port};
+use complement_tests_faults::{Client, Database, FailingCalls, RECOVERY, Server, server::free_port};
 use reqwest::StatusCode;
-use tokio::process::{Child, Command};
 
 /// How large the disk is that gets full.
 const DISK_BYTES: u64 = 48 << 20;
@@ -79,27 +78,6 @@ async fn r_05_a_full_disk_stops_what_writes_and_nothing_else() {
     Server::check(&database).await;
 }
 
-/// Has the kernel refuse to make a process's writes durable, as long as the child lives.
-async fn failing_disk(pid: u32) -> Option<Child> {
-    let calls = ["-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"];
-    let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o", "/dev/null"]).args(calls).args(["-p", &pid.to_string()]).kill_on_drop(true);
-    let mut child = command.spawn().ok()?;
-    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let is_traced = |entry: std::fs::DirEntry| {
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        !status.contains("TracerPid:\t0")
-    };
-    let since = Instant::now();
-    while !threads().all(is_traced) {
-        if child.try_wait().ok()?.is_some() || since.elapsed() > RECOVERY {
-            return None;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Some(child)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r_04_what_cannot_be_made_durable_is_not_acknowledged() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -108,7 +86,7 @@ async fn r_04_what_cannot_be_made_durable_is_not_acknowledged() {
     let alice = Client::register(&server.base_url, "alice").await;
     let room_id = alice.create_room().await;
     alice.send(&room_id, "before", "before").await.unwrap();
-    let Some(mut failing) = failing_disk(server.pid()).await else {
+    let Some(failing) = FailingCalls::of(server.pid(), "fsync,fdatasync", "EIO").await else {
         eprintln!("skipped: there is no strace, or it may not look at other processes");
         return;
     };
@@ -118,7 +96,7 @@ async fn r_04_what_cannot_be_made_durable_is_not_acknowledged() {
         assert_ne!(alice.try_to_send(&room_id, &body, &body).await, Some(StatusCode::OK), "{body}");
         uncertain.push(body);
     }
-    failing.kill().await.unwrap();
+    failing.stop().await;
     server.kill().await;
     let server = Server::start(&database, port).await;
     alice.check_history(&room_id, &["before".to_owned()], &uncertain).await;

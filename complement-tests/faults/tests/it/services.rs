@@ -9,7 +9,7 @@ use fake_service::{Behaviour, FakeService};
 use tokio::task::JoinSet;
 
 const AS_TOKEN: &str = "as-token";
-const HS_TOKEN: &str = "hs-token";
+pub(crate) const HS_TOKEN: &str = "hs-token";
 const ROUNDS: u64 = 6;
 
 /// How many messages the service misses: several transactions' worth. Ten thousand, and the memory that they take, are for
@@ -34,7 +34,7 @@ async fn r_18_s_107_transactions_come_again_under_the_same_id_across_kills_postg
 }
 
 /// A server whose application service hears everybody.
-async fn start(database: &Database, port: u16, service: &FakeService) -> Server {
+pub(crate) async fn start(database: &Database, port: u16, service: &FakeService) -> Server {
     let file = database.data_dir().join("service.yaml");
     let registration = format!(
         "id: all\nurl: {}\nas_token: {AS_TOKEN}\nhs_token: {HS_TOKEN}\nsender_localpart: allbot\nnamespaces:\n  users:\n  \
