@@ -21,6 +21,16 @@ pub(crate) enum Backend<S, P> {
     Postgres(P),
 }
 
+impl<S, P> Backend<S, P> {
+    /// The spelling that it understands, of what is spelled differently.
+    pub(crate) fn spelled<T>(&self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite(_) => sqlite,
+            Self::Postgres(_) => postgres,
+        }
+    }
+}
+
 /// Runs the same code on whichever database it is; the compiler checks it once for each.
 macro_rules! db {
     ($backend:expr, |$connection:ident| $body:expr) => {

@@ -1,7 +1,7 @@
 //! Reading the log, and being woken when it grows.
 
 use std::{
-    collections::{BTreeSet, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicI64, Ordering},
@@ -70,6 +70,13 @@ pub struct LogEntry {
     pub membership: Option<MembershipState>,
 }
 
+impl LogEntry {
+    /// The room of whose timeline it is an event.
+    fn event_room(&self) -> Option<&OwnedRoomId> {
+        self.room_id.as_ref().filter(|_| self.kind == LogKind::Event)
+    }
+}
+
 impl LogKind {
     pub(crate) fn code(self) -> i64 {
         match self {
@@ -115,11 +122,12 @@ pub(crate) struct Bus {
     recent: RwLock<Recent>,
 }
 
-/// The latest entries, without gaps, and at the positions of some of them the rooms whose state changed, and what changed
-/// of what is unread; all ascending.
+/// The latest entries, without gaps, and where among them the events of each room are; and at the positions of some of them
+/// the rooms whose state changed, and what changed of what is unread. All ascending.
 #[derive(Default)]
 struct Recent {
     entries: VecDeque<LogEntry>,
+    events: HashMap<OwnedRoomId, VecDeque<Position>>,
     state_changes: VecDeque<(Position, OwnedRoomId)>,
     unread_changes: VecDeque<(Position, UnreadChange)>,
 }
@@ -142,7 +150,13 @@ impl Recent {
             *self = Self::default();
         }
         if self.entries.len() == RECENT_MAX {
-            self.entries.pop_front();
+            self.forget_oldest();
+        }
+        if let Some(room_id) = entry.event_room() {
+            match self.events.get_mut(room_id) {
+                Some(positions) => positions.push_back(entry.position),
+                None => drop(self.events.insert(room_id.clone(), [entry.position].into())),
+            }
         }
         self.entries.push_back(entry);
         let oldest = self.entries.front().map_or(0, |entry| entry.position);
@@ -152,6 +166,34 @@ impl Recent {
         while self.unread_changes.front().is_some_and(|(position, _)| *position < oldest) {
             self.unread_changes.pop_front();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.entries.pop_front() else { return };
+        let Some(room_id) = oldest.event_room() else { return };
+        if let Some(positions) = self.events.get_mut(room_id) {
+            positions.pop_front();
+            if positions.is_empty() {
+                self.events.remove(room_id);
+            }
+        }
+    }
+
+    /// The events of a room with `since < position <= until`, as far as memory reaches back.
+    fn events_between(
+        &self,
+        room_id: &RoomId,
+        since: Position,
+        until: Position,
+    ) -> impl DoubleEndedIterator<Item = &OwnedEventId> {
+        let oldest = self.entries.front().map_or(0, |entry| entry.position);
+        let positions = self.events.get(room_id).into_iter().flat_map(move |positions| {
+            let end = positions.partition_point(|position| *position <= until);
+            let start = positions.partition_point(|position| *position <= since).min(end);
+            positions.range(start..end)
+        });
+        let entry = move |position: &Position| self.entries.get(usize::try_from(position - oldest).ok()?);
+        positions.filter_map(entry).filter_map(|entry| entry.event_id.as_ref())
     }
 
     /// The entries with `since < position <= until`, if memory reaches back that far. `head` is the end of the log.
@@ -212,6 +254,19 @@ impl Bus {
         let recent = self.recent();
         let mut entries = recent.between(since, until, self.head())?;
         Some(read(&mut entries))
+    }
+
+    /// What `read` makes of the events of a room with `since < position <= until`, if memory reaches back that far.
+    pub(crate) fn read_events<T>(
+        &self,
+        room_id: &RoomId,
+        since: Position,
+        until: Position,
+        read: impl FnOnce(&mut dyn DoubleEndedIterator<Item = &OwnedEventId>) -> T,
+    ) -> Option<T> {
+        let recent = self.recent();
+        let reaches_back = recent.between(since, until, self.head()).is_some();
+        reaches_back.then(|| read(&mut recent.events_between(room_id, since, until)))
     }
 
     /// Whether it is known that there is no such entry with `since < position <= until`.
@@ -312,4 +367,52 @@ fn entry((position, kind, room_id, user_id, event_id, outbound, membership): Row
         outbound,
         membership: membership.map(Into::into),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{owned_room_id, room_id};
+
+    use super::*;
+
+    fn entry(position: Position) -> LogEntry {
+        let kind = if position % 5 == 0 { LogKind::Receipt } else { LogKind::Event };
+        let room_id = if position % 3 == 0 { owned_room_id!("!three:test") } else { owned_room_id!("!other:test") };
+        LogEntry {
+            position,
+            kind,
+            room_id: Some(room_id),
+            user_id: None,
+            event_id: Some(format!("${position}").try_into().unwrap()),
+            outbound: false,
+            membership: None,
+        }
+    }
+
+    fn publish(bus: &Bus, positions: impl Iterator<Item = Position>) {
+        let entries: Vec<LogEntry> = positions.map(entry).collect();
+        let head = entries.last().map_or(0, |last| last.position);
+        bus.publish(Published { entries, ..Published::default() }, head);
+    }
+
+    #[test]
+    fn the_events_of_a_room_are_found_among_others_for_as_long_as_these_are_kept() {
+        let bus = Bus::new(0);
+        let found = |room_id: &RoomId, since, until| {
+            bus.read_events(room_id, since, until, |events| events.map(ToString::to_string).collect::<Vec<_>>())
+        };
+        publish(&bus, 1..=20);
+        assert_eq!(found(room_id!("!three:test"), 3, 18).unwrap(), ["$6", "$9", "$12", "$18"]);
+        assert_eq!(found(room_id!("!other:test"), 0, 4).unwrap(), ["$1", "$2", "$4"]);
+        assert!(found(room_id!("!nobody:test"), 0, 20).unwrap().is_empty());
+        assert!(found(room_id!("!three:test"), 18, 3).unwrap().is_empty());
+        let more = RECENT_MAX as Position;
+        publish(&bus, 21..=20 + more);
+        assert_eq!(found(room_id!("!three:test"), 3, 30), None);
+        assert_eq!(found(room_id!("!three:test"), 20, 27).unwrap(), ["$21", "$24", "$27"]);
+        // What another process committed is not known: nothing before it connects.
+        publish(&bus, std::iter::once(more + 30));
+        assert_eq!(found(room_id!("!three:test"), 20, 27), None);
+        assert_eq!(bus.recent().events.len(), usize::from((more + 30) % 5 != 0));
+    }
 }

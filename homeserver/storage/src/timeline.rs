@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use ruma::{OwnedEventId, OwnedRoomId, RoomId, events::TimelineEventType};
 
 use crate::{
-    LogEntry, LogKind, Result, Storage, StoredEvent,
+    Result, Storage, StorageError, StoredEvent,
     dialect::{db, list, parsed},
     names::{decode, encode},
 };
@@ -32,6 +32,27 @@ pub struct TimelineRange {
     pub limit: usize,
 }
 
+/// The ids of a part of a timeline, in its order, as one JSON array: a row for each of them costs more than to find it.
+macro_rules! page_sql {
+    (sqlite, $direction:literal) => {
+        page_sql!("json_group_array(event_id)", $direction)
+    };
+    (postgres, $direction:literal) => {
+        page_sql!("CAST(COALESCE(json_agg(event_id), '[]') AS TEXT)", $direction)
+    };
+    ($gathered:literal, $direction:literal) => {
+        concat!(
+            "SELECT ",
+            $gathered,
+            " FROM (SELECT event_id FROM events
+            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
+            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order ",
+            $direction,
+            " LIMIT +$4) AS page"
+        )
+    };
+}
+
 impl Storage {
     /// A part of a room's timeline, without what cannot be read.
     pub async fn timeline(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<Arc<StoredEvent>>> {
@@ -50,38 +71,31 @@ impl Storage {
     }
 
     async fn timeline_ids(&self, room_id: &RoomId, range: TimelineRange) -> Result<Vec<OwnedEventId>> {
-        const FORWARD: &str = "SELECT event_id FROM events
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order LIMIT +$4";
-        const BACKWARD: &str = "SELECT event_id FROM events
-            WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)
-            AND timeline_order > $2 AND timeline_order <= $3 ORDER BY timeline_order DESC LIMIT +$4";
         if let Some(event_ids) = self.recent_timeline(room_id, range) {
             return Ok(event_ids);
         }
+        let readers = self.read();
         let sql = match range.direction {
-            Direction::Forward => FORWARD,
-            Direction::Backward => BACKWARD,
+            Direction::Forward => readers.spelled(page_sql!(sqlite, "ASC"), page_sql!(postgres, "ASC")),
+            Direction::Backward => readers.spelled(page_sql!(sqlite, "DESC"), page_sql!(postgres, "DESC")),
         };
         let (after, until) = (range.after.unwrap_or(i64::MIN), range.until.unwrap_or(i64::MAX));
         let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
         let name = encode(room_id.as_str());
-        let event_ids: Vec<String> = db!(self.read(), |pool| {
-            sqlx::query_scalar(sql).bind(&*name).bind(after).bind(until).bind(limit).fetch_all(pool).await
+        let page: String = db!(readers, |pool| {
+            sqlx::query_scalar(sql).bind(&*name).bind(after).bind(until).bind(limit).fetch_one(pool).await
         })?;
-        event_ids.iter().map(|id| parsed(id, "events", "event_id")).collect()
+        let unreadable =
+            |error: serde_json::Error| StorageError::corrupt("events", "event_id", room_id.as_str(), &error);
+        serde_json::from_str(&page).map_err(unreadable)
     }
 
     /// The same, as far as memory reaches: the order of a live event is its position in the log.
     fn recent_timeline(&self, room_id: &RoomId, range: TimelineRange) -> Option<Vec<OwnedEventId>> {
         let (after, until) = (range.after.filter(|after| *after >= 0)?, range.until.unwrap_or(i64::MAX));
-        let event = |entry: &LogEntry| {
-            let is_here = entry.kind == LogKind::Event && entry.room_id.as_deref() == Some(room_id);
-            entry.event_id.clone().filter(|_| is_here)
-        };
-        self.shared.bus.read(after, until, |entries| match range.direction {
-            Direction::Forward => entries.filter_map(event).take(range.limit).collect(),
-            Direction::Backward => entries.rev().filter_map(event).take(range.limit).collect(),
+        self.shared.bus.read_events(room_id, after, until, |event_ids| match range.direction {
+            Direction::Forward => event_ids.take(range.limit).cloned().collect(),
+            Direction::Backward => event_ids.rev().take(range.limit).cloned().collect(),
         })
     }
 
