@@ -5,8 +5,12 @@
 use std::sync::Arc;
 
 use rules::Pdu;
-use ruma::{UserId, events::TimelineEventType, serde::Raw};
-use serde::Serialize;
+use ruma::{
+    UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+    serde::Raw,
+};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::value::{RawValue, to_raw_value};
 use storage::StoredEvent;
 
@@ -49,12 +53,25 @@ impl ClientEvent {
     }
 }
 
+/// JSON that was just written. Reading all of it again, to be sure of its form, would take twice as long as to write it: so
+/// `serde_json` is given it as it gives it to itself, which a test holds it to.
+struct Written<'a>(&'a str);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const TOKEN: &str = "$serde_json::private::RawValue";
+        let mut written = serializer.serialize_struct(TOKEN, 1)?;
+        written.serialize_field(TOKEN, self.0)?;
+        written.end()
+    }
+}
+
 #[derive(Default, Serialize)]
 struct Unsigned {
     #[serde(skip_serializing_if = "Option::is_none")]
     age: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    membership: Option<String>,
+    membership: Option<MembershipState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prev_content: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,7 +127,7 @@ impl Engine {
     ) -> Result<Vec<ClientEvent>> {
         let mut bundles = self.bundles(bundling, events).await?;
         let mut served = Vec::with_capacity(events.len());
-        for seen in &self.without_erased(bundling.requester, events).await? {
+        for seen in &*self.without_erased(bundling.requester, events).await? {
             let mut unsigned = self.seen_unsigned(bundling.requester, seen).await?;
             unsigned.relations = bundles.remove(&seen.event.pdu.event_id);
             served.push(Self::render(&seen.event.pdu, &unsigned, bundling.with_room_id)?);
@@ -126,7 +143,7 @@ impl Engine {
         with_room_id: bool,
     ) -> Result<Vec<ClientEvent>> {
         let mut served = Vec::with_capacity(events.len());
-        for seen in &self.without_erased(requester, events).await? {
+        for seen in &*self.without_erased(requester, events).await? {
             let unsigned = self.seen_unsigned(requester, seen).await?;
             served.push(Self::render(&seen.event.pdu, &unsigned, with_room_id)?);
         }
@@ -136,7 +153,7 @@ impl Engine {
     async fn seen_unsigned(&self, requester: &Requester, seen: &SeenEvent) -> Result<Unsigned> {
         let mut unsigned = self.unsigned(&seen.event).await?;
         self.add_replaced(&seen.event, &mut unsigned).await?;
-        unsigned.membership = Some(seen.membership.to_string());
+        unsigned.membership = Some(seen.membership.clone());
         unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
         Ok(unsigned)
     }
@@ -210,7 +227,7 @@ impl Engine {
             return None;
         }
         let send = self.inner.rooms.recent_send(&pdu.event_id)?;
-        (send.requester == *requester).then_some(send.transaction_id)
+        (send.requester == *requester).then(|| send.transaction_id.clone())
     }
 
     fn render(pdu: &Pdu, unsigned: &Unsigned, with_room_id: bool) -> Result<ClientEvent> {
@@ -226,6 +243,19 @@ impl Engine {
         serde_json::to_writer(&mut json, unsigned).map_err(EngineError::internal)?;
         json.push(b'}');
         let json = String::from_utf8(json).map_err(EngineError::internal)?;
-        RawValue::from_string(json).map(ClientEvent).map_err(EngineError::internal)
+        to_raw_value(&Written(&json)).map(ClientEvent).map_err(EngineError::internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::to_raw_value;
+
+    use super::Written;
+
+    #[test]
+    fn what_was_written_stays_as_it_is() {
+        let json = r#"{"body":"\u00e9 \"x\"","n":[1,2.50,null]}"#;
+        assert_eq!(to_raw_value(&Written(json)).unwrap().get(), json);
     }
 }

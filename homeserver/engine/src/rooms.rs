@@ -115,7 +115,7 @@ pub(crate) struct Rooms {
     walks: Cache<String, Arc<hierarchy::Walk>>,
     snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
     locks: Locks<RwLock<Chain>>,
-    recent_sends: Cache<OwnedEventId, RecentSend>,
+    recent_sends: Cache<OwnedEventId, Arc<RecentSend>>,
     pub(crate) typing: Typing,
     pub(crate) completing: Completing,
     delayed: delayed::Delayed,
@@ -125,7 +125,6 @@ pub(crate) struct Rooms {
 }
 
 /// Which request of which device made an event.
-#[derive(Clone)]
 pub(crate) struct RecentSend {
     pub(crate) requester: Requester,
     pub(crate) transaction_id: String,
@@ -186,10 +185,10 @@ impl Rooms {
     }
 
     pub(crate) fn remember_send(&self, event_id: OwnedEventId, send: RecentSend) {
-        self.recent_sends.insert(event_id, send);
+        self.recent_sends.insert(event_id, Arc::new(send));
     }
 
-    pub(crate) fn recent_send(&self, event_id: &ruma::EventId) -> Option<RecentSend> {
+    pub(crate) fn recent_send(&self, event_id: &ruma::EventId) -> Option<Arc<RecentSend>> {
         self.recent_sends.get(event_id)
     }
 }

@@ -156,7 +156,7 @@ impl Storage {
     }
 
     /// Whether any event of a room may relate to another one, other than by annotations.
-    async fn may_be_related(&self, room_id: &RoomId) -> Result<bool> {
+    pub async fn may_be_related(&self, room_id: &RoomId) -> Result<bool> {
         const SQL: &str = "SELECT rel_type FROM relations
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) LIMIT +$2";
         let known = &self.shared.related_rooms.0;

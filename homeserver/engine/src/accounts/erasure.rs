@@ -2,7 +2,7 @@
 //!
 //! <https://spec.matrix.org/v1.19/client-server-api/#account-deactivation>
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use rules::room::redact;
 use ruma::{OwnedUserId, events::room::member::MembershipState};
@@ -15,8 +15,11 @@ use crate::{Engine, Result, rooms::SeenEvent};
 impl Engine {
     /// The events as they are to be shown. Those of a time at which the asker was in the room, which nearly all are,
     /// cost nothing.
-    pub(crate) async fn without_erased(&self, requester: &Requester, events: &[SeenEvent]) -> Result<Vec<SeenEvent>> {
-        let mut shown = events.to_vec();
+    pub(crate) async fn without_erased<'a>(
+        &self,
+        requester: &Requester,
+        events: &'a [SeenEvent],
+    ) -> Result<Cow<'a, [SeenEvent]>> {
         let concerns = |seen: &SeenEvent| {
             let pdu = &seen.event.pdu;
             seen.membership != MembershipState::Join
@@ -27,13 +30,14 @@ impl Engine {
         let senders: Vec<OwnedUserId> =
             events.iter().filter(|seen| concerns(seen)).map(|seen| seen.event.pdu.sender.clone()).collect();
         if senders.is_empty() {
-            return Ok(shown);
+            return Ok(Cow::Borrowed(events));
         }
         let erased = self.storage().erased_users(&senders).await?;
+        let mut shown = events.to_vec();
         for seen in shown.iter_mut().filter(|seen| concerns(seen) && erased.contains(&seen.event.pdu.sender)) {
             seen.event = self.as_if_redacted(&seen.event).await?;
         }
-        Ok(shown)
+        Ok(Cow::Owned(shown))
     }
 
     async fn as_if_redacted(&self, event: &StoredEvent) -> Result<Arc<StoredEvent>> {

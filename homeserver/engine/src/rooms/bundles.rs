@@ -106,6 +106,9 @@ impl Engine {
         room_id: &'a RoomId,
         parents: Vec<&'a Arc<StoredEvent>>,
     ) -> Result<Option<Family<'a>>> {
+        if !self.storage().may_be_related(room_id).await? {
+            return Ok(None);
+        }
         let parent_ids: Vec<OwnedEventId> = parents.iter().map(|event| event.pdu.event_id.clone()).collect();
         let mut counts = self.storage().relation_counts(room_id, &parent_ids, i64::MAX, false).await?;
         if counts.is_empty() {

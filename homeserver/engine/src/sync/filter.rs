@@ -26,11 +26,15 @@ pub(crate) fn covers_room(filter: &RoomEventFilter, room_id: &RoomId) -> bool {
 /// Whether a filter for events lets an event through; the room is not looked at.
 pub(crate) fn allows(filter: &RoomEventFilter, pdu: &Pdu) -> bool {
     is_selected(filter.senders.as_deref(), &filter.not_senders, &pdu.sender)
-        && allows_room_type(filter, &pdu.event_type.to_string())
+        && (allows_all_types(filter) || allows_room_type(filter, &pdu.event_type.to_string()))
         && filter.url_filter.is_none_or(|wanted| {
             let wants_url = matches!(wanted, UrlFilter::EventsWithUrl);
             pdu.content_str("url").is_some() == wants_url
         })
+}
+
+fn allows_all_types(filter: &RoomEventFilter) -> bool {
+    filter.types.is_none() && filter.not_types.is_empty()
 }
 
 /// Whether a filter for events lets events of a type through.
