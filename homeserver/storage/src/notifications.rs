@@ -18,7 +18,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, R
 use serde_json::value::RawValue;
 
 pub(crate) use self::{
-    recent::{MAIN_THREAD, UnreadChange},
+    recent::{MAIN_THREAD, RecentRead, UnreadChange},
     unread::UnreadCache,
 };
 use crate::{

@@ -14,6 +14,10 @@ use crate::{
 /// For how many devices is kept what they acknowledged: at some 200 bytes each.
 const ACKNOWLEDGED_MAX: u64 = 50_000;
 
+/// How many positions of the log are looked through again each time, rather than that it is noted each time that there was
+/// nothing in them.
+const NOTED_EVERY: Position = 64;
+
 /// Up to where devices have their messages, and none waits any more.
 pub(crate) type Acknowledged = Cache<(OwnedUserId, OwnedDeviceId), Position>;
 
@@ -104,7 +108,9 @@ impl Storage {
         if let Some(before) = acknowledged.get(&device)
             && (until <= before || self.got_none(user_id, before, until))
         {
-            acknowledged.insert(device, noted.max(before));
+            if noted - before > NOTED_EVERY {
+                acknowledged.insert(device, noted);
+            }
             return Ok(());
         }
         // Nearly always there is nothing, and looking costs no write.

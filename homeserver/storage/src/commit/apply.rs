@@ -23,7 +23,7 @@ use crate::{
     },
     dialect::{is_storable, without_nul},
     insert::{Value, row},
-    notifications::{MAIN_THREAD, UnreadChange},
+    notifications::{MAIN_THREAD, RecentRead, UnreadChange},
     search::field_code,
     state::BEGINNING,
 };
@@ -518,7 +518,13 @@ impl<'a> Applying<'a> {
         if position > furthest.0 {
             *furthest = (position, now);
         }
-        self.count_anew(Some(user_id), Some(room_id));
+        let read = RecentRead {
+            room_id: room_id.clone(),
+            user_id: user_id.clone(),
+            thread_id: thread_id.clone(),
+            up_to: position,
+        };
+        self.batch.writes.unread_changes.push((now, UnreadChange::Read(read)));
     }
 
     fn account_data(&mut self, change: &Change) {

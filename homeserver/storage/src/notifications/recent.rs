@@ -23,6 +23,8 @@ pub(crate) const MAIN_THREAD: &str = "main";
 pub(crate) enum UnreadChange {
     /// It notified users of an event.
     Notified(RecentNotice),
+    /// A user has read something.
+    Read(RecentRead),
     /// It changed what was counted before: of one user or of all, in one room or in all.
     Anew(Option<OwnedUserId>, Option<OwnedRoomId>),
 }
@@ -35,6 +37,22 @@ pub(crate) struct RecentNotice {
     thread_root: Option<OwnedEventId>,
     everyone: Option<Notice>,
     others: Vec<Notified>,
+}
+
+/// How far a user has read a thread of a room, or all of it.
+#[derive(Debug)]
+pub(crate) struct RecentRead {
+    pub(crate) room_id: OwnedRoomId,
+    pub(crate) user_id: OwnedUserId,
+    pub(crate) thread_id: Option<String>,
+    pub(crate) up_to: Position,
+}
+
+/// What happened since something was counted, as far as it concerns a user in a room.
+#[derive(Default)]
+struct Since<'a> {
+    notices: Vec<(Position, &'a RecentNotice, Notice)>,
+    reads: Vec<&'a RecentRead>,
 }
 
 impl UnreadChange {
@@ -80,7 +98,7 @@ impl CountedRoom {
             return None;
         }
         bus.unread_changes_since(self.up_to, |changes| {
-            let mut threads = self.threads.clone();
+            let mut since = Since::default();
             for (position, change) in changes {
                 match change {
                     UnreadChange::Anew(whose, of) => {
@@ -90,18 +108,46 @@ impl CountedRoom {
                             return None;
                         }
                     }
+                    UnreadChange::Read(read) if read.user_id == user_id && read.room_id == room_id => {
+                        since.reads.push(read);
+                    }
                     UnreadChange::Notified(event) if event.room_id == room_id => {
                         let notice = event.notice_of(user_id, self.joined);
                         if let Some(notice) = notice.filter(|_| self.up_to < *position && *position <= now) {
-                            let highlights = u64::from(notice.highlight);
-                            let counts = threads.entry(event.thread_id().to_owned()).or_default();
-                            *counts += UnreadCounts { notifications: 1, highlights };
+                            since.notices.push((*position, event, notice));
                         }
                     }
-                    UnreadChange::Notified(_) => {}
+                    UnreadChange::Read(_) | UnreadChange::Notified(_) => {}
                 }
             }
-            Some(threads)
+            since.added_to(self)
         })?
+    }
+}
+
+impl Since<'_> {
+    /// What is unread by now, unless only some of what was counted is read: it is not known which.
+    fn added_to(&self, counted: &CountedRoom) -> Option<BTreeMap<String, UnreadCounts>> {
+        let mut threads = BTreeMap::new();
+        for (thread_id, counts) in &counted.threads {
+            match self.read_up_to(thread_id) {
+                None => drop(threads.insert(thread_id.clone(), *counts)),
+                Some(position) if position >= counted.up_to => {}
+                Some(_) => return None,
+            }
+        }
+        for (position, event, notice) in &self.notices {
+            if self.read_up_to(event.thread_id()).is_none_or(|read| read < *position) {
+                let counts: &mut UnreadCounts = threads.entry(event.thread_id().to_owned()).or_default();
+                *counts += UnreadCounts { notifications: 1, highlights: u64::from(notice.highlight) };
+            }
+        }
+        Some(threads)
+    }
+
+    /// Up to where a thread was read meanwhile, if it was.
+    fn read_up_to(&self, thread_id: &str) -> Option<Position> {
+        let is_of_thread = |read: &&&RecentRead| read.thread_id.as_deref().is_none_or(|of| of == thread_id);
+        self.reads.iter().filter(is_of_thread).map(|read| read.up_to).max()
     }
 }
