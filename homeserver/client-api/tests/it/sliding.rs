@@ -157,6 +157,53 @@ async fn members_are_loaded_lazily() {
 }
 
 #[tokio::test]
+async fn whoever_begins_anew_sees_what_happened_since_another_one_began() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let look = async |filters: Value, last: u64| {
+        let list = json!({ "ranges": [[0, last]], "timeline_limit": 1, "filters": filters });
+        rooms(&slide(&server, &alice, None, &json!({ "lists": { "some": list } })).await)
+    };
+    let all = async || look(json!({}), 99).await;
+    let sorted = |ids: &[&String]| {
+        let mut sorted: Vec<String> = ids.iter().copied().cloned().collect();
+        sorted.sort_unstable();
+        sorted
+    };
+    let one = room(&server, &alice, "one").await;
+    assert_eq!(all().await, sorted(&[&one]));
+    let two = room(&server, &alice, "two").await;
+    assert_eq!(all().await, sorted(&[&one, &two]));
+    assert_eq!(look(json!({}), 0).await, sorted(&[&two]));
+    server.say(&alice, &one, "1", "up").await;
+    assert_eq!(look(json!({}), 0).await, sorted(&[&one]));
+
+    let name = format!("/_matrix/client/v3/rooms/{}/state/m.room.name", encode(&two));
+    server.put_as(&alice, &name, json!({ "name": "Tea" })).await.ok();
+    assert_eq!(look(json!({ "room_name_like": "tea" }), 99).await, sorted(&[&two]));
+    let user = format!("/_matrix/client/v3/user/{}", encode(&alice.user_id));
+    let tags = format!("{user}/rooms/{}/account_data/m.tag", encode(&one));
+    server.put_as(&alice, &tags, json!({ "tags": { "m.favourite": {} } })).await.ok();
+    assert_eq!(look(json!({ "tags": ["m.favourite"] }), 99).await, sorted(&[&one]));
+    let direct = json!({ &bob.user_id: [two] });
+    server.put_as(&alice, &format!("{user}/account_data/m.direct"), direct).await.ok();
+    assert_eq!(look(json!({ "is_dm": true }), 99).await, sorted(&[&two]));
+
+    let invited = json!({ "preset": "private_chat", "name": "Party", "invite": [alice.user_id] });
+    let invited = server.post_as(&bob, "/_matrix/client/v3/createRoom", invited).await.ok();
+    let invited = invited["room_id"].as_str().unwrap().to_owned();
+    assert_eq!(all().await, sorted(&[&one, &two, &invited]));
+    let ignored = json!({ "ignored_users": { &bob.user_id: {} } });
+    server.put_as(&alice, &format!("{user}/account_data/m.ignored_user_list"), ignored).await.ok();
+    assert_eq!(all().await, sorted(&[&one, &two]));
+    for act in ["leave", "forget"] {
+        let path = format!("/_matrix/client/v3/rooms/{}/{act}", encode(&two));
+        server.post_as(&alice, &path, json!({})).await.ok();
+        assert_eq!(all().await, sorted(&[&one]), "{act}");
+    }
+}
+
+#[tokio::test]
 async fn lists_select_rooms() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.register("alice").await, server.register("bob").await);

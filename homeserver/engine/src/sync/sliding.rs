@@ -28,6 +28,7 @@ pub(crate) use self::{connections::Connections, index::Indexes};
 use self::{
     connections::{Kept, RoomTold, Seen, Told},
     extensions::Telling,
+    index::ALL_ROOMS,
     lists::Views,
     request::Wanted,
     room::{Asked, Asking},
@@ -44,7 +45,7 @@ pub use self::{
 use super::{
     CATCH_UP_MAX, TIMEOUT_MAX_MS, Waiting,
     active::Listener,
-    changes::{Changes, RoomChanges, Selection},
+    changes::{Changes, RoomChanges},
     state::Base,
     token::SyncToken,
 };
@@ -170,14 +171,13 @@ impl Engine {
         is_same: bool,
     ) -> Result<(Changes, Views)> {
         let user_id = &requester.user_id;
-        let selection = Selection { room: &|_| true, left: false, unchanged: false };
         if !query.wants_rooms() {
-            return Ok((self.changes(user_id, since, &selection).await?, Views::default()));
+            return Ok((self.changes(user_id, since, &ALL_ROOMS).await?, Views::default()));
         }
         let index = self.inner.sync.indexes.of(user_id);
         // Nobody else brings the rooms up to date while it is found out what changed: they are of the same moment.
         let mut index = index.lock().await;
-        let changes = self.changes(user_id, since, &selection).await?;
+        let changes = self.changes(user_id, since, &ALL_ROOMS).await?;
         let is_made_anew = self.refresh_index(user_id, &mut index, since, &changes).await?;
         let touched = || changes.rooms.iter().map(|room| room.record.room_id.clone()).collect();
         let touched = (is_same && !is_made_anew).then(touched);

@@ -21,7 +21,7 @@ use crate::{
     Engine, Result,
     accounts::hides_invitations,
     sync::{
-        changes::{Changes, IGNORED_USERS, RoomChanges},
+        changes::{Changes, IGNORED_USERS, RoomChanges, Selection},
         token::SyncToken,
     },
 };
@@ -31,6 +31,9 @@ const DIRECT: &str = "m.direct";
 /// For how many users the rooms are kept, and how long for one who does not ask: then they are looked up anew.
 const USERS_MAX: u64 = 10_000;
 const USERS_IDLE: Duration = Duration::from_mins(30);
+
+/// All rooms but those that were left long ago, as far as something happened there.
+pub(super) const ALL_ROOMS: Selection<'_> = Selection { room: &|_| true, left: false, unchanged: false };
 
 /// The rooms of all users who use sliding sync.
 pub(crate) struct Indexes(Cache<OwnedUserId, Arc<Mutex<RoomIndex>>>);
@@ -90,8 +93,8 @@ impl RoomIndex {
 }
 
 impl Engine {
-    /// Brings the rooms of a user up to date with what changed after `since`. Returns whether they were looked up all
-    /// anew, so that any may have changed.
+    /// Brings the rooms of a user up to date with what changed after `since`. Returns whether any may have changed, since
+    /// they were looked up anew, or because of what happened before `since`.
     pub(super) async fn refresh_index(
         &self,
         user_id: &UserId,
@@ -99,11 +102,27 @@ impl Engine {
         since: Option<SyncToken>,
         changes: &Changes,
     ) -> Result<bool> {
+        if since.is_some_and(|since| index.reaches(since.position)) {
+            return self.advance_index(user_id, index, changes).await;
+        }
+        // Whoever begins anew is told of all rooms, but what is known of them is kept.
+        match index.position {
+            Some(position) => {
+                let since = SyncToken::new(position, self.inner.rooms.typing.count());
+                let changes = self.changes(user_id, Some(since), &ALL_ROOMS).await?;
+                self.advance_index(user_id, index, &changes).await?;
+            }
+            None => *index = self.room_index(user_id, changes).await?,
+        }
+        Ok(true)
+    }
+
+    /// Puts into the rooms of a user what changed since they were complete, or since before that.
+    async fn advance_index(&self, user_id: &UserId, index: &mut RoomIndex, changes: &Changes) -> Result<bool> {
         let selects = |record: &AccountDataRecord| {
             [DIRECT, IGNORED_USERS].contains(&record.event_type.as_str()) || hides_invitations(&record.event_type)
         };
-        let is_kept = since.is_some_and(|since| index.reaches(since.position));
-        if !is_kept || changes.account_data.iter().any(selects) {
+        if changes.account_data.iter().any(selects) {
             *index = self.room_index(user_id, changes).await?;
             return Ok(true);
         }
