@@ -42,7 +42,8 @@ pub(crate) fn sign(
     true
 }
 
-/// Whether the object holds a valid signature of `user` by `key`, under the name `key_id`.
+/// Whether the object holds a valid signature of `user` by `key`, under the name `key_id`. The check is a strict one: a key
+/// that is everybody's has signed nothing, as [`rules::event::weak`] says of those that servers check.
 pub(crate) fn is_signed(object: &Object, user: &UserId, key_id: &str, key: &Ed25519PublicKey) -> bool {
     let signature = object.get("signatures").and_then(|all| all.get(user.as_str())).and_then(|own| own.get(key_id));
     let Some(signature) = signature.and_then(Value::as_str) else { return false };
@@ -58,4 +59,31 @@ pub(crate) fn text<'a>(object: &'a Object, field: &str) -> Option<&'a str> {
 /// A text field two levels down, or nothing.
 pub(crate) fn text_in<'a>(object: &'a Object, outer: &str, field: &str) -> Option<&'a str> {
     object.get(outer).and_then(|inner| inner.get(field)).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+    use serde_json::json;
+    use vodozemac::Ed25519SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn s_013_a_key_that_is_everybodys_has_signed_nothing() {
+        let user = user_id!("@alice:test");
+        let mut object = json!({"keys": {}}).as_object().cloned().unwrap();
+        let own = Ed25519SecretKey::new();
+        assert!(sign(&mut object, user, "ed25519:A", |text| own.sign(text)));
+        assert!(is_signed(&object, user, "ed25519:A", &own.public_key()));
+
+        let neutral: [u8; 32] = std::array::from_fn(|index| u8::from(index == 0));
+        let base_point: [u8; 32] = std::array::from_fn(|index| if index == 0 { 0x58 } else { 0x66 });
+        let everybodys = Ed25519PublicKey::from_slice(&neutral).unwrap();
+        for halves in [[neutral, [0; 32]], [base_point, neutral]] {
+            let forged = Ed25519Signature::from_slice(&halves.concat()).unwrap();
+            assert!(sign(&mut object, user, "ed25519:A", |_| forged));
+            assert!(!is_signed(&object, user, "ed25519:A", &everybodys));
+        }
+    }
 }

@@ -9,11 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header::AUTHORIZATION};
-use rules::event::{ServerKey, weak::is_weak_signature};
-use ruma::{
-    CanonicalJsonValue, OwnedServerName, OwnedServerSigningKeyId, ServerName, SigningKeyAlgorithm,
-    signatures::{KeyPair, verify_canonical_json_bytes},
-};
+use rules::event::{ServerKey, weak::proves};
+use ruma::{CanonicalJsonValue, OwnedServerName, OwnedServerSigningKeyId, ServerName, signatures::KeyPair};
 
 use crate::{Federation, VerifyError};
 
@@ -123,9 +120,7 @@ fn check_signature(
     };
     let (content, origin) = (content.as_deref(), &*claim.origin);
     let signed = Signed { content, destination, method: method.as_str(), origin, uri: raw_target };
-    let (text, algorithm) = (signed.canonical_json(), SigningKeyAlgorithm::Ed25519);
-    let verified = verify_canonical_json_bytes(&algorithm, key, &claim.signature, text.as_bytes());
-    if verified.is_err() || is_weak_signature(&claim.signature) {
+    if !proves(key, &claim.signature, signed.canonical_json().as_bytes()) {
         return Err(AuthenticateError::Signature(claim.origin));
     }
     Ok(claim.origin)

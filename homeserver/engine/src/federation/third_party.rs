@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use rules::room::member::{self, Action};
+use rules::{
+    event::weak::proves_object,
+    room::member::{self, Action},
+};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, OwnedUserId,
-    RoomId, ServerName, UserId,
-    events::StateEventType,
-    serde::Base64,
-    signatures::{PublicKeyMap, PublicKeySet, verify_json},
+    RoomId, ServerName, SigningKeyAlgorithm, UserId, events::StateEventType, serde::Base64,
 };
 
 use crate::{Engine, EngineError, Result, rooms::map_call_error};
@@ -108,16 +108,16 @@ impl Engine {
     ) -> bool {
         let is_plain = |character: char| character.is_ascii_alphanumeric() || "_-:".contains(character);
         let Ok(id) = OwnedServerSigningKeyId::try_from(key_id) else { return false };
-        if !key_id.chars().all(is_plain) || key_id.len() > KEY_ID_BYTES_MAX {
+        if id.algorithm() != SigningKeyAlgorithm::Ed25519
+            || !key_id.chars().all(is_plain)
+            || key_id.len() > KEY_ID_BYTES_MAX
+        {
             return false;
         }
-        let Some(key) = self.identity_key(server, id).await else { return false };
-        let keys = PublicKeyMap::from([(server.to_string(), PublicKeySet::from([(key_id.to_owned(), key)]))]);
-        let only = CanonicalJsonObject::from([(key_id.to_owned(), signature.clone())]);
-        let only = CanonicalJsonObject::from([(server.to_string(), CanonicalJsonValue::Object(only))]);
-        let mut signed = signed.clone();
-        signed.insert("signatures".to_owned(), CanonicalJsonValue::Object(only));
-        verify_json(&keys, &signed).is_ok()
+        let (Some(key), Some(signature)) = (self.identity_key(server, id).await, signature.as_str()) else {
+            return false;
+        };
+        proves_object(key.as_bytes(), signature, signed)
     }
 
     /// A key of an identity server, which is asked for one at a time: whoever makes up names of keys has us ask no more

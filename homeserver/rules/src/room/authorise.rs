@@ -2,6 +2,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#authorization-rules>
 
+mod third_party;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use ruma::{
@@ -109,7 +111,8 @@ pub fn check_state(
     pdu: &Pdu,
     state: impl Fn(&StateEventType, &str) -> Option<Arc<Pdu>>,
 ) -> Result<(), NotAllowed> {
-    check_state_dependent_auth_rules(rules, pdu, state).map_err(NotAllowed)
+    check_state_dependent_auth_rules(rules, pdu, &state).map_err(NotAllowed)?;
+    third_party::check_signature(pdu, &state)
 }
 
 /// Checks an event against the current state of the room. `events` must hold the deciding events.

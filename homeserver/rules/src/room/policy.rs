@@ -2,14 +2,11 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#policy-servers>
 
-use std::collections::BTreeMap;
-
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedServerName, ServerName,
     canonical_json::redact,
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
-    signatures::{PublicKeyMap, PublicKeySet, verify_json},
 };
 use serde::Deserialize;
 
@@ -17,7 +14,7 @@ use crate::{
     Pdu,
     event::{
         read_json,
-        weak::{has_weak_signature, is_weak_key},
+        weak::{is_weak_key, proves_object},
     },
 };
 
@@ -81,15 +78,8 @@ impl PolicyServer {
 
     fn has_signed(&self, object: CanonicalJsonObject, rules: &RoomVersionRules) -> bool {
         let Some(signature) = signature_of(&object, &self.via) else { return false };
-        if has_weak_signature(&object, self.via.as_str()) {
-            return false;
-        }
-        let Ok(mut redacted) = redact(object, &rules.redaction, None) else { return false };
-        let only = CanonicalJsonObject::from([(POLICY_KEY_ID.to_owned(), CanonicalJsonValue::String(signature))]);
-        let signatures = CanonicalJsonObject::from([(self.via.to_string(), CanonicalJsonValue::Object(only))]);
-        redacted.insert("signatures".to_owned(), CanonicalJsonValue::Object(signatures));
-        let keys: PublicKeySet = BTreeMap::from([(POLICY_KEY_ID.to_owned(), self.public_key.clone())]);
-        verify_json(&PublicKeyMap::from([(self.via.to_string(), keys)]), &redacted).is_ok()
+        redact(object, &rules.redaction, None)
+            .is_ok_and(|redacted| proves_object(self.public_key.as_bytes(), &signature, &redacted))
     }
 }
 

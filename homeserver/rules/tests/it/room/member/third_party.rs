@@ -74,6 +74,28 @@ fn s_029_rule_5_4_1_everything_about_it_must_match() {
 }
 
 #[test]
+fn s_029_rule_5_4_1_a_key_that_is_everybodys_proves_nothing() {
+    let base64 = |bytes: &[u8]| Base64::<ruma::serde::base64::Standard, _>::new(bytes.to_vec()).encode();
+    let neutral = [&[1_u8][..], &[0; 31]].concat();
+    let base_point = [&[0x58_u8][..], &[0x66; 31]].concat();
+    let by_nobody = [neutral.clone(), vec![0; 32]].concat();
+    let by_anybody = [base_point, neutral.clone()].concat();
+    for content in [
+        json!({ "public_key": base64(&neutral) }),
+        json!({ "public_keys": [{ "public_key": base64(&neutral) }, { "public_key": public_key(&server_key("b.test")) }] }),
+    ] {
+        for mut room in rooms(1..=12) {
+            ask(&mut room, content.clone());
+            for forged in [&by_nobody, &by_anybody] {
+                let signatures = json!({ "identity.test": { "ed25519:0": base64(forged) } });
+                let signed = json!({ "mxid": CAROL, "token": "token", "signatures": signatures });
+                room.refuses(invite(&room, ALICE, CAROL, json!({ "signed": signed })), "proves anything");
+            }
+        }
+    }
+}
+
+#[test]
 fn s_029_rule_5_4_1_a_used_or_withdrawn_token_proves_nothing() {
     let key = identity_server();
     for mut room in rooms(1..=12) {
