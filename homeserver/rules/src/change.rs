@@ -44,6 +44,8 @@ pub enum Change {
         entered_by: OwnedServerName,
         /// The other servers that were said to be in the room.
         servers: Vec<OwnedServerName>,
+        /// What was said to be part of the state, and could not be verified. Not members.
+        unverified: Vec<OwnedEventId>,
         /// When that was, in milliseconds since the epoch.
         now_ms: u64,
     },

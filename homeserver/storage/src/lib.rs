@@ -91,7 +91,7 @@ pub use self::{
     registration_tokens::RegistrationToken,
     relations::{RelatedEvent, RelationCount, RelationsRange, ThreadsRange},
     reports::{NewReport, Report},
-    rooms::RoomRecord,
+    rooms::{RoomRecord, ServerStay},
     search::{SearchHit, SearchQuery},
     server_keys::ServerKeyRecord,
     services::{ServiceQueue, ServiceTransaction},

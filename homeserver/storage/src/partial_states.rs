@@ -24,6 +24,8 @@ pub struct PartialStateRecord {
     pub entered_by: OwnedServerName,
     /// The other servers that were said to be in the room.
     pub servers: Vec<OwnedServerName>,
+    /// What was said to be part of the state when we entered, and could not be verified. Not members.
+    pub unverified: Vec<OwnedEventId>,
     /// How often all that were asked failed, in a row.
     pub failures: u32,
     /// When to ask again, in milliseconds since the epoch.
@@ -46,14 +48,14 @@ impl MembersKnown {
     }
 }
 
-/// Room, event, position, who let us in, servers, failures, retry at.
-type Row = (String, String, Position, String, String, i64, i64);
+/// Room, event, position, who let us in, servers, state that was not verified, failures, retry at.
+type Row = (String, String, Position, String, String, String, i64, i64);
 
 impl Storage {
     /// The partial state of a room; `None` when it is complete.
     pub async fn partial_state(&self, room_id: &RoomId) -> Result<Option<PartialStateRecord>> {
-        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
-            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid WHERE n.name = $1";
+        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.unverified, p.failures,
+                p.retry_at_ts FROM partial_states p JOIN names n ON n.name_nid = p.room_nid WHERE n.name = $1";
         let name = encode(room_id.as_str());
         let row: Option<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
         row.map(record).transpose()
@@ -74,8 +76,8 @@ impl Storage {
     /// Up to `limit` rooms with a partial state that are to be asked for by `due_ts`, those first that are to be asked for
     /// first.
     pub async fn partial_states(&self, due_ts: u64, limit: usize) -> Result<Vec<PartialStateRecord>> {
-        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.failures, p.retry_at_ts
-            FROM partial_states p JOIN names n ON n.name_nid = p.room_nid
+        const SQL: &str = "SELECT n.name, p.event_id, p.position, p.entered_by, p.servers, p.unverified, p.failures,
+                p.retry_at_ts FROM partial_states p JOIN names n ON n.name_nid = p.room_nid
             WHERE p.retry_at_ts <= $1 ORDER BY p.retry_at_ts, p.room_nid LIMIT +$2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let due = i64::try_from(due_ts).unwrap_or(i64::MAX);
@@ -142,16 +144,19 @@ impl Storage {
 }
 
 fn record(
-    (room_id, event_id, position, entered_by, servers, failures, retry_at_ts): Row,
+    (room_id, event_id, position, entered_by, servers, unverified, failures, retry_at_ts): Row,
 ) -> Result<PartialStateRecord> {
     let servers = serde_json::from_str(&servers)
         .map_err(|error| StorageError::corrupt("partial_states", "servers", room_id.as_str(), &error))?;
+    let unverified = serde_json::from_str(&unverified)
+        .map_err(|error| StorageError::corrupt("partial_states", "unverified", room_id.as_str(), &error))?;
     Ok(PartialStateRecord {
         room_id: parsed(&decode(room_id), "names", "name")?,
         event_id: parsed(&event_id, "partial_states", "event_id")?,
         position,
         entered_by: parsed(&entered_by, "partial_states", "entered_by")?,
         servers,
+        unverified,
         failures: u32::try_from(failures).unwrap_or(u32::MAX),
         retry_at_ts: retry_at_ts.unsigned_abs(),
     })

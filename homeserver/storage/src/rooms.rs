@@ -28,6 +28,24 @@ pub struct RoomRecord {
     pub complete_since: Position,
 }
 
+/// A time during which a server was in a room, and was sent what is for those who are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStay {
+    /// The server.
+    pub server: OwnedServerName,
+    /// The position after which it was.
+    pub since: Position,
+    /// The last position of which it was told; `None` while it is there.
+    pub until: Option<Position>,
+}
+
+impl ServerStay {
+    /// Whether the server was told of what is at a position.
+    pub fn contains(&self, position: Position) -> bool {
+        self.since < position && self.until.is_none_or(|until| position <= until)
+    }
+}
+
 impl Storage {
     /// A room, if it is known.
     pub async fn room(&self, room_id: &RoomId) -> Result<Option<RoomRecord>> {
@@ -115,6 +133,20 @@ impl Storage {
             servers.push(parsed(&decode(name), "names", "name")?);
         }
         Ok(servers)
+    }
+
+    /// When which servers were in a room, as far as they were later than `position`.
+    pub async fn room_servers_since(&self, room_id: &RoomId, position: Position) -> Result<Vec<ServerStay>> {
+        const SQL: &str =
+            "SELECT n.name, s.since, s.until FROM room_servers s JOIN names n ON n.name_nid = s.server_nid
+            WHERE s.room_nid = (SELECT name_nid FROM names WHERE name = $1) AND (s.until IS NULL OR s.until > $2)
+            ORDER BY s.since, s.server_nid";
+        let name = encode(room_id.as_str());
+        let rows: Vec<(String, Position, Option<Position>)> =
+            db!(self.read(), |pool| { sqlx::query_as(SQL).bind(&*name).bind(position).fetch_all(pool).await })?;
+        let stay =
+            |(name, since, until)| Ok(ServerStay { server: parsed(&decode(name), "names", "name")?, since, until });
+        rows.into_iter().map(stay).collect()
     }
 
     /// The servers in the room before the event at `position`, including one that leaves by it.

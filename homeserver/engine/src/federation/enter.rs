@@ -22,7 +22,7 @@ use rules::{
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
     ServerName,
-    events::{StateEventType, room::member::MembershipState},
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     signatures::Verified,
     state_res::events::RoomCreateEvent,
@@ -36,11 +36,18 @@ use crate::{Engine, EngineError, Result, rooms::Decision};
 /// How many servers a room has at most by what we are told when we enter it: some times what the largest have.
 const MAX_SERVERS_TOLD: usize = 50_000;
 
+/// How much of the state may not pass the checks for us to remember it. Where it is more, only the server that let us in can
+/// tell all of the state.
+const MAX_UNVERIFIED: usize = 1_000;
+
 /// How many events are in memory at a time while those of an answer are looked up.
 const EVENTS_AT_ONCE: usize = 1_000;
 
 /// What is kept of an event that turned out to be part of the state.
 const CLEARED: &str = "it was refused when not all members were known";
+
+/// The events of a state.
+type State = BTreeMap<(StateEventType, String), Arc<Pdu>>;
 
 /// What another server gave us, checked.
 struct Entrance {
@@ -49,9 +56,11 @@ struct Entrance {
     /// Every event of the state and its auth chain, with what the checks said.
     events: Vec<(Arc<Pdu>, Standing)>,
     /// The state before our join, as far as we were told.
-    state: BTreeMap<(StateEventType, String), Arc<Pdu>>,
+    state: State,
     /// Where members were left out: the other servers that are said to be in the room.
     omitted: Option<BTreeSet<OwnedServerName>>,
+    /// Where members were left out: what is said to be part of the state besides, and does not pass.
+    unverified: Vec<OwnedEventId>,
 }
 
 /// Why we do not enter.
@@ -234,9 +243,11 @@ impl Engine {
         }
         let mut state = state_of(&state, &checked)?;
         check_create(&state, version)?;
-        let omitted = match answer.servers_in_room {
-            servers if answer.members_omitted => Some(self.servers_told(servers.unwrap_or_default())?),
-            _ => None,
+        let (omitted, unverified) = match answer.servers_in_room {
+            servers if answer.members_omitted => {
+                (Some(self.servers_told(servers.unwrap_or_default())?), unverified(&join, rules, &answer.state, &state))
+            }
+            _ => (None, Vec::new()),
         };
         let named = join.auth_events.iter().filter_map(|event_id| checked.get(event_id)).filter(|pdu| !pdu.rejected);
         let members: Vec<&Arc<Pdu>> = named.filter(|pdu| pdu.membership().is_some()).collect();
@@ -254,7 +265,7 @@ impl Engine {
         check_auth_events(&rules.authorization, &join, &checked).map_err(|error| error.to_string())?;
         let lookup = |event_type: &StateEventType, key: &str| state.get(&(event_type.clone(), key.to_owned())).cloned();
         check_state(&rules.authorization, &join, lookup).map_err(|error| error.to_string())?;
-        Ok(Entrance { join, events, state, omitted })
+        Ok(Entrance { join, events, state, omitted, unverified })
     }
 
     /// The other servers that are in a room of which we are not told the members. Without them nobody would hear us.
@@ -290,7 +301,17 @@ fn with_signatures(join: &Pdu, given: &RawValue, rules: &RoomVersionRules) -> Op
     (same.event_id == join.event_id).then_some(ours)
 }
 
-fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<BTreeMap<(StateEventType, String), Arc<Pdu>>, String> {
+/// What of the state that we were told, but for members, is not in what is left of it: nobody's key is to be had at all
+/// times.
+fn unverified(join: &Pdu, rules: &RoomVersionRules, told: &[Box<RawValue>], state: &State) -> Vec<OwnedEventId> {
+    let taken: HashSet<&OwnedEventId> = state.values().map(|pdu| &pdu.event_id).collect();
+    let read = told.iter().filter_map(|raw| read_pdu(raw.get(), rules).ok()).map(|(pdu, _)| pdu);
+    let is_state = |pdu: &Pdu| pdu.room_id == join.room_id && pdu.state_key.is_some();
+    let others = read.filter(|pdu| is_state(pdu) && pdu.event_type != TimelineEventType::RoomMember);
+    others.map(|pdu| pdu.event_id).filter(|event_id| !taken.contains(event_id)).take(MAX_UNVERIFIED).collect()
+}
+
+fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<State, String> {
     let mut map = BTreeMap::new();
     for pdu in state {
         let pdu = checked.get(&pdu.event_id).filter(|pdu| !pdu.rejected);
@@ -304,7 +325,7 @@ fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<BTreeMap<(StateE
     Ok(map)
 }
 
-fn check_create(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>, version: &RoomVersionId) -> Result<(), String> {
+fn check_create(state: &State, version: &RoomVersionId) -> Result<(), String> {
     let create = state.get(&(StateEventType::RoomCreate, String::new())).ok_or("the state has no create event")?;
     let said = RoomCreateEvent::new(create.clone()).room_version()?;
     if said == *version {
@@ -314,7 +335,7 @@ fn check_create(state: &BTreeMap<(StateEventType, String), Arc<Pdu>>, version: &
 }
 
 fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entrance, now_ms: u64) -> Result<Decision> {
-    let Entrance { join, events, state, omitted } = entrance;
+    let Entrance { join, events, state, omitted, unverified } = entrance;
     let first_time = before.revision == 0;
     let mut changes = Vec::with_capacity(events.len() + 8);
     if first_time {
@@ -359,6 +380,7 @@ fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entranc
         event_id: join_id.clone(),
         entered_by: server.to_owned(),
         servers: servers.iter().cloned().collect(),
+        unverified: unverified.clone(),
         now_ms,
     }));
     let room = step.room.ok_or_else(|| EngineError::internal("an accepted event leads to no room"))?;

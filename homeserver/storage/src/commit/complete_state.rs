@@ -36,11 +36,13 @@ pub(super) struct RejudgedEvent {
 
 impl Applying<'_> {
     pub(super) fn partial_state(&mut self, change: &Change) {
-        let Change::PartialState { room_id, event_id, entered_by, servers, now_ms } = change else { return };
+        let Change::PartialState { room_id, event_id, entered_by, servers, unverified, now_ms } = change else {
+            return;
+        };
         let room_nid = self.name(room_id.as_str());
         let position = self.state_position();
-        let servers = serde_json::json!(servers).to_string();
-        let row = row![room_nid, event_id.as_str(), position, entered_by.as_str(), servers, *now_ms as i64];
+        let (servers, unverified) = (serde_json::json!(servers).to_string(), serde_json::json!(unverified).to_string());
+        let row = row![room_nid, event_id.as_str(), position, entered_by.as_str(), servers, unverified, *now_ms as i64];
         self.batch().writes.partial.push(row);
     }
 

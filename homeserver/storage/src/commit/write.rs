@@ -59,9 +59,10 @@ static ENTERED: Insert = Insert::new(
     "ON CONFLICT (room_nid) DO UPDATE SET user_nid = excluded.user_nid",
 );
 static PARTIAL: Insert = Insert::new(
-    "partial_states (room_nid, event_id, position, entered_by, servers, retry_at_ts)",
+    "partial_states (room_nid, event_id, position, entered_by, servers, unverified, retry_at_ts)",
     "ON CONFLICT (room_nid) DO UPDATE SET event_id = excluded.event_id, position = excluded.position,
-        entered_by = excluded.entered_by, servers = excluded.servers, failures = 0, retry_at_ts = 0",
+        entered_by = excluded.entered_by, servers = excluded.servers, unverified = excluded.unverified, failures = 0,
+        retry_at_ts = 0",
 );
 static SERVERS: Insert = Insert::new("room_servers (room_nid, server_nid, since)", "ON CONFLICT DO NOTHING");
 static RECIPIENTS: Insert = Insert::new("log_recipients (server_nid, position)", "ON CONFLICT DO NOTHING");

@@ -36,6 +36,7 @@ macro_rules! migrations {
             "0021_soft_failed",
             "0022_push_notes",
             "0023_partial_states",
+            "0024_unverified_state",
         )
     };
     ($database:literal, $($file:literal),+ $(,)?) => {

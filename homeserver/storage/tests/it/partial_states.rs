@@ -35,6 +35,7 @@ async fn enter(stage: &Stage) -> i64 {
                 event_id: event_id("$bob_joins"),
                 entered_by: "there".try_into().unwrap(),
                 servers: vec!["there".try_into().unwrap(), "elsewhere".try_into().unwrap()],
+                unverified: vec![event_id("$unreadable")],
                 now_ms: 500,
             },
         ])
@@ -49,7 +50,7 @@ async fn a_partial_state_is_remembered_until_it_is_complete() {
         stage.assert_sound().await;
         let mut record = stage.storage.partial_state(&room()).await.unwrap().unwrap();
         assert_eq!((record.position, record.failures, record.servers.len()), (joined_at, 0, 2));
-        assert_eq!(record.retry_at_ts, 500);
+        assert_eq!((record.retry_at_ts, &*record.unverified), (500, &[event_id("$unreadable")][..]));
         stage.storage.postpone_partial_state(&record, 1_000).await.unwrap();
         (record.failures, record.retry_at_ts) = (1, 1_000);
         let stage = stage.reopen().await;

@@ -58,6 +58,15 @@ async fn servers_are_present_between_their_first_join_and_their_last_leave() {
         assert_eq!(at(after).await, "here");
         assert_eq!(at(again).await, "here");
         assert_eq!(at(again + 1).await, "b here");
+        let stays = stage.storage.room_servers_since(&room(), 0).await.unwrap();
+        for position in [joins, between, leaves, after, again, again + 1] {
+            let there = stays.iter().filter(|stay| stay.contains(position)).map(|stay| stay.server.to_string());
+            let mut there: Vec<_> = there.collect();
+            there.sort();
+            assert_eq!(there.join(" "), at(position).await, "at {position}");
+        }
+        let later = stage.storage.room_servers_since(&room(), leaves).await.unwrap();
+        assert_eq!(later, [&stays[0], &stays[2]].map(Clone::clone), "what is over by then is left out");
         assert_eq!(stage.storage.room_servers(&room()).await.unwrap().len(), 2);
         assert_eq!(stage.commit(vec![server("b", true)]).await.position, again, "said twice, nothing changes");
         assert_eq!(stage.storage.room_servers(&room()).await.unwrap().len(), 2);
