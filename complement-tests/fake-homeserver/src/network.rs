@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use axum::{Router, body::Body};
@@ -33,6 +34,7 @@ struct Wires {
     parties: HashMap<OwnedServerName, Party>,
     cut: HashSet<OwnedServerName>,
     silent: HashSet<OwnedServerName>,
+    delays: HashMap<OwnedServerName, Duration>,
     recorded: Vec<Recorded>,
 }
 
@@ -82,9 +84,15 @@ impl Network {
         self.wires().silent.insert(name.to_owned());
     }
 
+    /// From now on the server takes so long for each answer, by the clock of the runtime, which must stand still.
+    pub fn delay(&self, name: &ServerName, time: Duration) {
+        self.wires().delays.insert(name.to_owned(), time);
+    }
+
     /// The server is as before.
     pub fn mend(&self, name: &ServerName) {
         let mut wires = self.wires();
+        wires.delays.remove(name);
         wires.cut.remove(name);
         wires.silent.remove(name);
         self.inner.mended.notify_waiters();
@@ -94,6 +102,10 @@ impl Network {
     pub async fn deliver(&self, destination: &ServerName, request: Request) -> Option<Response> {
         let party = self.find(destination, &request);
         self.until_not_silent(destination).await;
+        let delay = self.wires().delays.get(destination).copied();
+        if let Some(delay) = delay {
+            tokio::time::advance(delay).await;
+        }
         match party? {
             Party::Fake(fake) => Some(fake.answer(&request)),
             Party::Real(router) => Some(call(router, request).await),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::stage::{PATIENCE, Stage, Verdict, encode};
 
 const STATE_IDS: &str = "/_matrix/federation/v1/state_ids";
+const MISSING_EVENTS: &str = "/_matrix/federation/v1/get_missing_events";
 const SEND_JOIN: &str = "/_matrix/federation/v2/send_join";
 
 /// A public room of the remote server with some members, which leaves them out, and gives no state for the time being.
@@ -28,7 +29,11 @@ fn room_without_state(stage: &Stage, members: &[&str]) -> Room {
 }
 
 fn withhold(server: &FakeHomeserver) {
-    server.on(STATE_IDS, |_| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"})));
+    server.on(STATE_IDS, |_| later());
+}
+
+fn later() -> fake_homeserver::Response {
+    reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"}))
 }
 
 fn set_member(room: &Room, host: &FakeHomeserver, localpart: &str, membership: &str) -> Arc<Pdu> {
@@ -93,6 +98,53 @@ fn authorised_by(stage: &Stage, room: &Room, draft: (&UserId, &str, Option<&str>
     draft.auth_events.sort();
     draft.auth_events.dedup();
     stage.remote.build(draft, &room.rules)
+}
+
+/// A message of somebody that builds on one that Rita has sent to nobody, which comes after the given events. Both.
+fn after_unsent(
+    stage: &Stage,
+    room: &Room,
+    end: &[OwnedEventId],
+    (host, sender): (&FakeHomeserver, &UserId),
+    number: usize,
+) -> (Arc<Pdu>, Arc<Pdu>) {
+    let text = |body: String| json!({"msgtype": "m.text", "body": body});
+    let rita = stage.remote.user("rita");
+    let unsent = (&*rita, "m.room.message", None, text(format!("not sent {number}")));
+    let unsent = room.draft_after(&stage.remote, end, &room.state(), unsent);
+    let unsent = room.keep(stage.remote.build(unsent, &room.rules), room.state());
+    let sent = (sender, "m.room.message", None, text(format!("sent {number}")));
+    let sent = room.draft_after(host, std::slice::from_ref(&unsent.event_id), &room.state(), sent);
+    (unsent, room.send(host, sent))
+}
+
+/// A room in which Derek, who had all power, is not any more, and Elsie is, which leaves its members out. With the events by
+/// which both joined.
+fn room_after_derek(stage: &Stage) -> (Room, [Arc<Pdu>; 2]) {
+    let rita = stage.remote.user("rita");
+    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
+    set_member(&room, &stage.remote, "derek", "leave");
+    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    (room, [derek_was_in, elsie_is_in])
+}
+
+/// State that Derek sets, who is not in the room any more.
+fn set_by_derek(
+    stage: &Stage,
+    room: &Room,
+    (event_type, state_key, content): (&str, &str, Value),
+    authorised: &[Arc<Pdu>],
+) -> Pdu {
+    let derek = stage.remote.user("derek");
+    let authorised: Vec<&Pdu> = authorised.iter().map(|pdu| &**pdu).collect();
+    let pdu = authorised_by(stage, room, (&*derek, event_type, Some(state_key), content), &authorised);
+    room.keep(pdu.clone(), room.state());
+    pdu
 }
 
 #[tokio::test]
@@ -310,21 +362,13 @@ async fn what_only_a_part_of_the_state_allowed_is_refused_in_the_end() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
     let rita = stage.remote.user("rita");
-    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
-    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
-    let room = Room::create(&stage.remote, &rita, &settings);
-    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
-    set_member(&room, &stage.remote, "derek", "leave");
-    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
-    stage.remote.omit_members();
-    withhold(&stage.remote);
+    let (room, authorised) = room_after_derek(&stage);
     enter(&stage, &alice, &room).await;
 
     // Derek, who is not in the room any more, kicks Elsie, who goes on to set a topic.
     let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
-    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "leave"}));
-    let kick = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
-    room.keep(kick.clone(), room.state());
+    let kick = ("m.room.member", elsie.as_str(), json!({"membership": "leave"}));
+    let kick = set_by_derek(&stage, &room, kick, &authorised);
     stage.receive(&[&kick]).await;
     assert_eq!(stage.verdict(&kick.event_id).await, Verdict::Accepted);
     assert!(stage.sees(&alice, &room.id, &kick.event_id).await);
@@ -359,21 +403,13 @@ async fn forks_are_resolved_anew_with_all_members() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
     let rita = stage.remote.user("rita");
-    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
-    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
-    let room = Room::create(&stage.remote, &rita, &settings);
-    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
-    set_member(&room, &stage.remote, "derek", "leave");
-    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
-    stage.remote.omit_members();
-    withhold(&stage.remote);
+    let (room, authorised) = room_after_derek(&stage);
     enter(&stage, &alice, &room).await;
 
     // Derek, who is not in the room any more, bans Elsie, who sets a topic at the same time.
-    let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
-    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "ban"}));
-    let ban = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
-    room.keep(ban.clone(), room.state());
+    let elsie = stage.remote.user("elsie");
+    let ban = ("m.room.member", elsie.as_str(), json!({"membership": "ban"}));
+    let ban = set_by_derek(&stage, &room, ban, &authorised);
     let topic = room.send_state(&stage.remote, &elsie, "m.room.topic", "", json!({"topic": "still here"}));
     let mut draft = room.draft(&stage.remote, &rita, "m.room.message", None, json!({"msgtype": "m.text", "body": "?"}));
     draft.prev_events.push(ban.event_id.clone());
@@ -443,9 +479,7 @@ async fn a_restart_amid_the_state_loses_nothing() {
     stage.remote.behave();
     stage.remote.omit_members();
     // The ids are given, but not the events.
-    stage
-        .remote
-        .on("/_matrix/federation/v1/state/", |_| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"})));
+    stage.remote.on("/_matrix/federation/v1/state/", |_| later());
     enter(&stage, &alice, &room).await;
     let message = room.send_message(&stage.remote, &stage.remote.user("member7"), "hi");
     stage.receive(&[&message]).await;
@@ -507,22 +541,13 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
 async fn what_was_rejected_for_want_of_members_stands_when_the_room_is_entered_anew() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    let rita = stage.remote.user("rita");
-    let levels = json!({"users": {rita.as_str(): 100, "@derek:remote": 100, "@elsie:remote": 50}});
-    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
-    let room = Room::create(&stage.remote, &rita, &settings);
-    let derek_was_in = set_member(&room, &stage.remote, "derek", "join");
-    set_member(&room, &stage.remote, "derek", "leave");
-    let elsie_is_in = set_member(&room, &stage.remote, "elsie", "join");
-    stage.remote.omit_members();
-    withhold(&stage.remote);
+    let (room, authorised) = room_after_derek(&stage);
     enter(&stage, &alice, &room).await;
 
     // As we see it, Derek kicks Elsie, who goes on to set a topic.
-    let (derek, elsie) = (stage.remote.user("derek"), stage.remote.user("elsie"));
-    let draft = (&*derek, "m.room.member", Some(elsie.as_str()), json!({"membership": "leave"}));
-    let kick = authorised_by(&stage, &room, draft, &[&derek_was_in, &elsie_is_in]);
-    room.keep(kick.clone(), room.state());
+    let elsie = stage.remote.user("elsie");
+    let kick = ("m.room.member", elsie.as_str(), json!({"membership": "leave"}));
+    let kick = set_by_derek(&stage, &room, kick, &authorised);
     let mut draft = room.draft(&stage.remote, &elsie, "m.room.topic", Some(""), json!({"topic": "still here"}));
     draft.prev_events = vec![kick.event_id.clone()];
     draft.depth = kick.depth + 1;
@@ -550,27 +575,18 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
     let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
     set_member(&room, &other, "otto", "join");
     enter(&stage, &alice, &room).await;
-    let text = |body: &str| json!({"msgtype": "m.text", "body": body});
     let end = room.extremities();
-    let after_unsent = |host: &FakeHomeserver, sender: &UserId, number: usize| {
-        let unsent = (&*rita, "m.room.message", None, text(&format!("not sent {number}")));
-        let unsent = room.draft_after(&stage.remote, &end, &room.state(), unsent);
-        let unsent = room.keep(stage.remote.build(unsent, &room.rules), room.state());
-        let sent = (sender, "m.room.message", None, text(&format!("sent {number}")));
-        room.send(host, room.draft_after(host, std::slice::from_ref(&unsent.event_id), &room.state(), sent))
-    };
-    let nothing = |_: &fake_homeserver::Request| reply(503, &json!({"errcode": "M_UNKNOWN", "error": "Later"}));
-    stage.remote.on("/_matrix/federation/v1/get_missing_events", nothing);
+    stage.remote.on(MISSING_EVENTS, |_| later());
 
     let mut told = Vec::new();
     for number in 0..6 {
-        let event = after_unsent(&stage.remote, &rita, number);
+        let (_, event) = after_unsent(&stage, &room, &end, (&stage.remote, &rita), number);
         stage.receive(&[&event]).await;
         told.push(event.event_id.clone());
     }
     assert_eq!(stage.verdict(&told[4]).await, Verdict::Accepted);
     assert_eq!(stage.verdict(&told[5]).await, Verdict::Unknown, "it waits");
-    let of_other = after_unsent(&other, &other.user("otto"), 6);
+    let (_, of_other) = after_unsent(&stage, &room, &end, (&other, &other.user("otto")), 6);
     stage.receive(&[&of_other]).await;
     assert_eq!(stage.verdict(&of_other.event_id).await, Verdict::Accepted);
 
@@ -578,4 +594,190 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
     for event_id in told {
         assert_eq!(stage.verdict(&event_id).await, Verdict::Accepted);
     }
+}
+
+#[tokio::test]
+async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let other = stage.network.add_fake("other");
+    set_member(&room, &other, "otto", "join");
+    other.serve_room(room.clone());
+    stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
+    enter(&stage, &alice, &room).await;
+    let said = |server: &FakeHomeserver| {
+        let bodies = server.received_pdus().into_iter().map(|pdu| pdu["content"]["body"].clone());
+        bodies.collect::<Vec<_>>()
+    };
+    let told_of_device = || {
+        let transactions = other.transactions();
+        let mut edus = transactions.iter().filter_map(|transaction| transaction["edus"].as_array().cloned()).flatten();
+        edus.any(|edu| edu["edu_type"] == "m.device_list_update" && edu["content"]["user_id"] == "@alice:test")
+    };
+
+    stage.send(&alice, &room.id, "first").await;
+    stage.engine.rename_device(&alice.user_id, &alice.device_id, Some("telephone")).await.unwrap();
+    stage.flush(stage.remote.name()).await;
+    stage.receive(&[&room.send_message(&other, &other.user("otto"), "I am here as well")]).await;
+    stage.send(&alice, &room.id, "second").await;
+    stage.flush(stage.remote.name()).await;
+    stage.flush(other.name()).await;
+    assert_eq!((said(&stage.remote), said(&other)), (vec![json!("first"), json!("second")], vec![json!("second")]));
+    assert!(!told_of_device());
+
+    complete(&stage, &room).await;
+    stage.flush(stage.remote.name()).await;
+    stage.flush(other.name()).await;
+    assert_eq!(said(&other), [json!("second"), json!("first")], "each once");
+    assert!(told_of_device());
+    assert_eq!(said(&stage.remote).len(), 2, "who was told is not told again");
+}
+
+#[tokio::test]
+async fn what_a_server_has_said_is_not_asked_for_again() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let (rita, end) = (stage.remote.user("rita"), room.extremities());
+    enter(&stage, &alice, &room).await;
+    stage.remote.behave();
+    stage.remote.on(MISSING_EVENTS, |_| later());
+    let sender = (&stage.remote, &*rita);
+    let (known, after_known) = after_unsent(&stage, &room, &end, sender, 1);
+    let (unknown, after_unknown) = after_unsent(&stage, &room, &end, sender, 2);
+    stage.receive(&[&after_known, &after_unknown]).await;
+    let name = |event_id: &OwnedEventId| event_id.as_str().trim_start_matches('$').to_owned();
+    let withheld = [name(&unknown.event_id), name(&after_unknown.event_id)];
+    stage.remote.on_request(move |request| {
+        let is_withheld = |name: &String| request.uri().query().is_some_and(|query| query.contains(name));
+        withheld.iter().any(is_withheld).then(later)
+    });
+    let asked = |event_id: &OwnedEventId| {
+        let asked = stage.network.recorded_to(stage.remote.name(), "/state_ids/");
+        asked.iter().filter(|asked| asked.line.contains(&name(event_id))).count()
+    };
+    let before = asked(&end[0]);
+    for round in 1..=3 {
+        stage.clock.advance(Duration::from_hours(24));
+        stage.engine.complete_due_states().await.unwrap();
+        assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_some());
+        let asked = (asked(&end[0]) - before, asked(&known.event_id), asked(&unknown.event_id));
+        assert_eq!(asked, (1, 1, round));
+    }
+    complete(&stage, &room).await;
+    assert_eq!((asked(&end[0]) - before, asked(&known.event_id), asked(&unknown.event_id)), (1, 1, 4));
+    for event in [after_known, after_unknown] {
+        assert_eq!(stage.verdict(&event.event_id).await, Verdict::Accepted);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lets_its_answers_trickle_does_not_keep_us_from_asking_others() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
+    set_member(&room, &other, "otto", "join");
+    let (end, state) = (room.extremities(), room.state());
+    for number in 0..12 {
+        let text = (&*rita, "m.room.message", None, json!({"msgtype": "m.text", "body": number.to_string()}));
+        room.send(&stage.remote, room.draft_after(&stage.remote, &end, &state, text));
+    }
+    other.serve_room(room.clone());
+    enter(&stage, &alice, &room).await;
+    stage.remote.behave();
+    // One answer after the other, each of them in time.
+    stage.network.delay(stage.remote.name(), Duration::from_secs(59));
+    let (going_on, done) = std::sync::mpsc::channel::<()>();
+    // While somebody works, a clock that stands still is not moved on by the runtime itself.
+    let working = tokio::task::spawn_blocking(move || done.recv());
+    tokio::time::pause();
+    stage.clock.advance(Duration::from_mins(1));
+    stage.engine.complete_due_states().await.unwrap();
+    tokio::time::resume();
+    drop(going_on);
+    working.await.unwrap().unwrap_err();
+    assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_none(), "the other server is not asked");
+    assert_eq!(stage.membership(&room.id, &other.user("otto")).await.as_deref(), Some("join"));
+}
+
+#[tokio::test]
+async fn state_that_could_not_be_verified_when_we_entered_does_not_shut_out_those_who_tell_of_it() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (other, third) = (stage.network.add_fake("other"), stage.network.add_fake("third"));
+    let levels = json!({"users": {"@rita:remote": 100, "@tina:third": 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &stage.remote.user("rita"), &settings);
+    set_member(&room, &other, "otto", "join");
+    set_member(&room, &third, "tina", "join");
+    let topic = room.send_state(&third, &third.user("tina"), "m.room.topic", "", json!({"topic": "mind the gap"}));
+    other.serve_room(room.clone());
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    stage.network.cut(third.name());
+    enter(&stage, &alice, &room).await;
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await, None, "nobody tells the key of the third server");
+
+    stage.network.mend(third.name());
+    stage.network.cut(stage.remote.name());
+    stage.clock.advance(Duration::from_hours(24));
+    stage.engine.complete_due_states().await.unwrap();
+    assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_none());
+    assert_eq!(stage.current(&room.id, "m.room.topic", "").await.as_ref(), Some(&topic.event_id));
+    assert_eq!(stage.membership(&room.id, &third.user("tina")).await.as_deref(), Some("join"));
+}
+
+#[tokio::test]
+async fn whom_only_a_part_of_the_state_denies_is_heard_in_the_end() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (room, authorised) = room_after_derek(&stage);
+    let other = stage.network.add_fake("other");
+    set_member(&room, &other, "otto", "join");
+    enter(&stage, &alice, &room).await;
+
+    let acl = ("m.room.server_acl", "", json!({"allow": ["*"], "deny": ["other"]}));
+    let acl = set_by_derek(&stage, &room, acl, &authorised[..1]);
+    stage.receive(&[&acl]).await;
+    assert_eq!(stage.verdict(&acl.event_id).await, Verdict::Accepted);
+    let message = room.send_message(&other, &other.user("otto"), "may I?");
+    let answer = fake_homeserver::body_of(&other.send_pdus(&stage.name, &[&message]).await);
+    assert_eq!(answer["pdus"][message.event_id.as_str()], json!({}));
+    assert_eq!(stage.verdict(&message.event_id).await, Verdict::Unknown, "it waits");
+
+    complete(&stage, &room).await;
+    assert_eq!(stage.verdict(&acl.event_id).await, Verdict::Rejected);
+    let judged = async {
+        while stage.verdict(&message.event_id).await != Verdict::Accepted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, judged).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_came_in_by_what_only_a_part_of_the_state_refuses_stays_in() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (room, authorised) = room_after_derek(&stage);
+    let (elsie, gina) = (stage.remote.user("elsie"), stage.remote.user("gina"));
+    let invited = json!({"membership": "invite"});
+    let invite = room.send_state(&stage.remote, &elsie, "m.room.member", gina.as_str(), invited);
+    let join = set_member(&room, &stage.remote, "gina", "join");
+    assert!(join.auth_events.contains(&invite.event_id));
+    enter(&stage, &alice, &room).await;
+
+    // As we see it, Derek kicks Elsie; that she had invited Gina we hear only then.
+    let kick = ("m.room.member", elsie.as_str(), json!({"membership": "leave"}));
+    stage.receive(&[&set_by_derek(&stage, &room, kick, &authorised)]).await;
+    stage.receive(&[&invite]).await;
+    assert_eq!(stage.verdict(&invite.event_id).await, Verdict::Rejected);
+
+    complete(&stage, &room).await;
+    assert_eq!(stage.membership(&room.id, &gina).await.as_deref(), Some("join"));
+    let message = room.send_message(&stage.remote, &gina, "hello");
+    stage.receive(&[&message]).await;
+    assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
 }

@@ -18,8 +18,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::complete::Incomplete;
-
+use super::complete::{Answers, Incomplete};
 use crate::{Engine, EngineError, Inner, Result};
 
 /// How many rooms are asked for at the same time: each may come with its whole state.
@@ -28,8 +27,6 @@ const ROOMS_AT_ONCE: usize = 4;
 const ROUND_ROOMS: usize = 1_000;
 /// How many servers are asked for one room before it has to wait.
 const SERVERS_AT_A_TIME: usize = 5;
-/// How long servers are asked for one room before no other is tried.
-const ROUND_DEADLINE: Duration = Duration::from_mins(10);
 /// How often it is looked whether a room is due again.
 const ROUND_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a room waits after the first time that no server gave its state; doubles with each.
@@ -57,12 +54,15 @@ pub(crate) struct Completing {
     running: Mutex<HashSet<OwnedRoomId>>,
     /// How much is lacking of what events build on, by the servers that made them; of rooms of which that was counted.
     lacking: Mutex<HashMap<OwnedRoomId, BTreeMap<OwnedServerName, usize>>>,
+    /// What servers have said of the rooms.
+    pub(super) answers: Answers,
 }
 
 impl Completing {
     /// All members of a room are known.
     pub(super) fn is_done(&self, room_id: &RoomId) {
         self.forget_lacking(room_id);
+        self.answers.forget(room_id);
         self.done.notify_waiters();
     }
 
@@ -159,10 +159,10 @@ impl Engine {
     async fn complete_by_any(&self, record: &PartialStateRecord) -> Result<bool> {
         let Some(room) = self.resident_room(&record.room_id).await? else {
             // All of our users have left. Nobody would tell us; who joins again is told of all members.
+            self.inner.rooms.completing.answers.forget(&record.room_id);
             self.storage().postpone_partial_state(record, NEVER_TS).await?;
             return Ok(false);
         };
-        let end = Instant::now() + ROUND_DEADLINE;
         for server in servers_to_ask(record, &room, self.server_name()) {
             match self.complete_by(record, &server).await {
                 Ok(()) => {
@@ -174,9 +174,6 @@ impl Engine {
                 Err(reason) => {
                     tracing::info!(room.id = %record.room_id, destination = %server, %reason, "the state of a room is not given");
                 }
-            }
-            if Instant::now() >= end {
-                break;
             }
         }
         let wait_ms = RETRY_AFTER_MS.saturating_mul(1 << record.failures.min(20)).min(RETRY_AFTER_MAX_MS);

@@ -10,7 +10,7 @@ use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 use storage::{Direction, StoredEvent, TimelineRange};
 
-use super::{append::ClaimedStates, verify::Dropped};
+use super::{append::ClaimedStates, outliers::is_final, verify::Dropped};
 use crate::{Engine, Result};
 
 /// How many events in a gap we ask for. What lies further back comes by pagination, when somebody looks.
@@ -168,10 +168,8 @@ impl Engine {
         for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
             let events = self.storage().events(ids).await?;
             *is_incomplete |= events.len() < unique(ids);
-            // What was rejected by a partial state is yet to be judged by all of it.
-            let is_final =
-                |event: &StoredEvent| !room.is_partial() || (event.order.is_none() && event.state_before.is_none());
-            let is_rejected = |event: &StoredEvent| matches!(event.standing, Standing::Rejected(_)) && is_final(event);
+            let is_rejected =
+                |event: &StoredEvent| matches!(event.standing, Standing::Rejected(_)) && is_final(room, event);
             let accepted = events.iter().filter(|event| !is_rejected(event) && event.pdu.room_id == room.room_id);
             let entry = |event: &Arc<StoredEvent>| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()));
             state.extend(accepted.filter_map(entry));

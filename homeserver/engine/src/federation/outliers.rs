@@ -6,15 +6,19 @@ use std::{
 };
 
 use rules::{
-    Change, Pdu,
+    Change, Pdu, RoomSnapshot,
     change::{NewEvent, Placement, Standing},
     room::{
         EventsById,
         authorise::{check_auth_events, implied_create_id},
     },
 };
-use ruma::{OwnedEventId, events::TimelineEventType, room_version_rules::AuthorizationRules};
-use storage::Submission;
+use ruma::{
+    OwnedEventId,
+    events::{StateEventType, TimelineEventType},
+    room_version_rules::AuthorizationRules,
+};
+use storage::{StoredEvent, Submission};
 
 use crate::{Engine, Result, rooms::commit_error};
 
@@ -81,6 +85,12 @@ fn ancestors_first(pdus: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
     ordered
 }
 
+/// Whether what was said of an event stands. What came while not all members of its room were known is yet to be judged by
+/// all of the state; until then, what it authorises must not be rejected for good because of it.
+pub(super) fn is_final(room: &RoomSnapshot, event: &StoredEvent) -> bool {
+    !room.is_partial() || (event.order.is_none() && event.state_before.is_none())
+}
+
 /// The change that stores an outlier.
 pub(crate) fn outlier_change(pdu: Arc<Pdu>, standing: Standing) -> Change {
     let placement = Placement::None;
@@ -102,10 +112,16 @@ impl Engine {
     /// Stores some of them, all of whose ancestors are stored or among them.
     async fn store_new_outliers(&self, rules: &AuthorizationRules, new: &[Arc<Pdu>]) -> Result<()> {
         let mut needed: Vec<OwnedEventId> = new.iter().flat_map(|pdu| pdu.auth_events.clone()).collect();
-        if let Some(room) = self.room(&new[0].room_id).await? {
-            needed.extend(room.state_event_id(&ruma::events::StateEventType::RoomCreate, "").map(ToOwned::to_owned));
-        }
-        let known = self.events_by_id(&needed).await?;
+        let room = self.room(&new[0].room_id).await?;
+        let create = room.as_ref().and_then(|room| room.state_event_id(&StateEventType::RoomCreate, ""));
+        needed.extend(create.map(ToOwned::to_owned));
+        let stored = self.storage().events(&needed).await?;
+        let known = stored.iter().map(|event| {
+            let is_open = event.pdu.rejected && room.as_ref().is_some_and(|room| !is_final(room, event));
+            let pdu = if is_open { Arc::new(event.pdu.judged(false)) } else { event.pdu.clone() };
+            (event.pdu.event_id.clone(), pdu)
+        });
+        let known: EventsById = known.collect();
         let checked = check_outliers(rules, new, &known);
         let changes = checked.into_iter().map(|(pdu, standing)| outlier_change(pdu, standing)).collect();
         let submission = Submission { room: None, changes };

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 
 use rules::{Pdu, RoomSnapshot, change::Standing};
-use ruma::{RoomId, ServerName, events::TimelineEventType};
+use ruma::{
+    RoomId, ServerName,
+    events::{StateEventType, TimelineEventType},
+};
 use serde_json::value::RawValue;
 
 use super::{append::Provenance, verify::Dropped};
@@ -67,7 +70,7 @@ impl Engine {
             return Err(Dropped::Impostor);
         }
         if !self.acl_allows(&room, pdu.sender.server_name()).await? {
-            return Err(Dropped::BannedServer);
+            return Err(self.denied(origin, &room, &pdu).await?);
         }
         let taken = async {
             self.fill_gap(origin, &room, &pdu, &mut claims).await?;
@@ -76,6 +79,23 @@ impl Engine {
         match taken.await {
             Err(Dropped::MissingAncestors | Dropped::UnverifiedState) => Err(self.set_aside(origin, &pdu).await),
             taken => taken,
+        }
+    }
+
+    /// What becomes of an event whose server the room denies. Where not all members are known, nobody knows yet whether who
+    /// has denied it since may do so: then it waits, if there is room for it.
+    async fn denied(&self, origin: &ServerName, room: &RoomSnapshot, pdu: &Pdu) -> Result<Dropped, Dropped> {
+        let acl = match room.state_event_id(&StateEventType::RoomServerAcl, "") {
+            Some(event_id) if room.is_partial() => self.stored_event(event_id).await?,
+            _ => None,
+        };
+        // What we were told of when we entered has no place in the timeline.
+        if acl.is_none_or(|acl| acl.order.is_none_or(|order| order <= 0)) {
+            return Ok(Dropped::BannedServer);
+        }
+        match self.set_aside(origin, pdu).await {
+            Dropped::MissingAncestors => Ok(Dropped::BannedServer),
+            dropped => Ok(dropped),
         }
     }
 

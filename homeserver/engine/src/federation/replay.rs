@@ -184,6 +184,16 @@ impl Replay {
         self.placed.get(&event.pdu.event_id).map(|placed| &placed.before)
     }
 
+    /// The room before a position, as far as events were taken.
+    pub(crate) fn room_before(&self, position: Position) -> &RoomSnapshot {
+        self.states.range(..position).next_back().map_or(&self.beginning, |(_, room)| room)
+    }
+
+    /// The positions at which the state of the room changed since our join, that among them.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Position> {
+        self.since.iter().map(|(position, _)| *position)
+    }
+
     /// What the checks say of an event that was placed, where the room is now. `events` must hold what decides.
     /// `is_recommended`: whether the room's policy server recommends it, if there is one.
     pub(crate) fn judge(&self, event: &StoredEvent, events: &EventsById, is_recommended: bool) -> Standing {
@@ -256,7 +266,7 @@ impl Replay {
     /// How the state before an event is to be stored, once all events were taken.
     pub(crate) fn reference(&self, outcome: &Outcome) -> Option<StateReference> {
         let before = self.before(&outcome.event)?;
-        let there = self.states.range(..=outcome.base).next_back().map_or(&self.beginning, |(_, room)| room);
+        let there = self.room_before(outcome.base + 1);
         let delta = differing(&self.touched, there, before);
         let is_needed = outcome.event.order.is_none() || !delta.is_empty();
         is_needed.then_some(StateReference { base: outcome.base, delta })
