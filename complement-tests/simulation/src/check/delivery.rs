@@ -1,8 +1,10 @@
 //! What was acknowledged has arrived, and nothing is left to be sent.
 
+use std::collections::BTreeSet;
+
 use rules::change::Standing;
 use ruma::{
-    EventId,
+    EventId, OwnedServerName,
     events::{receipt::ReceiptType, room::member::MembershipState},
 };
 
@@ -56,8 +58,8 @@ pub(super) async fn check_promises(
     Ok(())
 }
 
-/// What a server made was handed by itself to each server that was in the room then, as itself saw it: others get what
-/// they lack from each other, too, which must not hide that a queue has lost it.
+/// What a server made was handed by itself to each server that was in the room then, as itself saw it or sees it now that it
+/// knows all members: others get what they lack from each other, too, which must not hide that a queue has lost it.
 async fn check_handed(
     universe: &Universe,
     room: usize,
@@ -71,7 +73,13 @@ async fn check_handed(
     let before = storage.room_servers_at(room_id, order - 1).await?;
     let after = storage.room_servers_at(room_id, order).await?;
     let Some(event) = storage.event(event_id).await? else { return Ok(()) };
-    for other in after.iter().filter(|other| before.contains(other) && *other != server.name()) {
+    let mut others: BTreeSet<OwnedServerName> = after.into_iter().filter(|other| before.contains(other)).collect();
+    // Who left before all members were known does not get to know them, and who came back, not those of the first time.
+    if !own.is_partial && own.presence(universe, own.server).is_some_and(|(since, _)| since < order) {
+        others.extend(own.servers_around(order));
+    }
+    others.remove(server.name());
+    for other in &others {
         universe.trace.count("acknowledged events that had to be handed over");
         if !universe.network.has_handed(server.name(), other, &event.pdu) {
             findings.add(format!("room {}: {} never handed {event_id} to {other}", room + 1, server.name()));

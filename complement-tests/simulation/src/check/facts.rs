@@ -6,7 +6,7 @@ use std::{
 };
 
 use ruma::{
-    OwnedEventId, OwnedUserId,
+    OwnedEventId, OwnedServerName, OwnedUserId,
     events::{StateEventType, room::member::MembershipState},
 };
 use serde_json::Value;
@@ -119,6 +119,15 @@ impl RoomFacts {
         let base = event.and_then(|event| event.state_before.as_ref()).map(|state_before| state_before.base);
         let is_late = event.and_then(|event| event.order).is_some_and(|order| order > whole_since);
         is_late && base.is_some_and(|base| base < whole_since)
+    }
+
+    /// The servers that had users in the room right before the event at an order and right after it.
+    pub(super) fn servers_around(&self, order: i64) -> impl Iterator<Item = OwnedServerName> {
+        let is_there = move |span: &StateSpan| {
+            span.membership == Some(MembershipState::Join) && span.contains(order - 1) && span.contains(order)
+        };
+        let there = self.memberships.iter().filter(move |(_, spans)| spans.iter().any(is_there));
+        there.map(|(user_id, _)| user_id.server_name().to_owned())
     }
 
     /// Whether the server has users in the room, as itself sees it.
