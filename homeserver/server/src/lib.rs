@@ -16,6 +16,7 @@ pub mod listen;
 mod logging;
 mod media;
 mod metrics;
+mod open_files;
 mod registration_token;
 mod serve;
 mod services;

@@ -4,6 +4,7 @@ mod activity;
 mod body;
 mod connection;
 mod limits;
+mod long_wait;
 mod places;
 mod request;
 mod write_timeout;

@@ -63,7 +63,7 @@ fn write_process_metrics(text: &mut String) {
     let measured = [
         ("process_resident_memory_bytes", "Memory in use.", resident_memory_bytes()),
         ("process_open_fds", "Open files and connections.", open_files()),
-        ("process_max_fds", "How many files and connections may be open.", open_files_max()),
+        ("process_max_fds", "How many files and connections may be open.", crate::open_files::max()),
     ];
     for (name, help, value) in measured {
         if let Some(value) = value {
@@ -80,11 +80,4 @@ fn resident_memory_bytes() -> Option<u64> {
 
 fn open_files() -> Option<u64> {
     std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as u64)
-}
-
-/// How many files and connections the system lets this process have open.
-pub(crate) fn open_files_max() -> Option<u64> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
 }

@@ -18,7 +18,7 @@ use crate::{
     greeting::{Addresses, greeting},
     health, housekeeping,
     listen::{Limits, Listener},
-    metrics, registration_token,
+    metrics, open_files, registration_token,
     stopping::{self, Stopping},
     tls::Certificate,
     wiring::{self, House, StartError},
@@ -34,6 +34,7 @@ const SENDER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Serves until a signal says to stop.
 pub(crate) async fn serve(loaded: &Loaded) -> Result<(), StartError> {
     let configuration = &loaded.configuration;
+    open_files::take_all();
     let mut signals = Signals::new()?;
     let metrics_handle = metrics::start();
     let sockets = Sockets::bind(configuration)?;

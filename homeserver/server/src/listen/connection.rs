@@ -1,6 +1,6 @@
 //! One connection: handshake, HTTP/1.1 or HTTP/2, and its end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Request,
@@ -14,7 +14,15 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Listener, activity::Activity, places::carries_many, request, write_timeout::WriteTimeout};
+use super::{
+    Listener,
+    activity::Activity,
+    body::TimedBody,
+    long_wait::{Exchange, Handling, Stream, stand_in},
+    places::carries_many,
+    request,
+    write_timeout::WriteTimeout,
+};
 use crate::stopping::Stopping;
 
 /// The most that a request's head, or a piece of a body waiting to be read, may take in memory.
@@ -59,23 +67,46 @@ async fn http1<T>(listener: Arc<Listener>, stream: T, peer: SocketAddr, stopping
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = listener.limits;
+    let limits = &listener.limits;
     let is_proxy = carries_many(peer.ip(), &listener.trusted_proxies);
     let head_timeout = if is_proxy { limits.proxy_head_timeout } else { limits.head_timeout };
-    let service = service_fn(move |request: Request<Incoming>| request::answer(listener.clone(), peer, request));
-    let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_buf_size(BUFFER_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(stream, service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => log_end(peer, ended),
-        () = stopping.asked() => {
-            connection.as_mut().graceful_shutdown();
-            log_end(peer, connection.await);
+    let exchange = Exchange::default();
+    let mut stream = Stream::new(WriteTimeout::new(stream, limits.write_timeout), exchange.clone());
+    loop {
+        let service = service_fn(|request: Request<Incoming>| {
+            exchange.begin(|| {
+                let stand_in = stand_in(&request);
+                let request = TimedBody::of(request, limits);
+                let body = request.body().read();
+                Handling::new(stand_in, body, Box::pin(request::answer(listener.clone(), peer, request)))
+            });
+            async { Ok::<_, Infallible>(exchange.answer().await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head_timeout)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        // Kept apart, for whoever waits long not to keep room for it.
+        let mut connection = Box::new(connection);
+        tokio::select! {
+            // An answer that is there is written before the connection ends.
+            biased;
+            ended = &mut *connection => return log_end(peer, ended),
+            () = stopping.asked() => {
+                std::pin::Pin::new(&mut *connection).graceful_shutdown();
+                return log_end(peer, connection.await);
+            }
+            () = exchange.waits_long(limits.long_wait) => {}
+        }
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let waiting = io.into_inner().with_ahead(&read_buf);
+        // It is hyper's buffer, which would be kept with it.
+        drop(read_buf);
+        match waiting.answered().await {
+            Some(answered) => stream = answered,
+            None => return,
         }
     }
 }
@@ -90,8 +121,9 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (listener, open) = (listener.clone(), watched.begin());
         async move {
+            let request = TimedBody::of(request, &listener.limits);
             let response = request::answer(listener, peer, request).await;
-            response.map(|response| response.map(|body| open.answered(body)))
+            Ok::<_, Infallible>(response.map(|body| open.answered(body)))
         }
     });
     let stream = TokioIo::new(WriteTimeout::new(stream, limits.write_timeout));

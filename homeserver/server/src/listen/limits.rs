@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::metrics::open_files_max;
+use crate::open_files;
 
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,9 @@ pub struct Limits {
     pub upload_timeout: Duration,
     /// How long the other end may leave an answer unread before the next piece of it.
     pub write_timeout: Duration,
+    /// How long a request on HTTP/1 may wait before hyper's buffers are given back until there is an answer. Shorter is
+    /// less memory, and more work for those who soon are answered.
+    pub long_wait: Duration,
     /// How long an HTTP/2 connection is kept without a request.
     pub idle_timeout: Duration,
     /// For a TLS handshake.
@@ -34,8 +37,8 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
-/// 10,000 idle long polls cost 65 MB.
-const CONNECTIONS_MAX: usize = 10_000;
+/// 10,000 long polls, and as many connections for all else.
+const CONNECTIONS_MAX: usize = 20_000;
 
 /// File descriptors that are kept for the database, for calls to other servers, and for logs.
 const FILES_RESERVED: u64 = 128;
@@ -44,9 +47,9 @@ impl Limits {
     /// Limits for one of `listeners` that share this process's file descriptors.
     pub fn share(listeners: usize) -> Self {
         // The connections may take three quarters when there is so little that the reserve would leave nothing.
-        let files = open_files_max().map_or(u64::MAX, |max| max.saturating_sub(FILES_RESERVED).max(max / 4 * 3));
-        let connections = usize::try_from(files).unwrap_or(usize::MAX).min(CONNECTIONS_MAX);
-        Self { connections_max: (connections / listeners.max(1)).max(1), ..Self::default() }
+        let files = open_files::max().map_or(u64::MAX, |max| max.saturating_sub(FILES_RESERVED).max(max / 4 * 3));
+        let each = usize::try_from(files).unwrap_or(usize::MAX) / listeners.max(1);
+        Self { connections_max: each.clamp(1, CONNECTIONS_MAX), ..Self::default() }
     }
 }
 
@@ -62,6 +65,7 @@ impl Default for Limits {
             body_timeout: Duration::from_mins(2),
             upload_timeout: Duration::from_mins(20),
             write_timeout: Duration::from_secs(30),
+            long_wait: Duration::from_millis(500),
             idle_timeout: Duration::from_mins(2),
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(8),

@@ -1,7 +1,6 @@
 //! One request: its span, who sent it, its time and outcome, and what happens when a handler panics.
 
 use std::{
-    convert::Infallible,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{
@@ -15,7 +14,6 @@ use axum::body::Body;
 use client_api::ClientAddress;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tower::ServiceExt;
 use tracing::Instrument;
 
@@ -25,18 +23,11 @@ use crate::{configuration::Network, doors::json};
 /// Sent by proxies: a list of addresses, each added by the proxy that the next one connected to.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Where files are uploaded.
-const FILES: &str = "/_matrix/media/";
-
 /// Longer chains of proxies are junk.
 const FORWARDED_HOPS_MAX: usize = 32;
 
-/// Answers a request. Never fails.
-pub(super) async fn answer(
-    listener: Arc<Listener>,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+/// Answers a request.
+pub(super) async fn answer(listener: Arc<Listener>, peer: SocketAddr, request: Request<TimedBody>) -> Response<Body> {
     static COUNT: AtomicU64 = AtomicU64::new(1);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     // The doors fill in who asks.
@@ -55,13 +46,11 @@ pub(super) async fn answer(
     let (took, status) = (started.elapsed(), response.status());
     measure(listener.name, endpoint, status, took);
     tracing::debug!(parent: &span, %method, status = status.as_u16(), took_ms = took.as_millis() as u64, "answered");
-    Ok(response)
+    response
 }
 
-async fn handle(listener: &Listener, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-    let limits = &listener.limits;
-    let file = request.uri().path().starts_with(FILES);
-    let mut request = request.map(|body| Body::new(TimedBody::new(body, limits, file)));
+async fn handle(listener: &Listener, peer: SocketAddr, request: Request<TimedBody>) -> Response<Body> {
+    let mut request = request.map(Body::new);
     let address = client_address(peer.ip(), request.headers(), &listener.trusted_proxies);
     request.extensions_mut().insert(ClientAddress(address));
     let router = listener.doors.for_path(request.uri().path());

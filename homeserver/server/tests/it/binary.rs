@@ -134,7 +134,7 @@ fn both_doors_are_open_at_one_address_and_answer_in_matrix_s_way() {
 fn r_34_when_descriptors_run_out_others_wait_and_then_are_served() {
     const CONNECTIONS: usize = 300;
     let directory = TempDir::new().unwrap();
-    let server = Nudge::start_with_descriptors(&directory, 256);
+    let server = Nudge::start_with_descriptors(&directory, "-n 256");
     let mut hogs: Vec<TcpStream> = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(server.client).unwrap();
@@ -146,6 +146,14 @@ fn r_34_when_descriptors_run_out_others_wait_and_then_are_served() {
     assert_eq!(server.get("/health", None).0, 200);
     let token = register(&server, "alice", "curiouser and curiouser");
     assert_eq!(server.get("/_matrix/client/v3/account/whoami", Some(&token)).0, 200);
+}
+
+#[test]
+fn r_34_it_takes_all_descriptors_that_it_may_have() {
+    let directory = TempDir::new().unwrap();
+    let server = Nudge::start_with_descriptors(&directory, "-Sn 256; ulimit -Hn 512");
+    let metrics = process::text(server.metrics, "/metrics");
+    assert!(metrics.contains("\nprocess_max_fds 512\n"), "{metrics}");
 }
 
 #[test]

@@ -154,6 +154,95 @@ async fn r_37_whoever_never_finishes_is_not_waited_for_longer() {
     assert_eq!(read_all(&mut stuck).await, "");
 }
 
+/// A request that waits for so long that its connection has rested, and is answered then. What follows are its answer and
+/// those to the requests after it.
+async fn answer_after_rest(scene: &Scene, request: &str, then: &str) -> String {
+    let mut stream = scene.send(request).await;
+    tokio::time::sleep(impatient().long_wait * 3).await;
+    stream.write_all(then.as_bytes()).await.unwrap();
+    scene.wake.notify_one();
+    read_all(&mut stream).await
+}
+
+#[tokio::test]
+async fn whoever_waits_long_is_answered_as_whoever_does_not() {
+    let scene = Scene::new(impatient()).await;
+    let last = format!("GET /address HTTP/1.1\r\n{CLOSE}");
+    let keeping = "Host: a\r\nConnection: keep-alive\r\n\r\n";
+    let requests = [
+        ("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), true),
+        (format!("GET /wait HTTP/1.1\r\n{CLOSE}"), false),
+        (format!("GET /wait HTTP/1.0\r\n{keeping}"), true),
+        ("GET /wait HTTP/1.0\r\nHost: a\r\n\r\n".to_owned(), false),
+        (format!("HEAD /wait HTTP/1.1\r\n{keeping}"), true),
+        ("POST /wait HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}".to_owned(), true),
+        ("POST /wait HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".to_owned(), true),
+    ];
+    for (request, keeps) in requests {
+        let answer = answer_after_rest(&scene, &request, if keeps { &last } else { "" }).await;
+        let mut quick = scene.send(&request).await;
+        scene.wake.notify_one();
+        quick.write_all(if keeps { last.as_bytes() } else { b"" }).await.unwrap();
+        let dateless = |answer: &str| -> Vec<String> {
+            answer.lines().filter(|line| !line.starts_with("date: ")).map(str::to_owned).collect()
+        };
+        assert_eq!(dateless(&answer), dateless(&read_all(&mut quick).await), "{request:?}");
+        assert_eq!(answer.contains("woken"), !request.starts_with("HEAD"), "{request:?}: {answer}");
+        assert_eq!(answer.ends_with("127.0.0.1"), keeps, "{request:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_their_order_after_a_long_wait() {
+    let scene = Scene::new(impatient()).await;
+    let (long, last) = ("x".repeat(1_000), format!("GET /address HTTP/1.1\r\n{CLOSE}"));
+    let row = format!("GET /wait HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n");
+    let answer = answer_after_rest(&scene, &row, &last).await;
+    let places = ["woken", "hello", "127.0.0.1"].map(|text| answer.find(text).expect(text));
+    assert!(places.is_sorted() && answer.matches("HTTP/1.1 200 ").count() == 3, "{answer}");
+    // The end of the first answer is still to be read when the second request waits.
+    let scene = Scene::new(Limits { write_timeout: PATIENCE, ..impatient() }).await;
+    let row = "GET /big HTTP/1.1\r\nHost: a\r\n\r\nGET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
+    let answer = answer_after_rest(&scene, row, &last).await;
+    assert!(answer.len() > BIG && answer.contains("woken") && answer.ends_with("127.0.0.1"), "{}", answer.len());
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_has_read_is_not_lost_in_a_long_wait() {
+    let scene = Scene::new(Limits { body_idle_timeout: PATIENCE, ..impatient() }).await;
+    let request = "POST /late HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
+    let answer = answer_after_rest(&scene, request, &format!("defGET /address HTTP/1.1\r\n{CLOSE}")).await;
+    assert!(answer.contains("length 6") && answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn whoever_leaves_during_a_long_wait_is_not_worked_for() {
+    let scene = Scene::new(impatient()).await;
+    for ahead in ["", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut stream = scene.send("GET /left HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        tokio::time::sleep(impatient().long_wait * 3).await;
+        stream.write_all(ahead.as_bytes()).await.unwrap();
+        let early = tokio::time::timeout(impatient().long_wait, scene.left.notified()).await;
+        assert!(early.is_err(), "nobody has left yet");
+        drop(stream);
+        if ahead.is_empty() {
+            tokio::time::timeout(PATIENCE, scene.left.notified()).await.expect("the handler is given up");
+        }
+    }
+}
+
+#[tokio::test]
+async fn r_37_a_long_wait_is_finished_when_the_server_stops() {
+    let limits = Limits { drain_timeout: PATIENCE, long_wait: impatient().long_wait, ..Limits::default() };
+    let scene = Scene::new(limits).await;
+    let mut waiting = scene.send("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    tokio::time::sleep(limits.long_wait * 3).await;
+    scene.stop.now();
+    scene.wake.notify_one();
+    assert!(read_all(&mut waiting).await.ends_with("woken"));
+    tokio::time::timeout(PATIENCE, scene.serving).await.unwrap().unwrap();
+}
+
 /// Where two readers of the same bytes could see two different requests, there is none, or one that ends where the
 /// specification of HTTP says that it does.
 #[tokio::test]

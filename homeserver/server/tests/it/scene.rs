@@ -35,8 +35,10 @@ pub(crate) struct Scene {
     pub(crate) address: SocketAddr,
     pub(crate) stop: Stop,
     pub(crate) serving: JoinHandle<()>,
-    /// Answers whoever asks for `/wait`.
+    /// Answers whoever asks for `/wait` or `/late`.
     pub(crate) wake: Arc<Notify>,
+    /// Told when nobody waits for `/left` any more.
+    pub(crate) left: Arc<Notify>,
 }
 
 /// Limits that tests can wait for.
@@ -52,6 +54,7 @@ pub(crate) fn impatient() -> Limits {
         idle_timeout: soon,
         handshake_timeout: soon,
         drain_timeout: soon,
+        long_wait: soon / 6,
         ..Limits::default()
     }
 }
@@ -66,11 +69,12 @@ impl Scene {
         let address = socket.local_addr().unwrap();
         let wake = Arc::new(Notify::new());
         let trusted_proxies: Vec<Network> = trusted_proxies.iter().map(|text| text.parse().unwrap()).collect();
-        let doors = Doors::new(router(wake.clone()));
+        let left = Arc::new(Notify::new());
+        let doors = Doors::new(router(wake.clone(), left.clone()));
         let listener = Listener { name: "test", doors, certificate, trusted_proxies: trusted_proxies.into(), limits };
         let (stop, stopping) = stopping::channel();
         let serving = tokio::spawn(listener.serve(socket, stopping));
-        Self { address, stop, serving, wake }
+        Self { address, stop, serving, wake, left }
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -98,14 +102,34 @@ pub(crate) async fn read_all(stream: &mut (impl AsyncReadExt + Unpin)) -> String
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn router(wake: Arc<Notify>) -> Router {
-    let wait = async move || {
+/// Tells when it is dropped.
+struct Leaving(Arc<Notify>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+fn router(wake: Arc<Notify>, left: Arc<Notify>) -> Router {
+    let late_wake = wake.clone();
+    let late = async move |body: Body| {
+        late_wake.notified().await;
+        length(body).await
+    };
+    let wait = async move |_: Bytes| {
         wake.notified().await;
         "woken"
     };
+    let never_left = async move || {
+        let _leaving = Leaving(left);
+        std::future::pending::<()>().await;
+    };
     Router::new()
         .route("/", get("hello"))
-        .route("/wait", get(wait))
+        .route("/wait", get(wait.clone()).post(wait))
+        .route("/late", post(late))
+        .route("/left", get(never_left))
         .route("/never", get(std::future::pending::<()>))
         .route("/panic", get(async || -> &str { panic!("secret of the handler") }))
         .route("/address", get(async |Extension(ClientAddress(address)): Extension<ClientAddress>| address.to_string()))

@@ -32,11 +32,11 @@ impl Nudge {
         Self::spawn(command)
     }
 
-    /// Starts a server that may open only so many files and connections.
-    pub(crate) fn start_with_descriptors(directory: &TempDir, descriptors: u32) -> Self {
+    /// Starts a server that may open only so many files and connections: what `ulimit` is told.
+    pub(crate) fn start_with_descriptors(directory: &TempDir, limit: &str) -> Self {
         let program = command(directory, &[]);
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\"")).arg(program.get_program());
+        shell.arg("-c").arg(format!("ulimit {limit}; exec \"$0\"")).arg(program.get_program());
         shell.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Self::spawn(shell)
     }
