@@ -140,7 +140,8 @@ async fn start(network: &Network, folder: &Path) -> Engine {
 }
 
 fn federation(name: &ServerName, storage: &Storage, network: &Network, world: &World) -> Federation {
-    let key = ServerKey::from_seed(name.to_owned(), "bench", &[7; 32]).expect("the name is one of a key");
+    let key = ServerKey::from_seed(name.to_owned(), "bench", b"a key for a server that measures")
+        .expect("the name and the seed are of a key");
     Federation::new(FederationOptions {
         key: Arc::new(key),
         storage: storage.clone(),
