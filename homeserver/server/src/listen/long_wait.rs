@@ -132,7 +132,7 @@ impl Exchange {
 
 /// A stream that can be given to hyper again, with something to be read before what comes.
 pub(super) struct Stream<T> {
-    stream: WriteTimeout<T>,
+    inner: WriteTimeout<T>,
     exchange: Exchange,
     ahead: Vec<u8>,
 }
@@ -140,7 +140,7 @@ pub(super) struct Stream<T> {
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
     /// Nothing comes before.
     pub(super) fn new(stream: WriteTimeout<T>, exchange: Exchange) -> Self {
-        Self { stream, exchange, ahead: Vec::new() }
+        Self { inner: stream, exchange, ahead: Vec::new() }
     }
 
     /// With something to be read before all that comes.
@@ -165,10 +165,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream<T> {
     async fn closed(&mut self) {
         if self.ahead.is_empty() {
             let mut buffer = [0; READ_AHEAD_BYTES];
-            let Ok(count @ 1..) = self.stream.read(&mut buffer).await else { return };
+            let Ok(count @ 1..) = self.inner.read(&mut buffer).await else { return };
             self.ahead.extend_from_slice(&buffer[..count]);
         }
-        pending().await
+        pending::<()>().await;
     }
 
     fn noting<R>(&self, outcome: Poll<R>) -> Poll<R> {
@@ -197,7 +197,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.ahead.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            return Pin::new(&mut self.inner).poll_read(context, buffer);
         }
         let count = self.ahead.len().min(buffer.remaining());
         buffer.put_slice(&self.ahead[..count]);
@@ -208,7 +208,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.noting(outcome)
     }
 
@@ -217,20 +217,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<T> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
         self.noting(outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.inner.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        let outcome = Pin::new(&mut self.inner).poll_flush(context);
         self.noting(outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
