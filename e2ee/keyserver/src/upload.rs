@@ -142,8 +142,14 @@ impl KeyServer {
     /// Makes the devices of a local user known to servers which had no part in them so far. Nothing has changed: nobody
     /// of ours is told.
     pub async fn introduce_devices(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<()> {
+        let changes = self.introduction(user_id, servers).await?;
+        self.commit(changes).await
+    }
+
+    /// The changes by which that is done.
+    pub async fn introduction(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<Vec<Change>> {
         if servers.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut devices = self.storage.devices(user_id).await?;
         devices.sort_by(|one, other| one.device_id.cmp(&other.device_id));
@@ -153,7 +159,7 @@ impl KeyServer {
             viewer: Some(user_id.to_owned()),
             servers: servers.clone(),
         };
-        self.commit(devices.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect()).await
+        Ok(devices.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect())
     }
 
     /// Takes the keys of devices away, and what waits for them. To be called before the devices go.
@@ -183,7 +189,7 @@ impl KeyServer {
     }
 
     /// The other servers that are to hear of changes of a user's devices.
-    pub async fn servers_following(&self, user_id: &UserId) -> Result<Vec<OwnedServerName>> {
+    pub(crate) async fn servers_following(&self, user_id: &UserId) -> Result<Vec<OwnedServerName>> {
         Ok(self.storage.servers_sharing_rooms(user_id).await?)
     }
 }

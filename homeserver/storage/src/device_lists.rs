@@ -174,6 +174,25 @@ impl Storage {
         names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 
+    /// The other servers that have been in rooms that a local user is joined to since `until` or longer; only rooms whose
+    /// members are all known count.
+    pub async fn servers_sharing_whole_rooms(&self, user_id: &UserId, until: Position) -> Result<Vec<OwnedServerName>> {
+        const SQL: &str = "SELECT DISTINCT n.name FROM memberships m
+            JOIN room_servers s ON s.room_nid = m.room_nid JOIN names n ON n.name_nid = s.server_nid
+            WHERE m.user_nid = (SELECT name_nid FROM names WHERE name = $1) AND m.membership = 'join'
+            AND s.until IS NULL AND s.since <= $2 AND n.name <> $3
+            AND NOT EXISTS (SELECT 1 FROM partial_states p WHERE p.room_nid = m.room_nid)";
+        let user = encode(user_id.as_str());
+        let server = encode(self.shared.server_name.as_str());
+        let names: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL)
+            .bind(&*user)
+            .bind(until)
+            .bind(&*server)
+            .fetch_all(pool)
+            .await)?;
+        names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
+    }
+
     /// The last position at which a device of a user changed; 0 when none ever did.
     pub async fn device_list_position(&self, user_id: &UserId) -> Result<Position> {
         const SQL: &str = "SELECT COALESCE(MAX(position), 0) FROM device_list_log

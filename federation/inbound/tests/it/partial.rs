@@ -28,6 +28,15 @@ fn room_without_state(stage: &Stage, members: &[&str]) -> Room {
     room
 }
 
+/// The same with a second server in it, `other`, on which `otto` is.
+fn room_of_two_servers(stage: &Stage) -> (Room, FakeHomeserver) {
+    let room = room_without_state(stage, &["bob"]);
+    let other = stage.network.add_fake("other");
+    set_member(&room, &other, "otto", "join");
+    other.serve_room(room.clone());
+    (room, other)
+}
+
 fn withhold(server: &FakeHomeserver) {
     server.on(STATE_IDS, |_| later());
 }
@@ -65,6 +74,13 @@ async fn complete(stage: &Stage, room: &Room) {
     };
     tokio::time::timeout(PATIENCE, done).await.unwrap();
     assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
+}
+
+/// Whether a server was sent what devices our user has.
+fn is_told_of_device(server: &FakeHomeserver) -> bool {
+    let transactions = server.transactions();
+    let mut edus = transactions.iter().filter_map(|transaction| transaction["edus"].as_array()).flatten();
+    edus.any(|edu| edu["edu_type"] == "m.device_list_update" && edu["content"]["user_id"] == "@alice:test")
 }
 
 fn lazy() -> FilterDefinition {
@@ -158,6 +174,7 @@ async fn a_room_is_usable_before_its_members_are_known() {
     stage.send(&alice, &room.id, "hello").await;
     stage.flush(stage.remote.name()).await;
     assert_eq!(stage.remote.received_pdus().last().unwrap()["content"]["body"], "hello");
+    assert!(!is_told_of_device(&stage.remote), "which servers are in the room is not known yet");
     let answer = room.send_message(&stage.remote, &stage.remote.user("bob"), "hi");
     stage.receive(&[&answer]).await;
     assert_eq!(stage.verdict(&answer.event_id).await, Verdict::Accepted);
@@ -167,6 +184,8 @@ async fn a_room_is_usable_before_its_members_are_known() {
     assert!(joined(&stage.sync(&alice).await, &room).is_null(), "who wants all members waits for them");
 
     complete(&stage, &room).await;
+    stage.flush(stage.remote.name()).await;
+    assert!(is_told_of_device(&stage.remote));
     let everybody = ["@alice:test", "@bob:remote", "@carol:remote", "@rita:remote"];
     let now = stage.engine.joined_members(&alice, &room.id).await.unwrap();
     let mut now: Vec<_> = now.iter().map(|(user_id, _)| user_id.as_str()).collect();
@@ -308,10 +327,7 @@ async fn after_a_restart_the_state_is_asked_for_again() {
 async fn another_server_gives_what_the_first_does_not() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    let room = room_without_state(&stage, &["bob"]);
-    let other = stage.network.add_fake("other");
-    set_member(&room, &other, "otto", "join");
-    other.serve_room(room.clone());
+    let (room, other) = room_of_two_servers(&stage);
     enter(&stage, &alice, &room).await;
     assert!(stage.network.recorded_to(other.name(), "state_ids").is_empty(), "the first one is asked alone first");
     stage.network.cut(stage.remote.name());
@@ -571,9 +587,8 @@ async fn what_was_rejected_for_want_of_members_stands_when_the_room_is_entered_a
 async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lack() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    let room = room_without_state(&stage, &["bob"]);
-    let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
-    set_member(&room, &other, "otto", "join");
+    let (room, other) = room_of_two_servers(&stage);
+    let rita = stage.remote.user("rita");
     enter(&stage, &alice, &room).await;
     let end = room.extremities();
     stage.remote.on(MISSING_EVENTS, |_| later());
@@ -600,20 +615,12 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
 async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    let room = room_without_state(&stage, &["bob"]);
-    let other = stage.network.add_fake("other");
-    set_member(&room, &other, "otto", "join");
-    other.serve_room(room.clone());
+    let (room, other) = room_of_two_servers(&stage);
     stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
     enter(&stage, &alice, &room).await;
     let said = |server: &FakeHomeserver| {
         let bodies = server.received_pdus().into_iter().map(|pdu| pdu["content"]["body"].clone());
         bodies.collect::<Vec<_>>()
-    };
-    let told_of_device = || {
-        let transactions = other.transactions();
-        let mut edus = transactions.iter().filter_map(|transaction| transaction["edus"].as_array().cloned()).flatten();
-        edus.any(|edu| edu["edu_type"] == "m.device_list_update" && edu["content"]["user_id"] == "@alice:test")
     };
 
     stage.send(&alice, &room.id, "first").await;
@@ -624,13 +631,13 @@ async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
     stage.flush(stage.remote.name()).await;
     stage.flush(other.name()).await;
     assert_eq!((said(&stage.remote), said(&other)), (vec![json!("first"), json!("second")], vec![json!("second")]));
-    assert!(!told_of_device());
+    assert!(!is_told_of_device(&other));
 
     complete(&stage, &room).await;
     stage.flush(stage.remote.name()).await;
     stage.flush(other.name()).await;
     assert_eq!(said(&other), [json!("second"), json!("first")], "each once");
-    assert!(told_of_device());
+    assert!(is_told_of_device(&other));
     assert_eq!(said(&stage.remote).len(), 2, "who was told is not told again");
 }
 
@@ -676,15 +683,13 @@ async fn what_a_server_has_said_is_not_asked_for_again() {
 async fn a_server_that_lets_its_answers_trickle_does_not_keep_us_from_asking_others() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    let room = room_without_state(&stage, &["bob"]);
-    let (rita, other) = (stage.remote.user("rita"), stage.network.add_fake("other"));
-    set_member(&room, &other, "otto", "join");
+    let (room, other) = room_of_two_servers(&stage);
+    let rita = stage.remote.user("rita");
     let (end, state) = (room.extremities(), room.state());
     for number in 0..12 {
         let text = (&*rita, "m.room.message", None, json!({"msgtype": "m.text", "body": number.to_string()}));
         room.send(&stage.remote, room.draft_after(&stage.remote, &end, &state, text));
     }
-    other.serve_room(room.clone());
     enter(&stage, &alice, &room).await;
     stage.remote.behave();
     // One answer after the other, each of them in time.

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use rules::{RoomSnapshot, room::member};
+use rules::{RoomSnapshot, change::Position, room::member};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedServerName, RoomId,
     RoomOrAliasId, ServerName, UserId, events::room::member::MembershipState,
@@ -81,8 +81,11 @@ impl Engine {
         content.extend(more.into_iter().filter(|(field, _)| !NOT_THE_CLIENTS.contains(&field.as_str())));
         let room = self.resident_room(room_id).await?;
         let is_alone = room.as_ref().is_some_and(|room| room.servers().all(|server| server == self.server_name()));
-        let following =
-            if is_alone { Vec::new() } else { self.key_server().servers_following(&requester.user_id).await? };
+        let following = if is_alone {
+            Vec::new()
+        } else {
+            self.storage().servers_sharing_whole_rooms(&requester.user_id, Position::MAX).await?
+        };
         if room.as_ref().is_some_and(|room| room.membership(&requester.user_id) == MembershipState::Join) {
             return Ok(());
         }
@@ -117,14 +120,25 @@ impl Engine {
         }
     }
 
-    /// Makes the devices of a user known to the servers of a room that were not following them.
+    /// Makes the devices of a user known to the servers of a room that were not following them. Where not all members are
+    /// known, that is done when they are.
     async fn introduce_devices(&self, user_id: &UserId, room_id: &RoomId, following: &[OwnedServerName]) -> Result<()> {
-        let Some(room) = self.resident_room(room_id).await? else { return Ok(()) };
-        let following: HashSet<&ServerName> = following.iter().map(|server| &**server).collect();
-        let is_new = |server: &&ServerName| *server != self.server_name() && !following.contains(server);
+        match self.resident_room(room_id).await? {
+            Some(room) if !room.is_partial() => {
+                let servers = self.servers_besides(&room, following);
+                Ok(self.key_server().introduce_devices(user_id, servers).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The other servers in a room, without some.
+    pub(crate) fn servers_besides(&self, room: &RoomSnapshot, known: &[OwnedServerName]) -> Vec<OwnedServerName> {
+        let known: HashSet<&ServerName> = known.iter().map(|server| &**server).collect();
+        let is_new = |server: &&ServerName| *server != self.server_name() && !known.contains(server);
         let mut servers: Vec<OwnedServerName> = room.servers().filter(is_new).map(ToOwned::to_owned).collect();
         servers.sort();
-        Ok(self.key_server().introduce_devices(user_id, servers).await?)
+        servers
     }
 
     /// The join stands, whatever becomes of the settings.

@@ -1,5 +1,5 @@
-//! What servers are told once all members of a room are known that were in it for a time without our knowing: what our
-//! users said then, and which of their devices changed.
+//! What servers are told once all members of a room are known: which devices our users have, and what these said while a
+//! server was in the room without our knowing.
 
 use std::collections::HashMap;
 
@@ -50,39 +50,38 @@ impl Told {
 impl Engine {
     /// Tells servers what they were not told while we did not know, or did not know any more, that they were in the room.
     pub(super) async fn missed_changes(&self, record: &PartialStateRecord, replay: &Replay) -> Result<Vec<Change>> {
+        let mut changes = self.introductions(record, replay).await?;
         let told = Told::new(self.storage().room_servers_since(&record.room_id, record.position).await?);
         let others = replay.servers.iter().filter(|server| **server != *self.server_name());
         let lacking = others.filter(|server| told.lacks(server, replay, record.position));
         let lacking: Vec<OwnedServerName> = lacking.cloned().collect();
         if lacking.is_empty() {
-            return Ok(Vec::new());
+            return Ok(changes);
         }
-        let mut changes = self.missed_devices(record, &lacking, replay).await?;
         changes.extend(self.missed_events(record, &lacking, &told, replay));
         Ok(changes)
     }
 
-    /// Changes of our users' devices since our join.
-    async fn missed_devices(
-        &self,
-        record: &PartialStateRecord,
-        servers: &[OwnedServerName],
-        replay: &Replay,
-    ) -> Result<Vec<Change>> {
+    /// Our users' devices, for the servers that shared no room with them when they came in: which these are is only known
+    /// now.
+    async fn introductions(&self, record: &PartialStateRecord, replay: &Replay) -> Result<Vec<Change>> {
         let mut residents: Vec<_> = replay.room.residents().cloned().collect();
         residents.sort_unstable();
-        let mut changed = Vec::new();
+        let mut changes = Vec::new();
+        let mut told = 0;
         for user_id in residents {
-            if self.storage().device_list_position(&user_id).await? > record.position {
-                changed.push(user_id);
+            let following = self.storage().servers_sharing_whole_rooms(&user_id, record.position).await?;
+            let servers = self.servers_besides(&replay.room, &following);
+            let per_device = servers.len();
+            for change in self.key_server().introduction(&user_id, servers).await? {
+                told += per_device;
+                if told > MAX_DEVICES_TOLD {
+                    return Ok(changes);
+                }
+                changes.push(change);
             }
         }
-        let devices = self.storage().device_ids(&changed).await?;
-        let change = |(user_id, device_id)| {
-            let (device_id, servers) = (Some(device_id), servers.to_vec());
-            Change::DeviceList { user_id, device_id, viewer: None, servers }
-        };
-        Ok(devices.into_iter().take(MAX_DEVICES_TOLD / servers.len()).map(change).collect())
+        Ok(changes)
     }
 
     /// What our users said while servers were in the room that were not sent it: the newest of it. The join by which we
