@@ -16,7 +16,7 @@ use storage::StoredEvent;
 
 use crate::{
     Engine, EngineError, Requester, Result,
-    rooms::{Bundling, SeenEvent},
+    rooms::{Bundling, DeviceSends, SeenEvent},
 };
 
 /// How many bytes most events take beside the fields that all are shown: the room, and what is unsigned.
@@ -126,9 +126,10 @@ impl Engine {
         events: &[SeenEvent],
     ) -> Result<Vec<ClientEvent>> {
         let mut bundles = self.bundles(bundling, events).await?;
+        let sends = self.inner.rooms.recent_sends.of(bundling.requester);
         let mut served = Vec::with_capacity(events.len());
         for seen in &*self.without_erased(bundling.requester, events).await? {
-            let mut unsigned = self.seen_unsigned(bundling.requester, seen).await?;
+            let mut unsigned = self.seen_unsigned(sends.as_ref(), seen).await?;
             unsigned.relations = bundles.remove(&seen.event.pdu.event_id);
             served.push(Self::render(&seen.event.pdu, &unsigned, bundling.with_room_id)?);
         }
@@ -142,19 +143,20 @@ impl Engine {
         events: &[SeenEvent],
         with_room_id: bool,
     ) -> Result<Vec<ClientEvent>> {
+        let sends = self.inner.rooms.recent_sends.of(requester);
         let mut served = Vec::with_capacity(events.len());
         for seen in &*self.without_erased(requester, events).await? {
-            let unsigned = self.seen_unsigned(requester, seen).await?;
+            let unsigned = self.seen_unsigned(sends.as_ref(), seen).await?;
             served.push(Self::render(&seen.event.pdu, &unsigned, with_room_id)?);
         }
         Ok(served)
     }
 
-    async fn seen_unsigned(&self, requester: &Requester, seen: &SeenEvent) -> Result<Unsigned> {
+    async fn seen_unsigned(&self, sends: Option<&DeviceSends>, seen: &SeenEvent) -> Result<Unsigned> {
         let mut unsigned = self.unsigned(&seen.event).await?;
         self.add_replaced(&seen.event, &mut unsigned).await?;
         unsigned.membership = Some(seen.membership.clone());
-        unsigned.transaction_id = self.transaction_id(requester, &seen.event.pdu);
+        unsigned.transaction_id = sends.and_then(|sends| sends.transaction_id(&seen.event.pdu.event_id));
         Ok(unsigned)
     }
 
@@ -220,14 +222,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    fn transaction_id(&self, requester: &Requester, pdu: &Pdu) -> Option<String> {
-        if pdu.sender != requester.user_id {
-            return None;
-        }
-        let send = self.inner.rooms.recent_send(&pdu.event_id)?;
-        (send.requester == *requester).then(|| send.transaction_id.clone())
     }
 
     fn render(pdu: &Pdu, unsigned: &Unsigned, with_room_id: bool) -> Result<ClientEvent> {

@@ -25,6 +25,7 @@ mod policy;
 mod profile;
 mod public;
 mod receipts;
+mod recent_sends;
 mod redact;
 mod relations;
 mod remote;
@@ -47,19 +48,17 @@ use std::sync::Arc;
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 use rules::RoomSnapshot;
-use ruma::{
-    OwnedEventId, OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, RoomId, room::RoomSummary, serde::Base64,
-};
+use ruma::{OwnedRoomId, OwnedServerName, OwnedServerSigningKeyId, RoomId, room::RoomSummary, serde::Base64};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::{Requester, federation::Completing, locks::Locks};
+use crate::{federation::Completing, locks::Locks};
 
-use self::chain::Chain;
 pub(crate) use self::{
     bundles::Bundling,
     changes::{Decision, MAX_ATTEMPTS},
     policy::{NEVER_ASKED, NOT_ASKED, NOT_RECOMMENDED, is_not_asked},
     receipts::MAIN_THREAD,
+    recent_sends::DeviceSends,
     remote::{commit_error, map_call_error},
     space::MAX_CHILDREN,
     sticky::StickyCursor,
@@ -68,6 +67,7 @@ pub(crate) use self::{
     typing::Typing,
     view::{RoomView, SeenEvent},
 };
+use self::{chain::Chain, recent_sends::RecentSends};
 pub use self::{
     create::{CreateRoomCommand, InitialState},
     delayed::{DelayAction, DelayCommand},
@@ -91,9 +91,6 @@ pub use self::{
 /// megabytes; those not used for ten minutes are dropped.
 const SNAPSHOT_CACHE_CAPACITY: u64 = 2_000;
 const SNAPSHOT_CACHE_IDLE: std::time::Duration = std::time::Duration::from_mins(10);
-/// How many recent sends are remembered with their transaction ids, for the sender's `/sync` to show them.
-const RECENT_SENDS_CAPACITY: u64 = 20_000;
-const RECENT_SENDS_LIFETIME: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// How many rooms' descriptions are kept: as many as the directory lists. Each has some hundred bytes.
 const SUMMARY_CACHE_CAPACITY: u64 = 10_000;
@@ -115,19 +112,13 @@ pub(crate) struct Rooms {
     walks: Cache<String, Arc<hierarchy::Walk>>,
     snapshots: Cache<OwnedRoomId, Arc<RoomSnapshot>>,
     locks: Locks<RwLock<Chain>>,
-    recent_sends: Cache<OwnedEventId, Arc<RecentSend>>,
+    pub(crate) recent_sends: RecentSends,
     pub(crate) typing: Typing,
     pub(crate) completing: Completing,
     delayed: delayed::Delayed,
     policy_answers: policy::PolicyAnswers,
     /// The keys with which identity servers sign.
     pub(crate) identity_keys: Cache<(OwnedServerName, OwnedServerSigningKeyId), Base64>,
-}
-
-/// Which request of which device made an event.
-pub(crate) struct RecentSend {
-    pub(crate) requester: Requester,
-    pub(crate) transaction_id: String,
 }
 
 impl Rooms {
@@ -139,11 +130,7 @@ impl Rooms {
                 .time_to_idle(SNAPSHOT_CACHE_IDLE)
                 .build(),
             locks: Locks::default(),
-            recent_sends: Cache::builder()
-                .max_capacity(RECENT_SENDS_CAPACITY)
-                .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(RECENT_SENDS_LIFETIME)
-                .build(),
+            recent_sends: RecentSends::default(),
             typing: Typing::new(),
             completing: Completing::default(),
             delayed: delayed::Delayed::default(),
@@ -182,13 +169,5 @@ impl Rooms {
 
     fn remember_summary(&self, revision: i64, summary: Arc<RoomSummary>) {
         self.summaries.insert(summary.room_id.clone(), (revision, summary));
-    }
-
-    pub(crate) fn remember_send(&self, event_id: OwnedEventId, send: RecentSend) {
-        self.recent_sends.insert(event_id, Arc::new(send));
-    }
-
-    pub(crate) fn recent_send(&self, event_id: &ruma::EventId) -> Option<Arc<RecentSend>> {
-        self.recent_sends.get(event_id)
     }
 }

@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use storage::CommitError;
 
 use super::{
-    Decision, RecentSend,
+    Decision,
     chain::{has_chain, may_follow},
     changes::MAX_ATTEMPTS,
 };
@@ -269,7 +269,7 @@ impl Engine {
 
     pub(super) fn remember_request(&self, request: Option<Request>, event_id: &EventId) {
         let Some(Request { requester, transaction_id, .. }) = request else { return };
-        self.inner.rooms.remember_send(event_id.to_owned(), RecentSend { requester, transaction_id });
+        self.inner.rooms.recent_sends.remember(requester, event_id.to_owned(), transaction_id);
     }
 }
 
