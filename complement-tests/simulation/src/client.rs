@@ -72,7 +72,7 @@ impl Client {
             use_state_after: self.uses_state_after,
             ..SyncQuery::default()
         };
-        let response = engine.sync(requester, query).await?.response;
+        let response = engine.sync(requester, &query).await?.response;
         self.take(engine, requester, response, dice).await
     }
 

@@ -4,7 +4,7 @@ mod complete;
 mod request;
 pub(crate) mod sliding;
 
-use engine::{RelationFilter, SyncAnswer, SyncQuery};
+use engine::{RelationFilter, Requester, SyncAnswer, SyncQuery};
 use ruma::{
     UserId,
     api::client::{filter::FilterDefinition, sync::sync_events::v3::Filter},
@@ -16,8 +16,19 @@ use self::complete::Complete;
 pub(crate) use self::request::Request;
 use crate::{Arguments, Door, Result, error::ApiError, query};
 
-pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Complete> {
-    let Arguments { request: Request { standard: request, uses_proposed_names }, requester, query, .. } = asked;
+/// Whoever waits keeps room for nothing but the query: the rest of the request is read by a future of its own.
+pub(crate) fn sync(door: Door, asked: Arguments<Request>) -> impl Future<Output = Result<Complete>> {
+    let uses_proposed_names = asked.request.uses_proposed_names;
+    let reading = Box::pin(read(door.clone(), asked));
+    async move {
+        let (requester, query) = reading.await?;
+        let SyncAnswer { response, sticky } = door.engine.sync(&requester, &query).await?;
+        Ok(Complete { response, sticky, uses_proposed_names })
+    }
+}
+
+async fn read(door: Door, asked: Arguments<Request>) -> Result<(Requester, Box<SyncQuery>)> {
+    let Arguments { request: Request { standard: request, .. }, requester, query, .. } = asked;
     let (filter, relations) = filter(&door, &requester.user_id, request.filter, &query).await?;
     let query = SyncQuery {
         filter,
@@ -28,8 +39,7 @@ pub(crate) async fn sync(door: Door, asked: Arguments<Request>) -> Result<Comple
         use_state_after: request.use_state_after,
         set_presence: Some(request.set_presence),
     };
-    let SyncAnswer { response, sticky } = door.engine.sync(&requester, query).await?;
-    Ok(Complete { response, sticky, uses_proposed_names })
+    Ok((requester, Box::new(query)))
 }
 
 /// The part of a filter that ruma does not read.

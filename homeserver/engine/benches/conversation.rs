@@ -117,7 +117,7 @@ impl House {
             use_state_after: false,
             ..SyncQuery::default()
         };
-        self.runtime.block_on(self.engine.sync(who, query)).expect("a sync works").response.next_batch
+        self.runtime.block_on(self.engine.sync(who, &query)).expect("a sync works").response.next_batch
     }
 
     fn slide(&self, who: &Requester, pos: Option<String>) -> String {
@@ -125,7 +125,7 @@ impl House {
         // Clients that were open for a while look at all their rooms.
         let list = List { ranges: vec![(0, 9_999)], details, ..List::default() };
         let query = SlidingQuery { pos, lists: [("all".to_owned(), list)].into(), ..SlidingQuery::default() };
-        self.runtime.block_on(self.engine.sliding_sync(who, query)).expect("a sync works").pos
+        self.runtime.block_on(self.engine.sliding_sync(who, &query)).expect("a sync works").pos
     }
 }
 

@@ -167,24 +167,26 @@ impl Sync {
 impl Engine {
     /// What happened for a device since it last asked. Waits for something to happen, up to the timeout, unless the
     /// device starts anew or asks for the full state.
-    pub async fn sync(&self, requester: &Requester, query: SyncQuery) -> Result<SyncAnswer> {
+    ///
+    /// Whoever waits is one of many: what is needed only before and after is boxed, for the future not to keep room for it.
+    pub async fn sync(&self, requester: &Requester, query: &SyncQuery) -> Result<SyncAnswer> {
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let since = query.since.as_deref().map(SyncToken::parse).transpose()?;
-        let mut listener = self.listen(&requester.user_id).await?;
+        let mut listener = Box::pin(self.listen(&requester.user_id)).await?;
         let _attendance = self.attend(requester, query.set_presence.as_ref())?;
         let since = match since {
-            Some(token) if self.is_future(token).await => None,
+            Some(token) if Box::pin(self.is_future(token)).await => None,
             since => since,
         };
         // What the device itself just did must be in the answer.
-        if !self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX).await {
+        if !Box::pin(self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX)).await {
             return Err(EngineError::Busy);
         }
         let Some(since) = since.filter(|_| !query.full_state) else {
             let _turn = listener.turn().await?;
-            return Box::pin(self.v3_response(requester, &query, since)).await;
+            return Box::pin(self.v3_response(requester, query, since)).await;
         };
-        self.wait_and_answer(requester, &query, since, &mut listener, deadline).await
+        self.wait_and_answer(requester, query, since, &mut listener, deadline).await
     }
 
     async fn wait_and_answer(
@@ -202,8 +204,7 @@ impl Engine {
             let is_of_before_restart = since.typing > now.typing || since.presence > now.presence;
             if listener.may_have_news(since) || is_of_before_restart || since.to_device < since.position {
                 let _turn = listener.turn().await?;
-                self.catch_up_with(listener).await?;
-                // Boxed, for whoever waits not to keep room for it.
+                Box::pin(self.catch_up_with(listener)).await?;
                 let answer = Box::pin(self.v3_response(requester, query, Some(since))).await?;
                 since = SyncToken::parse(&answer.response.next_batch)?;
                 if !v3::is_empty(&answer.response) {
@@ -224,7 +225,8 @@ impl Engine {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
-        Ok(SyncAnswer { response: self.v3_nothing(requester, since).await?, sticky: BTreeMap::new() })
+        let response = Box::pin(self.v3_nothing(requester, since)).await?;
+        Ok(SyncAnswer { response, sticky: BTreeMap::new() })
     }
 
     /// Waits until this process knows all that a listener was woken for. Whoever is woken hears of a log entry a moment

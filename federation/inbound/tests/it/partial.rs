@@ -228,7 +228,7 @@ async fn windows_show_all_members_or_no_room() {
             let list = json!({"ranges": [[0, 9]], "required_state": [["m.room.member", members]], "timeline_limit": 5});
             let mut query: SlidingQuery = serde_json::from_value(json!({"lists": {"all": list}})).unwrap();
             (query.pos, query.conn_id) = (pos[number].take(), Some(members.to_owned()));
-            let answer = stage.engine.sliding_sync(&alice, query).await.unwrap();
+            let answer = stage.engine.sliding_sync(&alice, &query).await.unwrap();
             pos[number] = Some(answer.pos);
             shown.push(answer.rooms.get(&room.id).map(|room| room.initial));
             counts.push(answer.rooms.get(&room.id).and_then(|room| room.joined_count));

@@ -244,7 +244,7 @@ impl Stage {
     }
 
     pub(crate) async fn sync_by(&self, user: &Requester, query: SyncQuery) -> Value {
-        let response = self.engine.sync(user, query).await.unwrap().response;
+        let response = self.engine.sync(user, &query).await.unwrap().response;
         use ruma::api::OutgoingResponseExt as _;
         let response = response.try_into_http_response::<Vec<u8>>().unwrap();
         serde_json::from_slice(response.body()).unwrap()

@@ -74,7 +74,7 @@ async fn what_another_server_sends_is_sticky_by_its_own_word_for_an_hour_at_most
     for number in 0..15 {
         stage.send(&alice, &room.id, &number.to_string()).await;
     }
-    let sync = async || stage.engine.sync(&alice, engine::SyncQuery::default()).await.unwrap();
+    let sync = async || stage.engine.sync(&alice, &engine::SyncQuery::default()).await.unwrap();
     assert_eq!(names(sync().await), [json!(60_000), json!(999_999_999)]);
     stage.clock.advance(Duration::from_secs(3_700));
     assert!(names(sync().await).is_empty());

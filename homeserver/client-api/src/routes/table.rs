@@ -175,7 +175,8 @@ impl Table {
         let serve = move |State(door): State<Door>, request: Request| {
             let handler = handler.clone();
             async move {
-                let received = arguments::receive(&door, &endpoint, request).await?;
+                // Boxed, for a handler that waits not to keep room for it.
+                let received = Box::pin(arguments::receive(&door, &endpoint, request)).await?;
                 answer(handler(door, Arguments::parse(received)?).await?)
             }
         };

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::{Arguments, Door, Result};
 
 /// A request for sliding sync.
-pub(crate) struct Request(SlidingQuery);
+pub(crate) struct Request(Box<SlidingQuery>);
 
 /// What stands in the query of the URL.
 #[derive(Deserialize)]
@@ -48,8 +48,8 @@ impl IncomingRequest for Request {
 
     fn try_from_http_request_inner(request: http::Request<&[u8]>, _: &[&str]) -> Result<Self, DeserializationError> {
         let parameters: Parameters = serde_html_form::from_str(request.uri().query().unwrap_or_default())?;
-        let mut query: SlidingQuery = match *request.body() {
-            [] => SlidingQuery::default(),
+        let mut query: Box<SlidingQuery> = match *request.body() {
+            [] => Box::default(),
             body => serde_json::from_slice(body)?,
         };
         query.pos = parameters.pos.or(query.pos).filter(|pos| !pos.is_empty());
@@ -69,6 +69,8 @@ impl OutgoingResponse for Response {
     }
 }
 
-pub(crate) async fn sliding_sync(door: Door, asked: Arguments<Request>) -> Result<Response> {
-    Ok(Response(door.engine.sliding_sync(&asked.requester, asked.request.0).await?))
+/// Whoever waits keeps room for nothing but the query, not for the rest of the request.
+pub(crate) fn sliding_sync(door: Door, asked: Arguments<Request>) -> impl Future<Output = Result<Response>> {
+    let (requester, query) = (asked.requester, asked.request.0);
+    async move { Ok(Response(door.engine.sliding_sync(&requester, &query).await?)) }
 }

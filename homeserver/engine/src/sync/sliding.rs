@@ -67,22 +67,22 @@ type ByRoom<'a> = BTreeMap<&'a OwnedRoomId, &'a RoomChanges>;
 
 impl Engine {
     /// What is new for one connection of a device. Waits for something to happen, up to the timeout, unless the
-    /// connection starts anew.
-    pub async fn sliding_sync(&self, requester: &Requester, query: SlidingQuery) -> Result<SlidingResponse> {
+    /// connection starts anew. As for the other kind of sync, what is not needed while waiting is boxed.
+    pub async fn sliding_sync(&self, requester: &Requester, query: &SlidingQuery) -> Result<SlidingResponse> {
         query.check()?;
         let deadline = Instant::now() + Duration::from_millis(query.timeout_ms.min(TIMEOUT_MAX_MS));
         let conn_id = query.conn_id.as_deref().unwrap_or_default();
         let after = query.pos.as_deref();
         let connections = &self.inner.sync.connections;
         let (attempt, told) = connections.begin(requester, conn_id, after).ok_or(EngineError::UnknownPos)?;
-        let mut listener = self.listen(&requester.user_id).await?;
+        let mut listener = Box::pin(self.listen(&requester.user_id)).await?;
         let _attendance = self.attend(requester, query.set_presence.as_ref())?;
         // What the device itself just did must be in the answer.
-        if !self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX).await {
+        if !Box::pin(self.inner.sync.caught_up(self.storage().head(), CATCH_UP_MAX)).await {
             return Err(EngineError::Busy);
         }
         let start = Answer { response: SlidingResponse::default(), told: (*told).clone() };
-        let mut answer = self.sliding_answer(requester, &query, start, &mut listener, deadline).await?;
+        let mut answer = self.sliding_answer(requester, query, start, &mut listener, deadline).await?;
         let nonce = || self.world().random_string(NONCE_LENGTH);
         let told = Arc::new(answer.told);
         answer.response.pos = match (connections.keep(requester, conn_id, (attempt, after), nonce, told), after) {
@@ -90,12 +90,12 @@ impl Engine {
             // Nobody waits for this. Whoever gets it all the same is told nothing, and goes on from where they were.
             (Kept::Superseded, Some(after)) => {
                 answer.response = SlidingResponse::default();
-                self.complete_extensions(requester, &query, &mut answer.response.extensions).await?;
+                Box::pin(self.complete_extensions(requester, query, &mut answer.response.extensions)).await?;
                 after.to_owned()
             }
             _ => return Err(EngineError::UnknownPos),
         };
-        answer.response.txn_id = query.txn_id;
+        answer.response.txn_id.clone_from(&query.txn_id);
         Ok(answer.response)
     }
 
@@ -109,14 +109,13 @@ impl Engine {
     ) -> Result<Answer> {
         let mut stopping = self.inner.sync.stopping();
         let fingerprint = query.fingerprint();
-        let mut more_waits = self.acknowledge(requester, query, &answer.told).await?;
+        let mut more_waits = Box::pin(self.acknowledge(requester, query, &answer.told)).await?;
         loop {
             let is_same = answer.told.fingerprint == fingerprint;
             if is_news(&answer.told, listener) || !is_same || std::mem::take(&mut more_waits) {
                 let _turn = listener.turn().await?;
-                self.catch_up_with(listener).await?;
+                Box::pin(self.catch_up_with(listener)).await?;
                 let (is_first, counts) = (answer.told.token.is_none(), answer.told.counts.clone());
-                // Boxed, for whoever waits not to keep room for it.
                 answer = self.sliding_response(requester, query, answer.told, is_same).boxed().await?;
                 answer.told.fingerprint = fingerprint;
                 if is_first || !answer.response.is_empty() || answer.told.counts != counts {
@@ -135,7 +134,7 @@ impl Engine {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             }
         }
-        self.complete_extensions(requester, query, &mut answer.response.extensions).await?;
+        Box::pin(self.complete_extensions(requester, query, &mut answer.response.extensions)).await?;
         Ok(answer)
     }
 

@@ -248,7 +248,7 @@ pub(crate) fn query(since: Option<&str>, filter: &Value) -> SyncQuery {
 
 /// A sync, as the JSON that a client gets.
 pub(crate) async fn sync(engine: &Engine, user: &Requester, query: SyncQuery) -> Value {
-    let response = tokio::time::timeout(PATIENCE, engine.sync(user, query)).await.expect("sync answers in time");
+    let response = tokio::time::timeout(PATIENCE, engine.sync(user, &query)).await.expect("sync answers in time");
     let response = response.unwrap().response.try_into_http_response::<Vec<u8>>().unwrap();
     serde_json::from_slice(response.body()).unwrap()
 }

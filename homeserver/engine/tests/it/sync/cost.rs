@@ -123,7 +123,7 @@ impl Account {
         };
         let query =
             SlidingQuery { pos, lists: [("all".to_owned(), list)].into(), extensions, ..SlidingQuery::default() };
-        self.stage.engine.sliding_sync(&self.reader, query).await.unwrap()
+        self.stage.engine.sliding_sync(&self.reader, &query).await.unwrap()
     }
 
     async fn sliding(&self) -> Cost {
@@ -170,8 +170,10 @@ async fn who_waits_keeps_little_in_memory() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
     let since = token(&stage.sync(&alice, None).await);
-    let classic = stage.engine.sync(&alice, query(Some(&since), &json!({})));
+    let query = query(Some(&since), &json!({}));
+    let classic = stage.engine.sync(&alice, &query);
     assert!(size_of_val(&classic) < WAITING_BYTES_MAX, "{}", size_of_val(&classic));
-    let sliding = stage.engine.sliding_sync(&alice, SlidingQuery::default());
+    let query = SlidingQuery::default();
+    let sliding = stage.engine.sliding_sync(&alice, &query);
     assert!(size_of_val(&sliding) < WAITING_BYTES_MAX, "{}", size_of_val(&sliding));
 }

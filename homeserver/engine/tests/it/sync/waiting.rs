@@ -143,7 +143,7 @@ async fn s_141_tokens_of_nowhere() {
     let answer = stage.sync(&alice, Some("s999999_5")).await;
     assert_eq!(answer["rooms"]["join"][room_id.as_str()]["summary"]["m.joined_member_count"], json!(1));
     for junk in ["", "s", "s1", "junk", "s-1_0", "t5"] {
-        let refused = stage.engine.sync(&alice, query(Some(junk), &json!({}))).await;
+        let refused = stage.engine.sync(&alice, &query(Some(junk), &json!({}))).await;
         assert!(matches!(refused, Err(engine::EngineError::InvalidParam(_))), "{junk}");
     }
 }
