@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::TryFutureExt;
 use hyper::{
     Request,
     body::Incoming,
@@ -48,16 +49,19 @@ const RESET_STREAMS_MAX: usize = 20;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What comes after the handshake is boxed: nobody keeps room for what becomes of others' connections.
 pub(super) async fn serve(listener: Arc<Listener>, stream: TcpStream, peer: SocketAddr, stopping: Stopping) {
     // Answers are written whole, so waiting for more to send would only delay their last packet.
     let _ = stream.set_nodelay(true);
-    let Some(certificate) = &listener.certificate else { return http1(listener, stream, peer, stopping).await };
-    let handshake = certificate.acceptor().accept(stream);
+    let Some(certificate) = &listener.certificate else {
+        return Box::pin(http1(listener, stream, peer, stopping)).await;
+    };
+    let handshake = Box::pin(certificate.acceptor().accept(stream).map_ok(Box::new));
     match tokio::time::timeout(listener.limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            http2(listener, stream, peer, stopping).await;
+            Box::pin(http2(listener, stream, peer, stopping)).await;
         }
-        Ok(Ok(stream)) => http1(listener, stream, peer, stopping).await,
+        Ok(Ok(stream)) => Box::pin(http1(listener, stream, peer, stopping)).await,
         Ok(Err(error)) => tracing::debug!(listener = listener.name, peer = %peer.ip(), %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(listener = listener.name, peer = %peer.ip(), "TLS handshake took too long"),
     }

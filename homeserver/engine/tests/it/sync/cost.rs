@@ -18,7 +18,7 @@ const MANY_ROOMS: usize = 120;
 /// How often each is measured. The least counts, for other tasks of the server may read meanwhile.
 const ROUNDS: usize = 8;
 /// What a connection may keep in memory while it waits, in bytes.
-const WAITING_BYTES_MAX: usize = 8 * 1024;
+const WAITING_BYTES_MAX: usize = 3 * 1024;
 
 /// Somebody in so many rooms, of which one has another member.
 struct Account {
