@@ -642,6 +642,20 @@ async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
 }
 
 #[tokio::test]
+async fn a_server_that_left_before_all_was_known_is_told_of_devices_that_changed_while_it_was_there() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (room, other) = room_of_two_servers(&stage);
+    stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
+    enter(&stage, &alice, &room).await;
+    stage.engine.rename_device(&alice.user_id, &alice.device_id, Some("telephone")).await.unwrap();
+    stage.receive(&[&set_member(&room, &other, "otto", "leave")]).await;
+    complete(&stage, &room).await;
+    stage.flush(other.name()).await;
+    assert!(is_told_of_device(&other));
+}
+
+#[tokio::test]
 async fn what_a_server_has_said_is_not_asked_for_again() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

@@ -1,9 +1,10 @@
 //! The log: what it tells, from memory and from the database, and that it wakes who waits.
 
-use homeserver_storage::{Direction, LogKind, TimelineRange};
+use homeserver_storage::{Direction, LogKind, Submission, TimelineRange};
 use rules::Change;
 use ruma::{MilliSecondsSinceUnixEpoch, device_id, events::receipt::ReceiptType, owned_room_id, uint};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::stage::{
     Stage, entries, event_id, live, member, membership, message, on_each_database, room, set_state, state_event, user,
@@ -74,6 +75,27 @@ async fn who_waits_is_woken_by_the_commit() {
         assert_eq!(seen.len(), 1, "who is woken finds the entry");
         stage.commit_unguarded(vec![]).await.unwrap();
         assert!(!head.has_changed().unwrap(), "nothing happened");
+    })
+    .await;
+}
+
+/// A client that is told of its own event by `/sync` before it is told that it was sent takes it for another's.
+#[tokio::test]
+async fn who_changes_something_hears_of_it_before_those_who_wait() {
+    on_each_database(async |stage| {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (mut head, waiter) = (stage.storage.subscribe(), tell.clone());
+        tokio::spawn(async move {
+            head.changed().await.unwrap();
+            waiter.send("who waits").unwrap();
+        });
+        let storage = stage.storage.clone();
+        tokio::spawn(async move {
+            let changes = vec![membership("@alice:here", "leave", "$alice_leaves")];
+            storage.commit(Submission { room: None, changes }).await.unwrap();
+            tell.send("who changes").unwrap();
+        });
+        assert_eq!((told.recv().await, told.recv().await), (Some("who changes"), Some("who waits")));
     })
     .await;
 }

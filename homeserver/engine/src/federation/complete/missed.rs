@@ -1,7 +1,7 @@
 //! What servers are told once all members of a room are known: which devices our users have, and what these said while a
 //! server was in the room without our knowing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rules::{Change, change::Position};
 use ruma::{OwnedServerName, ServerName};
@@ -50,30 +50,37 @@ impl Told {
 impl Engine {
     /// Tells servers what they were not told while we did not know, or did not know any more, that they were in the room.
     pub(super) async fn missed_changes(&self, record: &PartialStateRecord, replay: &Replay) -> Result<Vec<Change>> {
-        let mut changes = self.introductions(record, replay).await?;
         let told = Told::new(self.storage().room_servers_since(&record.room_id, record.position).await?);
         let others = replay.servers.iter().filter(|server| **server != *self.server_name());
         let lacking = others.filter(|server| told.lacks(server, replay, record.position));
         let lacking: Vec<OwnedServerName> = lacking.cloned().collect();
-        if lacking.is_empty() {
-            return Ok(changes);
+        let mut changes = self.missed_devices(record, &lacking, replay).await?;
+        if !lacking.is_empty() {
+            changes.extend(self.missed_events(record, &lacking, &told, replay));
         }
-        changes.extend(self.missed_events(record, &lacking, &told, replay));
         Ok(changes)
     }
 
-    /// Our users' devices, for the servers that shared no room with them when they came in: which these are is only known
-    /// now.
-    async fn introductions(&self, record: &PartialStateRecord, replay: &Replay) -> Result<Vec<Change>> {
+    /// Our users' devices, for the servers in the room that shared none with them when they came in: which these are is only
+    /// known now. Where a device has changed since, also for those that were in the room meanwhile and were not told.
+    async fn missed_devices(
+        &self,
+        record: &PartialStateRecord,
+        lacking: &[OwnedServerName],
+        replay: &Replay,
+    ) -> Result<Vec<Change>> {
         let mut residents: Vec<_> = replay.room.residents().cloned().collect();
         residents.sort_unstable();
         let mut changes = Vec::new();
         let mut told = 0;
         for user_id in residents {
             let following = self.storage().servers_sharing_whole_rooms(&user_id, record.position).await?;
-            let servers = self.servers_besides(&replay.room, &following);
+            let mut servers: BTreeSet<_> = self.servers_besides(&replay.room, &following).into_iter().collect();
+            if self.storage().device_list_position(&user_id).await? > record.position {
+                servers.extend(lacking.iter().cloned());
+            }
             let per_device = servers.len();
-            for change in self.key_server().introduction(&user_id, servers).await? {
+            for change in self.key_server().introduction(&user_id, servers.into_iter().collect()).await? {
                 told += per_device;
                 if told > MAX_DEVICES_TOLD {
                     return Ok(changes);
