@@ -9,18 +9,18 @@ use std::{
     path::Path,
     process,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use engine::{
     AccountSettings, Engine, MediaSettings, NewDevice, PasswordHashing, RegisterCommand, Registration, Requester,
     SendCommand, Services, Settings,
 };
-use fake_homeserver::{FakeHomeserver, Network, Room, RoomSettings};
+use fake_homeserver::{FakeHomeserver, Network, Room, RoomSettings, WallClock};
 use outbound::{Federation, FederationOptions, Sender, SenderOptions};
 use rules::{
     event::ServerKey,
-    world::{Chance, Clock, World},
+    world::{Chance, World},
 };
 use ruma::{RoomVersionId, ServerName, events::TimelineEventType, owned_server_name};
 use serde_json::{json, value::to_raw_value};
@@ -30,16 +30,6 @@ use storage::{Durability, Options, Storage};
 const SERVERS: usize = 50;
 /// How often it is looked whether all is known.
 const POLL: Duration = Duration::from_millis(20);
-
-struct WallClock;
-
-impl Clock for WallClock {
-    #[expect(clippy::disallowed_methods, reason = "a benchmark runs in real time")]
-    fn now_ms(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }
-}
 
 /// Chance that is none: nobody is to be kept out.
 struct Counting;

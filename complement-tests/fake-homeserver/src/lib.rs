@@ -7,6 +7,7 @@
 #![expect(clippy::missing_panics_doc, reason = "a test that uses a fake wrongly is to fail, and says so by a panic")]
 
 mod answer;
+mod clock;
 mod event;
 mod network;
 mod room;
@@ -14,6 +15,7 @@ mod server;
 mod sign;
 
 pub use self::{
+    clock::WallClock,
     event::{object_of, raw, text_of},
     network::{Network, Recorded},
     room::{Room, RoomSettings},

@@ -304,7 +304,8 @@ impl FakeHomeserver {
         Ok(room)
     }
 
-    pub(crate) fn answer(&self, request: &Request) -> Response {
+    /// What it answers to a request, whichever way that came.
+    pub fn answer(&self, request: &Request) -> Response {
         let hooks = self.data().hooks.clone();
         hooks.iter().find_map(|hook| hook(request)).unwrap_or_else(|| answer::answer(self, request))
     }
