@@ -6,14 +6,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "interop"))
-from homeservers import CertificateAuthority, Synapse  # noqa: E402
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+CERTIFICATES = REPOSITORY / "homeserver/server/tests/it/certificates"
+sys.path.insert(0, str(REPOSITORY / "complement-tests/interop"))
+from homeservers import Synapse  # noqa: E402
+
+# That of the other servers which the command starts.
+AUTHORITY = SimpleNamespace(
+    ca=CERTIFICATES / "authority.pem",
+    certificate=CERTIFICATES / "localhost.pem",
+    key=CERTIFICATES / "localhost.key.pem",
+)
 
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        server = Synapse(Path(folder) / "synapse", CertificateAuthority(Path(folder)))
+        server = Synapse(Path(folder) / "synapse", AUTHORITY)
         server.start()
         place = {
             "LOAD_BESIDE_URL": server.base_url,

@@ -5,7 +5,7 @@
 #
 #   LOAD_WITHOUT_SYNAPSE=1   leaves Synapse out
 #
-# Needs python3.11 with venv and openssl for Synapse.
+# Needs python3.11 with venv for Synapse, and 11,000 open files (`ulimit -Hn`) for `idle-connections`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -13,6 +13,8 @@ target=${CARGO_TARGET_DIR:-$root/target}
 cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" --bin nudge
 cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$target" --package complement-tests-load
 export NUDGE_BINARY=$target/release/nudge
+# Each connection that waits is one of its open files.
+ulimit -Sn "$(ulimit -Hn)"
 
 if [[ -z ${NUDGE_TEST_POSTGRES_URL:-} ]] && compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     cluster=$(mktemp -d)

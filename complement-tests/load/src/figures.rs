@@ -42,6 +42,21 @@ impl Figure {
     pub(crate) fn count(name: &'static str, count: usize) -> Self {
         Self::new(name, number(count))
     }
+
+    /// Memory, of which the kernel tells in KiB, in MB.
+    pub(crate) fn megabytes(name: &'static str, kib: u64) -> Self {
+        Self::new(name, number(kib as usize) * 1.024 / 1000.0)
+    }
+
+    /// The same for each of so many, in kB.
+    pub(crate) fn kilobytes_each(name: &'static str, kib: u64, count: usize) -> Self {
+        Self::new(name, number(kib as usize) * 1.024 / number(count))
+    }
+
+    /// Time for each of so many.
+    pub(crate) fn milliseconds_each(name: &'static str, time: Duration, count: usize) -> Self {
+        Self::new(name, time.as_secs_f64() * 1000.0 / number(count))
+    }
 }
 
 impl Latencies {
@@ -74,8 +89,8 @@ impl<'a> Meter<'a> {
     pub(crate) fn figures(&self, per_second: &'static str, count: usize) -> [Figure; 2] {
         let (seconds, used) =
             (self.since.elapsed().as_secs_f64(), self.target.processor_time().saturating_sub(self.used));
-        let each_ms = used.as_secs_f64() * 1000.0 / number(count);
-        [Figure::new(per_second, number(count) / seconds), Figure::new("server CPU each, ms", each_ms)]
+        let each = Figure::milliseconds_each("server CPU each, ms", used, count);
+        [Figure::new(per_second, number(count) / seconds), each]
     }
 }
 

@@ -4,6 +4,8 @@ mod accounts;
 mod delivery;
 mod history;
 mod idle;
+mod join;
+mod large_rooms;
 mod rooms;
 mod send;
 mod services;
@@ -17,14 +19,31 @@ use futures_util::future::join_all;
 
 use crate::{figures::Figure, target::Target};
 
-/// By how much the numbers of a scenario are divided.
+/// How large everything is.
 #[derive(Clone, Copy)]
-pub(crate) struct Scale(pub(crate) u32);
+pub(crate) struct Scale {
+    /// By how much the numbers of a scenario are divided.
+    pub(crate) down: u32,
+    /// How many members a large room has, if that was said.
+    pub(crate) members: Option<usize>,
+    /// How many events a long history has, if that was said.
+    pub(crate) events: Option<usize>,
+}
 
 impl Scale {
     /// So many, or fewer.
     pub(crate) fn of(self, count: usize) -> usize {
-        (count / self.0 as usize).max(1)
+        (count / self.down as usize).max(1)
+    }
+
+    /// So many members, unless another number was said.
+    pub(crate) fn members(self, count: usize) -> usize {
+        self.members.unwrap_or_else(|| self.of(count))
+    }
+
+    /// So many events, unless another number was said.
+    pub(crate) fn events(self, count: usize) -> usize {
+        self.events.unwrap_or_else(|| self.of(count))
     }
 }
 
@@ -40,7 +59,7 @@ pub(crate) struct Scenario {
     pub(crate) run: Run,
 }
 
-/// All of them, in the order of the table.
+/// Those that are run if none is named, in the order of the table.
 pub(crate) static SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "send",
@@ -105,7 +124,7 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "idle-connections",
-        title: "1,000 idle connections that wait in `/sync`",
+        title: "10,000 connections of 1,000 users that wait in `/sync`, one room, and hear of 5 messages",
         run: |target, scale| Box::pin(idle::connections(target, scale)),
     },
     Scenario {
@@ -114,9 +133,28 @@ pub(crate) static SCENARIOS: &[Scenario] = &[
         run: |target, scale| Box::pin(slow::clients(target, scale)),
     },
     Scenario {
+        name: "join-large-room",
+        title: "join a room of 2,000 members on 10 other servers",
+        run: |target, scale| Box::pin(join::large_room(target, scale)),
+    },
+    Scenario {
         name: "service-away",
         title: "an application service that misses 10,000 messages of 4 kB, and comes back",
         run: |target, scale| Box::pin(services::away(target, scale)),
+    },
+];
+
+/// Those that are only run when they are named, since they take minutes, and hours beside a server that is much slower.
+pub(crate) static LONG_SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "send-long-history",
+        title: "send one after the other, in a room of 1,000 events and in one of 1,000,000",
+        run: |target, scale| Box::pin(large_rooms::long_history(target, scale)),
+    },
+    Scenario {
+        name: "send-many-members",
+        title: "send one after the other, in a room of 10 members and in one of 50,000, of 10 other servers",
+        run: |target, scale| Box::pin(large_rooms::many_members(target, scale)),
     },
 ];
 
@@ -134,15 +172,15 @@ async fn shared_rooms(people: &[Client], count: usize) -> Vec<String> {
     rooms
 }
 
-/// Sends so many messages, a few at a time.
+/// Sends so many messages, many at a time.
 async fn fill(person: &Client, room_id: &str, count: usize) {
-    let numbers: Vec<usize> = (0..count).collect();
-    for some in numbers.chunks(8) {
-        let sent = join_all(some.iter().map(|number| async move {
-            person
-                .send(room_id, &format!("fill-{number}"), &format!("message {number} of those to be read later"))
-                .await
-        }));
-        assert!(sent.await.iter().all(Option::is_some), "a message was not taken");
-    }
+    const AT_ONCE: usize = 64;
+    let send_some = async |first: usize| {
+        for number in (first..count).step_by(AT_ONCE) {
+            let text = format!("message {number} of those to be read later");
+            let sent = person.send(room_id, &format!("fill-{number}"), &text).await;
+            assert!(sent.is_some(), "a message was not taken");
+        }
+    };
+    join_all((0..AT_ONCE).map(send_some)).await;
 }

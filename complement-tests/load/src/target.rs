@@ -3,14 +3,22 @@
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use faults::{Client, Database, Server, server::free_port};
 use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use crate::peers;
 
 /// Ticks of the kernel's clock in a second: the same on all of its ports for what it tells programs.
 const TICKS_PER_SECOND: u64 = 100;
+/// For how long a server has to do next to nothing to be at rest, and for how much of that it may be busy.
+const REST: Duration = Duration::from_secs(1);
+const BUSY_AT_REST_MAX: Duration = Duration::from_millis(50);
+/// How long one is waited for that never rests.
+const REST_LATE_MAX: Duration = Duration::from_mins(1);
 
 /// A homeserver that runs.
 pub(crate) struct Target {
@@ -41,7 +49,14 @@ impl Target {
     }
 
     async fn nudge_with(name: &str, database: Database, more: &[(&str, &str)]) -> Self {
-        let server = Server::start_with(&database, free_port(), more).await;
+        let authority = peers::authority();
+        let authority = authority.to_str().expect("the folder of this repository has a name of letters");
+        // It is to find the other servers of this machine.
+        let federation = [
+            ("NUDGE_FEDERATION__EXTRA_CERTIFICATE_AUTHORITIES", authority),
+            ("NUDGE_FEDERATION__ALLOW_PRIVATE_ADDRESSES", "127.0.0.0/8"),
+        ];
+        let server = Server::start_with(&database, free_port(), &[&federation, more].concat()).await;
         let (base_url, pid) = (server.base_url.clone(), server.pid());
         Self { ours: Some((server, database)), ..Self::running(name.to_owned(), base_url, pid) }
     }
@@ -107,6 +122,28 @@ impl Target {
     /// The memory that is its own, in KiB: without the parts of SQLite's file that are mapped, which grow with the file.
     pub(crate) fn own_memory_kib(&self) -> u64 {
         self.of_status("RssAnon:")
+    }
+
+    /// The most memory that the server had since that was forgotten, in KiB.
+    pub(crate) fn memory_peak_kib(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    /// The most memory that it had until now counts no more.
+    pub(crate) fn forget_memory_peak(&self) {
+        std::fs::write(self.proc("clear_refs"), "5").expect("the server is of the same user");
+    }
+
+    /// Waits until the server has done what there is to do.
+    pub(crate) async fn until_at_rest(&self) {
+        let since = Instant::now();
+        while since.elapsed() < REST_LATE_MAX {
+            let before = self.processor_time();
+            sleep(REST).await;
+            if self.processor_time().saturating_sub(before) <= BUSY_AT_REST_MAX {
+                return;
+            }
+        }
     }
 
     fn of_status(&self, name: &str) -> u64 {

@@ -1,35 +1,60 @@
-//! Clients that wait and hear nothing.
+//! Clients that wait and hear nothing, until all of them hear of the same message.
 
-use std::{sync::Arc, time::Duration};
+use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use super::{
+    Scale,
+    delivery::{Listeners, faults_of},
+    shared_rooms,
+};
+use crate::{
+    figures::{Figure, Latencies},
+    target::Target,
+};
 
-use super::{Scale, shared_rooms};
-use crate::{figures::Figure, target::Target};
+/// How many users there are.
+const USERS: usize = 1_000;
+/// How many connections each of them has.
+const EACH: usize = 10;
+/// How long the server is watched while nothing happens: as long as each request waits, so that all are made anew once.
+const WATCHED: Duration = Duration::from_secs(30);
+/// How many messages are sent to all.
+const MESSAGES: usize = 5;
 
-/// How long they are left alone before memory is read.
-const SETTLING: Duration = Duration::from_secs(3);
-
-/// What memory each of many waiting syncs takes: those of a hundred users, ten devices' worth each.
+/// What many waiting syncs take, and how long it is until all of them have been told of a message.
 pub(crate) async fn connections(target: &Target, scale: Scale) -> Vec<Figure> {
-    let people = Arc::new(target.people(scale.of(100)).await);
-    shared_rooms(&people, 1).await;
-    let (before, used) = (target.memory_kib(), target.processor_time());
-    let mut waiting = JoinSet::new();
-    let each = 10;
-    for receiver in 0..people.len() {
-        let since = people[receiver].now().await;
-        for _ in 0..each {
-            let (people, path) = (Arc::clone(&people), format!("/_matrix/client/v3/sync?timeout=60000&since={since}"));
-            waiting.spawn(async move { drop(people[receiver].get(&path).await) });
-        }
+    let people = target.people(scale.of(USERS)).await;
+    let room_id = shared_rooms(&people, 1).await.remove(0);
+    // What the server keeps of each user is not what a connection takes.
+    for person in &people {
+        person.now().await;
     }
-    tokio::time::sleep(SETTLING).await;
-    let count = waiting.len();
-    let kib = target.memory_kib().saturating_sub(before);
-    let used_ms = target.processor_time().saturating_sub(used).as_secs_f64() * 1000.0;
-    waiting.shutdown().await;
-    let kib = u32::try_from(kib).map_or(f64::NAN, f64::from);
-    let count = u32::try_from(count).map_or(f64::NAN, f64::from);
-    vec![Figure::new("memory each, kB", kib * 1.024 / count), Figure::new("server CPU each, ms", used_ms / count)]
+    target.until_at_rest().await;
+    let before = target.memory_kib();
+    // Who comes online is news for all the others.
+    let mut listeners = Listeners::start(&people, EACH, "offline").await;
+    let count = listeners.count();
+    target.until_at_rest().await;
+    let waiting = target.memory_kib().saturating_sub(before);
+    let used = target.processor_time();
+    tokio::time::sleep(WATCHED).await;
+    let used = target.processor_time().saturating_sub(used);
+    let (mut sent, mut receipts) = (Vec::with_capacity(MESSAGES), Vec::with_capacity(MESSAGES * count));
+    for number in 0..MESSAGES {
+        sent.push(Instant::now());
+        let done = people[0].send(&room_id, &format!("to-all-{number}"), &number.to_string()).await;
+        assert!(done.is_some(), "a message was not taken");
+        receipts.extend(listeners.hear(count).await);
+    }
+    target.until_at_rest().await;
+    let told = target.memory_kib().saturating_sub(before);
+    let busy = used.as_secs_f64() / WATCHED.as_secs_f64();
+    let mut figures = vec![
+        Figure::kilobytes_each("memory each, kB", waiting, count),
+        Figure::kilobytes_each("memory each when all have been told, kB", told, count),
+        Figure::new("server CPU while nothing happens, % of a core", busy * 100.0),
+    ];
+    figures.extend(Latencies::of(receipts.iter().map(|receipt| receipt.at - sent[receipt.number])).figures());
+    figures.extend(faults_of(&receipts, MESSAGES * count));
+    figures
 }

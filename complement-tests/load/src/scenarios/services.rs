@@ -57,9 +57,9 @@ async fn miss_and_catch_up(server: &Target, service: &FakeService, scale: Scale)
     let [per_second, each] = meter.figures("events/s when it is back", missed);
     let seconds = since.elapsed().as_secs_f64();
     let mut figures = vec![
-        Figure::new("own memory when it goes away, MB", megabytes(before)),
-        Figure::new("own memory when it has missed all, MB", megabytes(while_away)),
-        Figure::new("own memory when it is told all, MB", megabytes(server.own_memory_kib())),
+        Figure::megabytes("own memory when it goes away, MB", before),
+        Figure::megabytes("own memory when it has missed all, MB", while_away),
+        Figure::megabytes("own memory when it is told all, MB", server.own_memory_kib()),
         Figure::new("s to catch up", seconds),
         per_second,
         each,
@@ -98,8 +98,4 @@ async fn faults_of(service: &FakeService, person: &Client, room_id: &str) -> [Fi
         Figure::count("doubled", told.len() - different.len()),
         Figure::count("out of order", disordered),
     ]
-}
-
-fn megabytes(kib: u64) -> f64 {
-    u32::try_from(kib).map_or(f64::NAN, f64::from) * 1.024 / 1000.0
 }
