@@ -2,7 +2,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#joining-rooms>
 
-use axum::extract::State;
+use axum::{extract::State, response::Response};
 use engine::SendJoinReply;
 use ruma::{
     EventId, OwnedServerName, RoomId, ServerName,
@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::{
     Door,
     error::DoorError,
-    reply::{Json, Reply},
+    reply::{self, Json, Reply},
     request::PutEvent,
     signed::Federation,
 };
@@ -39,20 +39,26 @@ pub(crate) struct RoomState {
     room_state: create_join_event::v2::RoomState,
 }
 
+impl RoomState {
+    fn event_count(&self) -> usize {
+        self.room_state.state.len() + self.room_state.auth_chain.len()
+    }
+}
+
 pub(crate) async fn send_v1(
     State(door): State<Door>,
     Federation { origin, body }: Federation<PutEvent>,
-) -> Result<Json<(u16, RoomState)>, DoorError> {
+) -> Result<Response, DoorError> {
     let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.event), false).await?;
-    Ok(Json((200, state)))
+    Ok(reply::large(&door, state.event_count(), Json((200, state))).await)
 }
 
 pub(crate) async fn send_v2(
     State(door): State<Door>,
     Federation { origin, body }: Federation<create_join_event::v2::Request>,
-) -> Result<Json<RoomState>, DoorError> {
+) -> Result<Response, DoorError> {
     let state = send(&door, &origin, &body.room_id, (&body.event_id, &body.pdu), body.omit_members).await?;
-    Ok(Json(state))
+    Ok(reply::large(&door, state.event_count(), Json(state)).await)
 }
 
 async fn send(

@@ -9,7 +9,7 @@ use http::{StatusCode, header};
 use ruma::api::{OutgoingResponse, OutgoingResponseExt as _};
 use serde::Serialize;
 
-use crate::error::DoorError;
+use crate::{Door, error::DoorError};
 
 /// An answer of one of ruma's types.
 pub(crate) struct Reply<T>(pub(crate) T);
@@ -21,6 +21,11 @@ impl<T: OutgoingResponse> IntoResponse for Reply<T> {
             Err(error) => DoorError::Internal(format!("an answer cannot be written: {error}")).into_response(),
         }
     }
+}
+
+/// Writes an answer of so many events or ids: where they are many, without keeping others waiting.
+pub(crate) async fn large(door: &Door, size: usize, reply: impl IntoResponse + Send + 'static) -> Response {
+    door.engine.apart(size, move || reply.into_response()).await
 }
 
 /// An answer of a shape that ruma has no type for.

@@ -22,6 +22,9 @@ use crate::{
 /// How many bytes most events take beside the fields that all are shown: the room, and what is unsigned.
 const UNSIGNED_BYTES: usize = 224;
 
+/// After how many events of a state others have their turn.
+const WRITTEN_AT_ONCE: usize = 500;
+
 /// One event as ready-made JSON.
 #[derive(Clone, Debug)]
 pub struct ClientEvent(Box<RawValue>);
@@ -167,7 +170,10 @@ impl Engine {
         with_room_id: bool,
     ) -> Result<Vec<ClientEvent>> {
         let mut served = Vec::with_capacity(events.len());
-        for event in events {
+        for (number, event) in events.iter().enumerate() {
+            if number > 0 && number % WRITTEN_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let unsigned = self.unsigned(event).await?;
             served.push(Self::render(&event.pdu, &unsigned, with_room_id)?);
         }

@@ -5,6 +5,7 @@
 //! of it reads the log.
 
 mod accounts;
+mod apart;
 mod client_event;
 mod dehydrated_device;
 mod error;
@@ -92,6 +93,7 @@ struct Inner {
     sync: sync::Sync,
     presence: presence::PresenceKeeper,
     services: services::ServiceQueues,
+    apart: apart::Apart,
     /// One transaction at a time from each server, one event from outside at a time for each room.
     ingest: locks::Locks,
     /// One at a time for what is read, changed and written again.
@@ -113,6 +115,7 @@ impl Engine {
             sync: sync::Sync::new(storage.head()),
             presence: presence::PresenceKeeper::default(),
             services: services::ServiceQueues::new(&settings.services),
+            apart: apart::Apart::default(),
             ingest: locks::Locks::default(),
             account_data: locks::Locks::default(),
             notifications_looked_at: AtomicI64::new(0),

@@ -130,6 +130,11 @@ impl RoomSnapshot {
         self.state_value(event_type, state_key).map(|value| &*value.event_id)
     }
 
+    /// How many entries the state has.
+    pub fn state_count(&self) -> usize {
+        self.state.size()
+    }
+
     /// All of the state, in no particular order.
     pub fn state(&self) -> impl Iterator<Item = (&StateKey, &StateValue)> {
         self.state.iter()

@@ -17,6 +17,7 @@ use crate::{
     dialect::{db, event_id_list, list, number_list, parsed},
     names::encode,
     state,
+    turns::in_turns,
 };
 
 /// How many bytes of events are kept in memory.
@@ -24,6 +25,9 @@ const CACHED_BYTES: u64 = 32 << 20;
 /// What an event takes in memory beside its JSON and its content, in bytes: its fields, once more as clients are shown
 /// them, and the cache's own.
 const EVENT_OVERHEAD: usize = 1_100;
+
+/// How many events are read at once; then others have their turn.
+const EVENTS_AT_ONCE: usize = 500;
 
 /// An event as it is stored.
 #[derive(Clone, Debug)]
@@ -98,8 +102,19 @@ impl Storage {
 
     /// Those of the events that are stored, in the order asked.
     pub async fn events(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Arc<StoredEvent>>> {
-        let mut found: Vec<Option<Arc<StoredEvent>>> =
-            event_ids.iter().map(|event_id| self.shared.events.get(event_id)).collect();
+        let mut events = Vec::with_capacity(event_ids.len());
+        for (number, event_ids) in event_ids.chunks(EVENTS_AT_ONCE).enumerate() {
+            if number > 0 {
+                tokio::task::yield_now().await;
+            }
+            events.extend(self.some_events(event_ids).await?.into_iter().flatten());
+        }
+        Ok(events)
+    }
+
+    /// Some events, each in the place in which it was asked for.
+    async fn some_events(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Option<Arc<StoredEvent>>>> {
+        let mut found: Vec<_> = event_ids.iter().map(|event_id| self.shared.events.get(event_id)).collect();
         let missing: Vec<&OwnedEventId> =
             event_ids.iter().zip(&found).filter(|(_, event)| event.is_none()).map(|(event_id, _)| event_id).collect();
         if !missing.is_empty() {
@@ -108,7 +123,7 @@ impl Storage {
                 *slot = slot.take().or_else(|| read.get(event_id).cloned());
             }
         }
-        Ok(found.into_iter().flatten().collect())
+        Ok(found)
     }
 
     /// The same, for those who are only shown them: what cannot be read is left out, and the operator told. Never to be
@@ -172,7 +187,7 @@ impl Storage {
         const SQL: &str = "SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each($1))";
         let asked = event_id_list(event_ids);
         let known: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(asked).fetch_all(pool).await)?;
-        known.iter().map(|event_id| parsed(event_id, "events", "event_id")).collect()
+        Ok(in_turns(known, parsed_id).await?.into_iter().collect())
     }
 
     /// The given events and all of their ancestors by `auth_events`, as far as they are stored, in no particular order.
@@ -191,7 +206,7 @@ impl Storage {
         }
         let from = list(from.iter().map(|event_id| event_id.as_str()));
         let chain: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(from).fetch_all(pool).await)?;
-        chain.iter().map(|event_id| parsed(event_id, "events", "event_id")).collect()
+        in_turns(chain, parsed_id).await
     }
 
     /// Redactions that came before the events that they redact: pairs of such an event and its redaction.
@@ -223,6 +238,10 @@ impl Storage {
         };
         rows.into_iter().map(extremity).collect()
     }
+}
+
+fn parsed_id(event_id: String) -> Result<OwnedEventId> {
+    parsed(&event_id, "events", "event_id")
 }
 
 fn stored_event(row: Row, delta: Vec<StateEntry>) -> Result<StoredEvent> {

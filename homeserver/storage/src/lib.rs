@@ -61,6 +61,7 @@ mod thread_subscriptions;
 mod timeline;
 mod to_device;
 mod transactions;
+mod turns;
 mod user_directory;
 
 pub use self::{

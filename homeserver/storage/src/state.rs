@@ -10,6 +10,7 @@ use crate::{
     Result, Storage,
     dialect::{db, list, parsed},
     names::{decode, encode},
+    turns::in_turns,
 };
 
 /// Since when a value has held that was there when we entered the room.
@@ -27,7 +28,7 @@ impl Storage {
             AND s.until IS NULL AND s.event_id IS NOT NULL";
         let name = encode(room_id.as_str());
         let rows: Vec<Row> = db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_all(pool).await)?;
-        rows.into_iter().map(entry).collect()
+        in_turns(rows, entry).await
     }
 
     /// The resolved state after the event at this timeline order: a position, or negative for backfilled events. What
@@ -40,7 +41,7 @@ impl Storage {
         let name = encode(room_id.as_str());
         let rows: Vec<Row> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).bind(order).fetch_all(pool).await)?;
-        rows.into_iter().map(entry).collect()
+        in_turns(rows, entry).await
     }
 
     /// One entry of [`Storage::state_at`].
@@ -79,7 +80,7 @@ impl Storage {
         let name = encode(room_id.as_str());
         let rows: Vec<Row> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).bind(since).bind(until).fetch_all(pool).await)?;
-        rows.into_iter().map(entry).collect()
+        in_turns(rows, entry).await
     }
 
     /// The values, in some rooms, of a type of state with an empty state key. Rooms without one are left out.

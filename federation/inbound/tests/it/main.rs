@@ -18,6 +18,7 @@ mod invite;
 mod join;
 mod keys;
 mod knock;
+mod large;
 mod media;
 mod partial;
 mod policy;

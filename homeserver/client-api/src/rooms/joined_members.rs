@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use ruma::{OwnedUserId, api::client::membership::joined_members::v3::Request};
 use serde::Serialize;
 
-use crate::{Arguments, Door, Result, json::Json};
+use crate::{
+    Arguments, Door, Result,
+    json::{Json, Written},
+};
 
 /// The members of a room.
 #[derive(Serialize)]
-pub(crate) struct Members {
+struct Members {
     joined: BTreeMap<OwnedUserId, Member>,
 }
 
@@ -21,10 +24,13 @@ struct Member {
     avatar_url: Option<String>,
 }
 
-pub(crate) async fn joined_members(door: Door, asked: Arguments<Request>) -> Result<Json<Members>> {
+pub(crate) async fn joined_members(door: Door, asked: Arguments<Request>) -> Result<Written> {
     let members = door.engine.joined_members(&asked.requester, &asked.request.room_id).await?;
-    let joined = members.into_iter().map(|(user_id, profile)| {
-        (user_id, Member { display_name: profile.display_name, avatar_url: profile.avatar_url })
-    });
-    Ok(Json(Members { joined: joined.collect() }))
+    Written::large(&door, members.len(), move || {
+        let joined = members.into_iter().map(|(user_id, profile)| {
+            (user_id, Member { display_name: profile.display_name, avatar_url: profile.avatar_url })
+        });
+        Json(Members { joined: joined.collect() })
+    })
+    .await
 }

@@ -17,16 +17,13 @@ use crate::{
     Arguments, Door, Result,
     delayed_events::{self, Sent},
     error::ApiError,
-    json::Json,
+    json::{Json, Written},
     sticky_events,
 };
 
-pub(crate) async fn list(
-    door: Door,
-    asked: Arguments<get_state_events::Request>,
-) -> Result<get_state_events::Response> {
+pub(crate) async fn list(door: Door, asked: Arguments<get_state_events::Request>) -> Result<Written> {
     let state = door.engine.state(&asked.requester, &asked.request.room_id).await?;
-    Ok(get_state_events::Response::new(raw(state)))
+    Written::large(&door, state.len(), move || get_state_events::Response::new(raw(state))).await
 }
 
 pub(crate) async fn get(door: Door, asked: Arguments<get_state_event::Request>) -> Result<get_state_event::Response> {

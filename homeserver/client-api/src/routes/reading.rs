@@ -36,12 +36,15 @@ fn syncing(table: Table) -> Table {
 fn reading(table: Table) -> Table {
     use crate::{events, rooms};
     table
-        .asked::<state::get_state_events::v3::Request, _>(at("get_matrixclientv3roomsroomidstate"), rooms::state::list)
+        .asked_for::<state::get_state_events::v3::Request, _, _>(
+            at("get_matrixclientv3roomsroomidstate"),
+            rooms::state::list,
+        )
         .asked::<state::get_state_event_for_key::v3::Request, _>(
             at("get_matrixclientv3roomsroomidstateeventtypestatekey").also_at(STATE_WITHOUT_KEY),
             rooms::state::get,
         )
-        .asked::<membership::get_member_events::v3::Request, _>(
+        .asked_for::<membership::get_member_events::v3::Request, _, _>(
             at("get_matrixclientv3roomsroomidmembers"),
             rooms::members::members,
         )

@@ -16,6 +16,7 @@ mod floods;
 mod guests;
 mod interactive;
 mod keys;
+mod large;
 mod login;
 mod mail;
 mod media;

@@ -56,7 +56,7 @@ enum StateBefore {
     /// The current state: the event builds on the head of the room.
     Current,
     /// Worked out.
-    Worked(StateMap),
+    Worked(Arc<StateMap>),
 }
 
 impl Engine {
@@ -113,10 +113,10 @@ impl Engine {
         let (whole, room) = (room, known.as_ref().unwrap_or(room));
         let mut before = match provenance {
             Provenance::TheirsWithStates(states) | Provenance::OursWithStates(states) => {
-                StateBefore::Worked(self.state_with_claims(room, pdu, &states.states).await?)
+                StateBefore::Worked(Arc::new(self.state_with_claims(room, pdu, &states.states).await?))
             }
             _ if builds_on_head(room, pdu) => StateBefore::Current,
-            _ => StateBefore::Worked(self.state_before(room, pdu).await?),
+            _ => StateBefore::Worked(Arc::new(self.state_before(room, pdu).await?)),
         };
         before.learn(&learned);
         let events = self.events_to_judge(room, pdu, &before).await?;
@@ -204,8 +204,9 @@ impl Engine {
         let entries = match before {
             StateBefore::Current => entry_of(pdu).into_iter().collect(),
             StateBefore::Worked(state) => {
+                let state = Arc::unwrap_or_clone(state);
                 let merged = self.state_after_fork(room, pdu, state, &forward_extremities).await?;
-                self.entries_for(room, &merged, pdu).await?
+                self.entries_for(room, &Arc::new(merged), pdu).await?
             }
         };
         let members = self.member_events(&entries).await?;
@@ -243,20 +244,19 @@ impl Engine {
     }
 
     /// What of `state` differs from the current state of the room.
-    pub(crate) async fn difference(&self, room: &RoomSnapshot, state: &StateMap) -> Result<Vec<StateEntry>> {
-        let differing: Vec<OwnedEventId> = state
-            .iter()
-            .filter(|((event_type, key), event_id)| {
-                *event_type == StateEventType::RoomMember && room.state_event_id(event_type, key) != Some(&***event_id)
-            })
-            .map(|(_, event_id)| event_id.clone())
-            .collect();
-        let members = self.events_by_id(&differing).await?;
-        Ok(room.difference(state, |event_id| members.get(event_id)?.membership().map(|(_, membership)| membership)))
+    pub(crate) async fn difference(&self, room: &RoomSnapshot, state: &Arc<StateMap>) -> Result<Vec<StateEntry>> {
+        let (room, state) = (room.clone(), state.clone());
+        let mut entries = self.apart(state.len(), move || room.difference(&state, |_| None)).await;
+        let members = self.member_events(&entries).await?;
+        for entry in &mut entries {
+            let member = entry.event_id.as_ref().and_then(|event_id| members.get(event_id));
+            entry.membership = member.and_then(|member| member.membership()).map(|(_, membership)| membership);
+        }
+        Ok(entries)
     }
 
     /// The same, where the new event, which is not stored yet, may be part of the state.
-    async fn entries_for(&self, room: &RoomSnapshot, state: &StateMap, pdu: &Arc<Pdu>) -> Result<Vec<StateEntry>> {
+    async fn entries_for(&self, room: &RoomSnapshot, state: &Arc<StateMap>, pdu: &Arc<Pdu>) -> Result<Vec<StateEntry>> {
         let mut entries = self.difference(room, state).await?;
         for entry in entries.iter_mut().filter(|entry| entry.event_id.as_ref() == Some(&pdu.event_id)) {
             entry.membership = pdu.membership().map(|(_, membership)| membership);
@@ -327,7 +327,7 @@ impl StateBefore {
         for entry in learned {
             let key = (entry.event_type.clone(), entry.state_key.clone());
             if let Some(event_id) = &entry.event_id {
-                state.entry(key).or_insert_with(|| event_id.clone());
+                Arc::make_mut(state).entry(key).or_insert_with(|| event_id.clone());
             }
         }
     }

@@ -73,7 +73,12 @@ impl Engine {
         let before = given.await.map_err(|_| Incomplete::Slow)??;
         let mut beginning = RoomSnapshot::empty(room.room_id.clone(), room.version.clone(), room.rules.clone())
             .at_home_on(self.server_name().to_owned());
-        beginning.apply(&before);
+        let entries = before.clone();
+        let applying = self.apart(before.len(), move || {
+            beginning.apply(&entries);
+            beginning
+        });
+        let beginning = applying.await;
         let state = Beginning { before: &before, room: &beginning };
         let gap_states = self.gap_states(record, server, state, &join.pdu, end).await?;
         let committed = self.commit_complete(record, &join.pdu, (&before, beginning), &gap_states).await;

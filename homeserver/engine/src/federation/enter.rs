@@ -21,7 +21,7 @@ use rules::{
 };
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
-    ServerName,
+    ServerName, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
     signatures::Verified,
@@ -31,7 +31,7 @@ use serde_json::value::RawValue;
 use storage::{CommitError, StoredEvent};
 
 use super::outliers::{check_outliers, outlier_change};
-use crate::{Engine, EngineError, Result, rooms::Decision};
+use crate::{Engine, EngineError, Result, apart::JUDGING, rooms::Decision};
 
 /// How many servers a room has at most by what we are told when we enter it: some times what the largest have.
 const MAX_SERVERS_TOLD: usize = 50_000;
@@ -60,6 +60,15 @@ struct Entrance {
     /// Where members were left out: the other servers that are said to be in the room.
     omitted: Option<BTreeSet<OwnedServerName>>,
     /// Where members were left out: what is said to be part of the state besides, and does not pass.
+    unverified: Vec<OwnedEventId>,
+}
+
+/// The same before it is held against our join.
+struct Checked {
+    events: Vec<(Arc<Pdu>, Standing)>,
+    /// By their ids, with those that authorise our join.
+    checked: EventsById,
+    state: State,
     unverified: Vec<OwnedEventId>,
 }
 
@@ -123,7 +132,10 @@ impl Engine {
         };
         let members = self.strayed_members(&entrance).await?;
         let cleared = self.cleared_events(&before, &entrance).await?;
-        let mut decision = decide_entrance(server, &before, entrance, self.world().clock.now_ms())?;
+        let mut decision = {
+            let (server, before, now_ms) = (server.to_owned(), before.clone(), self.world().clock.now_ms());
+            self.apart(entrance.events.len(), move || decide_entrance(&server, &before, entrance, now_ms)).await?
+        };
         decision.changes.extend(cleared);
         keep_untold(&mut decision.changes, members);
         let (was_partial, is_partial) = (before.is_partial(), decision.room.is_partial());
@@ -146,10 +158,8 @@ impl Engine {
     /// back, say. An invitation that was turned down when no server in the room could be told stays so.
     async fn strayed_members(&self, entrance: &Entrance) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        for pdu in entrance.state.values() {
-            let Some((user_id, membership)) = pdu.membership().filter(|(user_id, _)| self.is_local(user_id)) else {
-                continue;
-            };
+        for pdu in self.own_members(entrance) {
+            let Some((user_id, membership)) = pdu.membership() else { continue };
             let record = self.storage().membership(&user_id, &pdu.room_id).await?;
             let is_known = record.is_some_and(|record| {
                 record.event_id == pdu.event_id
@@ -195,11 +205,18 @@ impl Engine {
     /// would make us forget that they did, while others know.
     fn is_outdated(&self, room: &RoomSnapshot, entrance: &Entrance) -> bool {
         let told: HashSet<&OwnedEventId> = entrance.events.iter().map(|(pdu, _)| &pdu.event_id).collect();
-        entrance.state.values().any(|member| {
+        self.own_members(entrance).any(|member| {
             let Some((user_id, MembershipState::Join)) = member.membership() else { return false };
             let ours = room.state_event_id(&StateEventType::RoomMember, user_id.as_str());
-            self.is_local(&user_id) && ours.is_some_and(|ours| !told.contains(&ours.to_owned()))
+            ours.is_some_and(|ours| !told.contains(&ours.to_owned()))
         })
+    }
+
+    /// What the state says of users of ours.
+    fn own_members<'a>(&self, entrance: &'a Entrance) -> impl Iterator<Item = &'a Arc<Pdu>> {
+        let is_ours = |user_id: &str| <&UserId>::try_from(user_id).is_ok_and(|user_id| self.is_local(user_id));
+        let members = entrance.state.iter().filter(|(key, _)| key.0 == StateEventType::RoomMember);
+        members.filter(move |(key, _)| is_ours(&key.1)).map(|(_, pdu)| pdu)
     }
 
     /// Our join with the signature of the server that authorises it, if the join needs one and that server gave it.
@@ -231,23 +248,20 @@ impl Engine {
         let join = self.countersigned_join(join, rules, answer.event.as_deref()).await;
         let state = self.verified_all(&join.room_id, rules, &answer.state).await;
         let chain = self.verified_all(&join.room_id, rules, &answer.auth_chain).await;
-        let mut pdus: Vec<Arc<Pdu>> = state.iter().chain(&chain).cloned().collect();
-        pdus.sort_by(|a, b| a.event_id.cmp(&b.event_id));
-        pdus.dedup_by(|a, b| a.event_id == b.event_id);
-        let events = check_outliers(&rules.authorization, &pdus, &EventsById::new());
-        let mut checked: EventsById = events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())).collect();
         // By what our user did in the room before, of which we need not be told.
-        let known = self.events_by_id(&join.auth_events).await.map_err(|error| error.to_string())?;
-        for (event_id, pdu) in known.into_iter().filter(|(_, pdu)| pdu.room_id == join.room_id) {
-            checked.entry(event_id).or_insert(pdu);
-        }
-        let mut state = state_of(&state, &checked)?;
+        let mut known = self.events_by_id(&join.auth_events).await.map_err(|error| error.to_string())?;
+        known.retain(|_, pdu| pdu.room_id == join.room_id);
+        let size = answer.state.len() + answer.auth_chain.len();
+        let told = if answer.members_omitted { answer.state } else { Vec::new() };
+        let checking = {
+            let (join, rules) = (join.clone(), rules.clone());
+            self.apart(JUDGING * size, move || check_told(&join, &rules, (&state, &chain), known, &told))
+        };
+        let Checked { events, checked, mut state, unverified } = checking.await?;
         check_create(&state, version)?;
-        let (omitted, unverified) = match answer.servers_in_room {
-            servers if answer.members_omitted => {
-                (Some(self.servers_told(servers.unwrap_or_default())?), unverified(&join, rules, &answer.state, &state))
-            }
-            _ => (None, Vec::new()),
+        let omitted = match answer.servers_in_room {
+            servers if answer.members_omitted => Some(self.servers_told(servers.unwrap_or_default())?),
+            _ => None,
         };
         let named = join.auth_events.iter().filter_map(|event_id| checked.get(event_id)).filter(|pdu| !pdu.rejected);
         let members: Vec<&Arc<Pdu>> = named.filter(|pdu| pdu.membership().is_some()).collect();
@@ -301,6 +315,26 @@ fn with_signatures(join: &Pdu, given: &RawValue, rules: &RoomVersionRules) -> Op
     (same.event_id == join.event_id).then_some(ours)
 }
 
+/// Checks a state and its auth chain. `known` are events that authorise our join; `told`, where members were left out, is
+/// the state before its events were verified.
+fn check_told(
+    join: &Pdu,
+    rules: &RoomVersionRules,
+    (state, chain): (&[Arc<Pdu>], &[Arc<Pdu>]),
+    known: EventsById,
+    told: &[Box<RawValue>],
+) -> Result<Checked, String> {
+    let mut pdus: Vec<Arc<Pdu>> = state.iter().chain(chain).cloned().collect();
+    pdus.sort_by(|a, b| a.event_id.cmp(&b.event_id));
+    pdus.dedup_by(|a, b| a.event_id == b.event_id);
+    let events = check_outliers(&rules.authorization, &pdus, &EventsById::new());
+    let mut checked = known;
+    checked.extend(events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())));
+    let state = state_of(state, &checked)?;
+    let unverified = unverified(join, rules, told, &state);
+    Ok(Checked { events, checked, state, unverified })
+}
+
 /// What of the state that we were told, but for members, is not in what is left of it: nobody's key is to be had at all
 /// times.
 fn unverified(join: &Pdu, rules: &RoomVersionRules, told: &[Box<RawValue>], state: &State) -> Vec<OwnedEventId> {
@@ -316,8 +350,9 @@ fn state_of(state: &[Arc<Pdu>], checked: &EventsById) -> Result<State, String> {
     for pdu in state {
         let pdu = checked.get(&pdu.event_id).filter(|pdu| !pdu.rejected);
         let Some((key, pdu)) = pdu.and_then(|pdu| Some((pdu.state_key_pair()?, pdu.clone()))) else { continue };
+        let event_id = pdu.event_id.clone();
         if let Some(other) = map.insert(key, pdu)
-            && map.values().all(|pdu| pdu.event_id != other.event_id)
+            && other.event_id != event_id
         {
             return Err(format!("the state has two values for the key of {}", other.event_id));
         }

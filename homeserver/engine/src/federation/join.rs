@@ -229,7 +229,8 @@ impl Engine {
 
     /// Stored events as other servers get them.
     pub(crate) async fn raw_events(&self, event_ids: &[OwnedEventId]) -> Result<Vec<Box<RawValue>>> {
-        Ok(self.storage().events(event_ids).await?.iter().map(|event| event.pdu.to_raw_json()).collect())
+        let events = self.storage().events(event_ids).await?;
+        Ok(self.apart(events.len(), move || events.iter().map(|event| event.pdu.to_raw_json()).collect()).await)
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::{append::ClaimedStates, outliers::is_final, verify::Dropped};
-use crate::{Engine, Result};
+use crate::{Engine, Result, apart::JUDGING};
 
 /// How many events in a gap we ask for. What lies further back comes by pagination, when somebody looks.
 const MAX_MISSING_EVENTS: usize = 50;
@@ -162,7 +162,7 @@ impl Engine {
             let raws = self.fetch_events(origin, room, event_id, &lacking).await?;
             let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
             self.store_outliers(&room.rules.authorization, pdus).await?;
-            self.refuse_recent_gaps(room, &lacking, &raws).await?;
+            self.refuse_recent_gaps(room, &lacking, raws).await?;
         }
         let mut state = StateMap::with_capacity(ids.pdu_ids.len());
         for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
@@ -184,19 +184,20 @@ impl Engine {
         &self,
         room: &RoomSnapshot,
         lacking: &[OwnedEventId],
-        raws: &[Box<RawValue>],
+        raws: Vec<Box<RawValue>>,
     ) -> Result<(), Dropped> {
         let stored = self.storage().event_ids_known(lacking).await?;
-        if lacking.iter().all(|event_id| stored.contains(event_id)) {
+        let gaps: HashSet<_> = lacking.iter().filter(|event_id| !stored.contains(*event_id)).cloned().collect();
+        if gaps.is_empty() {
             return Ok(());
         }
         let recent_ms = self.world().clock.now_ms().saturating_sub(RECENT_MS);
-        let is_gap = |pdu: &Pdu| lacking.contains(&pdu.event_id) && !stored.contains(&pdu.event_id);
-        let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &room.rules).ok());
-        if read.any(|(pdu, _)| is_gap(&pdu) && u64::from(pdu.origin_server_ts.0) > recent_ms) {
-            return Err(Dropped::UnverifiedState);
-        }
-        Ok(())
+        let rules = room.rules.clone();
+        let is_any_recent = self.apart(JUDGING * raws.len(), move || {
+            let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &rules).ok());
+            read.any(|(pdu, _)| gaps.contains(&pdu.event_id) && u64::from(pdu.origin_server_ts.0) > recent_ms)
+        });
+        if is_any_recent.await { Err(Dropped::UnverifiedState) } else { Ok(()) }
     }
 
     async fn fetch_events(

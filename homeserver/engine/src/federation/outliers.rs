@@ -20,7 +20,7 @@ use ruma::{
 };
 use storage::{StoredEvent, Submission};
 
-use crate::{Engine, Result, rooms::commit_error};
+use crate::{Engine, Result, apart::JUDGING, rooms::commit_error};
 
 /// How many outliers one commit stores: others' commits wait for it.
 const OUTLIERS_AT_ONCE: usize = 1_000;
@@ -103,7 +103,8 @@ impl Engine {
         let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id.clone()).collect();
         let stored = self.storage().event_ids_known(&ids).await?;
         let new: Vec<Arc<Pdu>> = pdus.into_iter().filter(|pdu| !stored.contains(&pdu.event_id)).collect();
-        for new in ancestors_first(&new).chunks(OUTLIERS_AT_ONCE) {
+        let ordered = self.apart(new.len(), move || ancestors_first(&new)).await;
+        for new in ordered.chunks(OUTLIERS_AT_ONCE) {
             self.store_new_outliers(rules, new).await?;
         }
         Ok(())
@@ -122,7 +123,8 @@ impl Engine {
             (event.pdu.event_id.clone(), pdu)
         });
         let known: EventsById = known.collect();
-        let checked = check_outliers(rules, new, &known);
+        let (rules, new) = (rules.clone(), new.to_vec());
+        let checked = self.apart(JUDGING * new.len(), move || check_outliers(&rules, &new, &known)).await;
         let changes = checked.into_iter().map(|(pdu, standing)| outlier_change(pdu, standing)).collect();
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)

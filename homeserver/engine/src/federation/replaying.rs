@@ -9,7 +9,7 @@ use std::{
 use rules::{
     Pdu, RoomSnapshot,
     change::Standing,
-    room::{EventsById, StateMap, authorise::deciding_keys_of},
+    room::{EventsById, authorise::deciding_keys_of},
 };
 use ruma::{OwnedEventId, events::StateEventType};
 use storage::{PartialStateRecord, StoredEvent};
@@ -115,9 +115,10 @@ impl Engine {
         if let Some(entries) = resolutions.get(&question) {
             return Ok(replay.with(entries));
         }
-        let maps: Vec<StateMap> = states.iter().map(RoomSnapshot::state_map).collect();
+        let size = states.iter().map(RoomSnapshot::state_count).sum();
+        let maps = self.apart(size, move || states.iter().map(RoomSnapshot::state_map).collect()).await;
         let resolved = self.resolve_with(&replay.beginning, maps, None, &replay.corrections).await?;
-        let entries = self.difference(&replay.beginning, &resolved).await?;
+        let entries = self.difference(&replay.beginning, &Arc::new(resolved)).await?;
         let state = replay.with(&entries);
         resolutions.insert(question, entries);
         Ok(state)

@@ -1,9 +1,6 @@
-//! State resolution over what is stored: loads what the rules need, and runs them off the async threads.
+//! State resolution over what is stored: loads what the rules need, and has them run where nobody waits for them.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use rules::{
     Pdu, RoomSnapshot,
@@ -14,7 +11,7 @@ use rules::{
 };
 use ruma::OwnedEventId;
 
-use crate::{Engine, EngineError, Result};
+use crate::{Engine, EngineError, Result, apart::JUDGING};
 
 impl Engine {
     /// One state out of several. `new` is an event that is part of a state but not stored yet.
@@ -38,27 +35,29 @@ impl Engine {
         if states.len() < 2 {
             return Ok(states.pop().unwrap_or_default());
         }
-        let mut branches = Vec::with_capacity(states.len());
-        for state in states {
-            let auth_chain = self.auth_chain_of(&state, new).await?;
-            branches.push(Branch { state, auth_chain });
+        let mut chains = Vec::with_capacity(states.len());
+        for state in &states {
+            chains.push(self.auth_chain_of(state, new).await?);
         }
-        let mut events = self.events_to_resolve(room, &branches, new).await?;
+        let with_subgraph = needs_subgraph(&room.rules);
+        let size: usize = chains.iter().map(Vec::len).sum();
+        let (branches, conflicted) = self.apart(size, move || branches(states, chains, with_subgraph)).await;
+        let (branches, mut events) = self.events_to_resolve(room, branches, conflicted, new).await?;
         for (event_id, event) in &mut events {
             if let Some(corrected) = corrections.get(event_id) {
                 *event = corrected.clone();
             }
         }
         let rules = room.rules.clone();
-        let resolved = tokio::task::spawn_blocking(move || resolve(&rules, branches, &events));
-        resolved.await.map_err(EngineError::internal)?.map_err(EngineError::internal)
+        let resolving = self.apart(size + JUDGING * events.len(), move || resolve(&rules, branches, &events));
+        resolving.await.map_err(EngineError::internal)
     }
 
-    async fn auth_chain_of(&self, state: &StateMap, new: Option<&Arc<Pdu>>) -> Result<HashSet<OwnedEventId>> {
+    async fn auth_chain_of(&self, state: &StateMap, new: Option<&Arc<Pdu>>) -> Result<Vec<OwnedEventId>> {
         let mut roots: Vec<OwnedEventId> = state.values().cloned().collect();
         let part = new.filter(|new| roots.contains(&new.event_id));
         roots.extend(part.into_iter().flat_map(|new| new.auth_events.clone()));
-        let mut chain: HashSet<OwnedEventId> = self.storage().auth_chain(&roots).await?.into_iter().collect();
+        let mut chain = self.storage().auth_chain(&roots).await?;
         chain.extend(part.map(|new| new.event_id.clone()));
         Ok(chain)
     }
@@ -67,23 +66,24 @@ impl Engine {
     async fn events_to_resolve(
         &self,
         room: &RoomSnapshot,
-        branches: &[Branch],
+        mut branches: Vec<Branch>,
+        conflicted: BTreeSet<OwnedEventId>,
         new: Option<&Arc<Pdu>>,
-    ) -> Result<EventsById> {
-        let mut wanted: BTreeSet<OwnedEventId> = full_conflicted_set(branches);
-        if needs_subgraph(&room.rules) {
-            wanted.extend(branches.iter().flat_map(|branch| branch.auth_chain.iter().cloned()));
-        }
+    ) -> Result<(Vec<Branch>, EventsById)> {
         let mut events: EventsById = new.into_iter().map(|new| (new.event_id.clone(), new.clone())).collect();
-        let conflicted = wanted.clone();
-        let mut queue = wanted;
+        let mut queue = conflicted.clone();
         loop {
             self.walk(queue, &conflicted, &mut events).await?;
-            queue = deciding_state(&room.rules, branches, &events);
+            let rules = room.rules.clone();
+            let finding = self.apart(JUDGING * events.len(), move || {
+                let deciding = deciding_state(&rules, &branches, &events);
+                (branches, events, deciding)
+            });
+            (branches, events, queue) = finding.await;
             // What is not stored cannot be had, now or in the next round.
             queue = self.storage().event_ids_known(&queue.into_iter().collect::<Vec<_>>()).await?.into_iter().collect();
             if queue.is_empty() {
-                return Ok(events);
+                return Ok((branches, events));
             }
         }
     }
@@ -110,4 +110,21 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The states with their auth chains, and the events from which the walk begins: those in question, and where the algorithm
+/// also looks at what lies between them, all.
+fn branches(
+    states: Vec<StateMap>,
+    chains: Vec<Vec<OwnedEventId>>,
+    with_subgraph: bool,
+) -> (Vec<Branch>, BTreeSet<OwnedEventId>) {
+    let chains = chains.into_iter().map(|chain| chain.into_iter().collect());
+    let branches = states.into_iter().zip(chains).map(|(state, auth_chain)| Branch { state, auth_chain });
+    let branches: Vec<Branch> = branches.collect();
+    let mut wanted = full_conflicted_set(&branches);
+    if with_subgraph {
+        wanted.extend(branches.iter().flat_map(|branch| branch.auth_chain.iter().cloned()));
+    }
+    (branches, wanted)
 }

@@ -18,7 +18,7 @@ impl Engine {
         let states = self.states_after(room, &pdu.prev_events).await?;
         if states.is_empty() && room.is_partial() {
             // What it builds on is asked for when the state becomes complete.
-            return Ok(room.state_map());
+            return Ok(self.state_map(room).await);
         }
         self.resolve_states(room, states, None).await
     }
@@ -119,10 +119,15 @@ impl Engine {
 
     async fn state_map_at(&self, room: &RoomSnapshot, order: i64) -> Result<StateMap> {
         if order == room.position {
-            return Ok(room.state_map());
+            return Ok(self.state_map(room).await);
         }
         let entries = self.storage().state_at(&room.room_id, order).await?;
         let value = |entry: StateEntry| Some(((entry.event_type, entry.state_key), entry.event_id?));
-        Ok(entries.into_iter().filter_map(value).collect())
+        Ok(self.apart(entries.len(), move || entries.into_iter().filter_map(value).collect()).await)
+    }
+
+    async fn state_map(&self, room: &RoomSnapshot) -> StateMap {
+        let room = room.clone();
+        self.apart(room.state_count(), move || room.state_map()).await
     }
 }

@@ -45,11 +45,14 @@ impl Engine {
             event_ids = self.readable_state(&view, first, is_member).await?;
         }
         let mut events = self.storage().readable_events(&event_ids).await?;
-        events.retain(|event| {
-            let found = event.pdu.membership().map(|(_, membership)| membership);
-            found.is_some_and(|found| is_wanted(&found, membership.as_ref(), not_membership.as_ref()))
+        let choosing = self.apart(events.len(), move || {
+            events.retain(|event| {
+                let found = event.pdu.membership().map(|(_, membership)| membership);
+                found.is_some_and(|found| is_wanted(&found, membership.as_ref(), not_membership.as_ref()))
+            });
+            events
         });
-        self.client_state(&events, true).await
+        self.client_state(&choosing.await, true).await
     }
 
     /// The order at which the creator of a room first joined it, or else the asker did, as far as that is known.
@@ -73,7 +76,7 @@ impl Engine {
         });
         let event_ids: Vec<OwnedEventId> = joined.map(|(_, value)| value.event_id.clone()).collect();
         let events = self.storage().readable_events(&event_ids).await?;
-        Ok(events.iter().filter_map(profile).collect())
+        Ok(self.apart(events.len(), move || events.iter().filter_map(profile).collect()).await)
     }
 
     /// The rooms that the asker is joined to.

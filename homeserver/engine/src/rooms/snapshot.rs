@@ -46,7 +46,12 @@ impl Engine {
             record.version.rules().ok_or_else(|| EngineError::UnsupportedRoomVersion(record.version.clone()))?;
         let mut room =
             RoomSnapshot::empty(record.room_id, record.version, rules).at_home_on(self.server_name().to_owned());
-        room.apply(&self.storage().current_state(room_id).await?);
+        let state = self.storage().current_state(room_id).await?;
+        let applying = self.apart(state.len(), move || {
+            room.apply(&state);
+            room
+        });
+        let mut room = applying.await;
         room.revision = record.revision;
         room.position = record.position;
         room.forward_extremities = record.forward_extremities;

@@ -29,6 +29,20 @@ async fn events_come_in_the_order_asked() {
 }
 
 #[tokio::test]
+async fn many_events_are_read_in_turns() {
+    on_each_database(async |stage| {
+        stage.create_room().await;
+        stage.send("$a", "$alice_joins").await;
+        let other = tokio::spawn(async {});
+        assert_eq!(stage.storage.events(&event_ids(&["$a"; 10])).await.unwrap().len(), 10);
+        assert!(!other.is_finished(), "few that are in memory are there at once");
+        assert_eq!(stage.storage.events(&event_ids(&["$a"; 1_100])).await.unwrap().len(), 1_100);
+        assert!(other.is_finished());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_redaction_is_for_good() {
     on_each_database(async |stage| {
         stage.create_room().await;

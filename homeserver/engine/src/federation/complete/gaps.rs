@@ -148,7 +148,7 @@ impl Engine {
         };
         let mut differences = Vec::with_capacity(given.states.len());
         for state in given.states {
-            differences.push(self.difference(beginning.room, &state).await?);
+            differences.push(self.difference(beginning.room, &Arc::new(state)).await?);
         }
         if differences.iter().any(|entries| entries.len() > MAX_GAP_DIFFERENCE) {
             return Ok(None);
