@@ -187,7 +187,7 @@ impl Storage {
         const SQL: &str = "SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each($1))";
         let asked = event_id_list(event_ids);
         let known: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(asked).fetch_all(pool).await)?;
-        Ok(in_turns(known, parsed_id).await?.into_iter().collect())
+        Ok(in_turns(known, |event_id: String| parsed_id(&event_id)).await?.into_iter().collect())
     }
 
     /// The given events and all of their ancestors by `auth_events`, as far as they are stored, in no particular order.
@@ -206,7 +206,7 @@ impl Storage {
         }
         let from = list(from.iter().map(|event_id| event_id.as_str()));
         let chain: Vec<String> = db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(from).fetch_all(pool).await)?;
-        in_turns(chain, parsed_id).await
+        in_turns(chain, |event_id: String| parsed_id(&event_id)).await
     }
 
     /// Redactions that came before the events that they redact: pairs of such an event and its redaction.
@@ -240,8 +240,8 @@ impl Storage {
     }
 }
 
-fn parsed_id(event_id: String) -> Result<OwnedEventId> {
-    parsed(&event_id, "events", "event_id")
+fn parsed_id(event_id: &str) -> Result<OwnedEventId> {
+    parsed(event_id, "events", "event_id")
 }
 
 fn stored_event(row: Row, delta: Vec<StateEntry>) -> Result<StoredEvent> {

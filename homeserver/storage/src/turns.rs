@@ -6,15 +6,15 @@ use crate::Result;
 const ROWS_AT_ONCE: usize = 1_000;
 
 /// Makes something of each row, in order.
-pub(crate) async fn in_turns<R, T>(rows: Vec<R>, make: impl Fn(R) -> Result<T>) -> Result<Vec<T>> {
-    let mut made = Vec::with_capacity(rows.len());
+pub(crate) async fn in_turns<R, T>(rows: Vec<R>, convert: impl Fn(R) -> Result<T>) -> Result<Vec<T>> {
+    let mut converted = Vec::with_capacity(rows.len());
     for (number, row) in rows.into_iter().enumerate() {
         if number > 0 && number % ROWS_AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
-        made.push(make(row)?);
+        converted.push(convert(row)?);
     }
-    Ok(made)
+    Ok(converted)
 }
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ struct Entrance {
 /// The same before it is held against our join.
 struct Checked {
     events: Vec<(Arc<Pdu>, Standing)>,
-    /// By their ids, with those that authorise our join.
-    checked: EventsById,
+    /// The same by their ids, with those that authorise our join.
+    by_id: EventsById,
     state: State,
     unverified: Vec<OwnedEventId>,
 }
@@ -257,13 +257,13 @@ impl Engine {
             let (join, rules) = (join.clone(), rules.clone());
             self.apart(JUDGING * size, move || check_told(&join, &rules, (&state, &chain), known, &told))
         };
-        let Checked { events, checked, mut state, unverified } = checking.await?;
+        let Checked { events, by_id, mut state, unverified } = checking.await?;
         check_create(&state, version)?;
         let omitted = match answer.servers_in_room {
             servers if answer.members_omitted => Some(self.servers_told(servers.unwrap_or_default())?),
             _ => None,
         };
-        let named = join.auth_events.iter().filter_map(|event_id| checked.get(event_id)).filter(|pdu| !pdu.rejected);
+        let named = join.auth_events.iter().filter_map(|event_id| by_id.get(event_id)).filter(|pdu| !pdu.rejected);
         let members: Vec<&Arc<Pdu>> = named.filter(|pdu| pdu.membership().is_some()).collect();
         let own = members.iter().find_map(|pdu| pdu.membership().filter(|(user_id, _)| *user_id == join.sender));
         if own.is_some_and(|(_, membership)| membership == MembershipState::Ban) {
@@ -276,7 +276,7 @@ impl Engine {
                 state.entry(key).or_insert_with(|| member.clone());
             }
         }
-        check_auth_events(&rules.authorization, &join, &checked).map_err(|error| error.to_string())?;
+        check_auth_events(&rules.authorization, &join, &by_id).map_err(|error| error.to_string())?;
         let lookup = |event_type: &StateEventType, key: &str| state.get(&(event_type.clone(), key.to_owned())).cloned();
         check_state(&rules.authorization, &join, lookup).map_err(|error| error.to_string())?;
         Ok(Entrance { join, events, state, omitted, unverified })
@@ -328,11 +328,11 @@ fn check_told(
     pdus.sort_by(|a, b| a.event_id.cmp(&b.event_id));
     pdus.dedup_by(|a, b| a.event_id == b.event_id);
     let events = check_outliers(&rules.authorization, &pdus, &EventsById::new());
-    let mut checked = known;
-    checked.extend(events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())));
-    let state = state_of(state, &checked)?;
+    let mut by_id = known;
+    by_id.extend(events.iter().map(|(pdu, _)| (pdu.event_id.clone(), pdu.clone())));
+    let state = state_of(state, &by_id)?;
     let unverified = unverified(join, rules, told, &state);
-    Ok(Checked { events, checked, state, unverified })
+    Ok(Checked { events, by_id, state, unverified })
 }
 
 /// What of the state that we were told, but for members, is not in what is left of it: nobody's key is to be had at all

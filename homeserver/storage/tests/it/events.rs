@@ -36,7 +36,7 @@ async fn many_events_are_read_in_turns() {
         let other = tokio::spawn(async {});
         assert_eq!(stage.storage.events(&event_ids(&["$a"; 10])).await.unwrap().len(), 10);
         assert!(!other.is_finished(), "few that are in memory are there at once");
-        assert_eq!(stage.storage.events(&event_ids(&["$a"; 1_100])).await.unwrap().len(), 1_100);
+        assert_eq!(stage.storage.events(&event_ids(&vec!["$a"; 1_100])).await.unwrap().len(), 1_100);
         assert!(other.is_finished());
     })
     .await;
