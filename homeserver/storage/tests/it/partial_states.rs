@@ -72,6 +72,41 @@ async fn a_partial_state_is_remembered_until_it_is_complete() {
 }
 
 #[tokio::test]
+async fn only_servers_of_rooms_whose_members_are_known_share_whole_rooms() {
+    on_each_database(async |stage| {
+        let joined_at = enter(&stage).await;
+        let (bob, storage) = (user("@bob:here"), &stage.storage);
+        let mut sharing = storage.servers_sharing_rooms(&bob).await.unwrap();
+        sharing.sort();
+        assert_eq!(sharing, ["elsewhere", "there"]);
+        assert!(storage.servers_sharing_whole_rooms(&bob, i64::MAX).await.unwrap().is_empty());
+        let whole = ruma::owned_room_id!("!whole:there");
+        let there = |server: &str| Change::RoomServer {
+            room_id: whole.clone(),
+            server: server.try_into().unwrap(),
+            present: true,
+        };
+        let changes = vec![
+            Change::Room { room_id: whole.clone(), version: ruma::RoomVersionId::V11 },
+            there("there"),
+            there("here"),
+            Change::Membership {
+                user_id: bob.clone(),
+                room_id: whole.clone(),
+                membership: "join".into(),
+                event_id: event_id("$bob_joins_too"),
+                sender: bob.clone(),
+                stripped_state: None,
+            },
+        ];
+        stage.commit_unguarded(changes).await.unwrap();
+        assert_eq!(storage.servers_sharing_whole_rooms(&bob, i64::MAX).await.unwrap(), ["there"]);
+        assert!(storage.servers_sharing_whole_rooms(&bob, joined_at).await.unwrap().is_empty(), "not since then");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_complete_is_written_anew_from_the_join_on() {
     on_each_database(async |stage| {
         let joined_at = enter(&stage).await;
