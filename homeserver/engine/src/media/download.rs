@@ -94,19 +94,21 @@ impl Engine {
 
     /// A medium of our own, perhaps only in a while.
     async fn uploaded_medium(&self, media_id: &str, timeout: Duration) -> Result<MediaRecord> {
-        let waiting = async {
-            loop {
-                // Who listens before they look misses nothing.
-                let mut uploaded = std::pin::pin!(self.repository().uploaded.notified());
-                uploaded.as_mut().enable();
-                let record = self.own_record(media_id).await?;
-                if record.blob.is_some() {
-                    return Ok(record);
-                }
-                uploaded.await;
+        // Only the waiting is limited: what is there is found, however long that takes.
+        let mut too_late = std::pin::pin!(tokio::time::sleep(timeout));
+        loop {
+            // Who listens before they look misses nothing.
+            let mut uploaded = std::pin::pin!(self.repository().uploaded.notified());
+            uploaded.as_mut().enable();
+            let record = self.own_record(media_id).await?;
+            if record.blob.is_some() {
+                return Ok(record);
             }
-        };
-        tokio::time::timeout(timeout, waiting).await.unwrap_or(Err(EngineError::NotYetUploaded))
+            tokio::select! {
+                () = uploaded => {}
+                () = &mut too_late => return Err(EngineError::NotYetUploaded),
+            }
+        }
     }
 
     async fn own_record(&self, media_id: &str) -> Result<MediaRecord> {
