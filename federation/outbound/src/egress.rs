@@ -66,6 +66,8 @@ pub struct EgressOptions {
     pub allow_private_pages: Vec<Network>,
     /// Ranges of addresses where push gateways would not be called otherwise. There they may be called without TLS too.
     pub allow_private_push_gateways: Vec<Network>,
+    /// Whether a connection is closed after each call, because few may be open.
+    pub closes_connections: bool,
     /// What we call ourselves.
     pub user_agent: String,
 }
@@ -370,7 +372,7 @@ fn builder(
         .redirect(redirects)
         .referer(false)
         .user_agent(&options.user_agent)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+        .pool_max_idle_per_host(if options.closes_connections { 0 } else { IDLE_CONNECTIONS_PER_HOST })
 }
 
 /// How connections are made and given up, whoever is at the other end.

@@ -46,6 +46,18 @@ impl Default for SenderOptions {
     }
 }
 
+/// However few connections there may be: fewer workers would hardly get anywhere.
+const WORKERS_MIN: usize = 8;
+
+impl SenderOptions {
+    /// The same, with so few workers that they and the slow ones leave some of so many connections to other calls.
+    #[must_use]
+    pub fn within(self, connections_max: usize) -> Self {
+        let most = connections_max / (driver::WITH_SLOW_FACTOR + 1);
+        Self { workers_max: self.workers_max.min(most.max(WORKERS_MIN)), ..self }
+    }
+}
+
 /// An ephemeral message as it stands in a transaction.
 #[derive(Clone, Debug)]
 pub struct EduJson {

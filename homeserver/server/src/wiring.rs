@@ -14,8 +14,13 @@ use crate::{
         Configuration, Durability, JwtAlgorithm, MailSecurity, Network, PasswordHashing, RegistrationMode, Secret,
     },
     data_directory::{DataDirectory, DataDirectoryError, Use},
+    open_files::Shares,
     tls::{Certificate, TlsError},
 };
+
+/// From how many connections to other servers on they are kept for calls to come: what is said in the largest rooms goes to
+/// thousands of servers in less time than that.
+const KEPT_FROM: usize = 4_096;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +101,7 @@ impl House {
         federation.key_ring().note_own_key().await?;
         let patience =
             SenderOptions { device_names: configuration.federation_device_names, ..SenderOptions::default() };
-        let sender = Sender::new(federation.clone(), patience);
+        let sender = Sender::new(federation.clone(), patience.within(Shares::of_process().called));
         let settings = engine_settings(configuration, media, services);
         let engine = Engine::start(settings, storage.clone(), federation, sender.clone(), world.clone());
         engine.start_completing();
@@ -159,6 +164,7 @@ fn egress(configuration: &Configuration) -> Result<EgressOptions, StartError> {
         allow_private_addresses: networks.collect(),
         allow_private_pages: for_pages.collect(),
         allow_private_push_gateways: for_push.collect(),
+        closes_connections: Shares::of_process().called < KEPT_FROM,
         user_agent: concat!("Nudge/", env!("CARGO_PKG_VERSION")).to_owned(),
     })
 }

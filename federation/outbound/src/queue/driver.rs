@@ -25,7 +25,7 @@ const TURN_TRANSACTIONS: usize = 20;
 const SLOW_MS: u64 = 3_000;
 /// How many workers there are at most with the slow ones, as a multiple of those that are not: where many servers go at
 /// once, those that are left do not wait until all of these have been given up.
-const WITH_SLOW_FACTOR: usize = 3;
+pub(super) const WITH_SLOW_FACTOR: usize = 3;
 /// How long to wait after storage has failed, or a worker has panicked, which are none of the other server's doing.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep, so that a clock that was set back does not make us sleep for hours.

@@ -488,6 +488,29 @@ async fn r_30_the_kernel_asks_whether_a_silent_server_is_still_there() {
 }
 
 #[tokio::test]
+async fn r_34_where_few_connections_may_be_open_none_is_kept_for_calls_to_come() {
+    const CALLS: usize = 5;
+    for closes_connections in [false, true] {
+        let server = Server::start(|_, mut stream| async move {
+            while stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.is_ok() {
+                if read_request(&mut stream).await.is_none() {
+                    return;
+                }
+            }
+        })
+        .await;
+        let options = EgressOptions { closes_connections, ..options(loopback()) };
+        let egress = Egress::new(options, Arc::new(names())).unwrap();
+        for _ in 0..CALLS {
+            egress.send(&server.route("server.test"), request("/x"), LIMITS).await.unwrap();
+            // A connection is kept a moment after its answer was read.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(server.connections() == CALLS, closes_connections, "{} connections", server.connections());
+    }
+}
+
+#[tokio::test]
 async fn s_095_without_tls_only_where_the_operator_allows_it() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://server.test:{}/_matrix/push/v1/notify", listener.local_addr().unwrap().port());

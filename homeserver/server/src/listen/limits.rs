@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::open_files;
+use crate::open_files::Shares;
 
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +40,10 @@ pub struct Limits {
 /// 10,000 long polls, and as many connections for all else.
 const CONNECTIONS_MAX: usize = 20_000;
 
-/// File descriptors that are kept for the database, for calls to other servers, and for logs.
-const FILES_RESERVED: u64 = 128;
-
 impl Limits {
     /// Limits for one of `listeners` that share this process's file descriptors.
     pub fn share(listeners: usize) -> Self {
-        // The connections may take three quarters when there is so little that the reserve would leave nothing.
-        let files = open_files::max().map_or(u64::MAX, |max| max.saturating_sub(FILES_RESERVED).max(max / 4 * 3));
-        let each = usize::try_from(files).unwrap_or(usize::MAX) / listeners.max(1);
+        let each = Shares::of_process().callers / listeners.max(1);
         Self { connections_max: each.clamp(1, CONNECTIONS_MAX), ..Self::default() }
     }
 }

@@ -175,6 +175,31 @@ async fn s_096_servers_that_never_answer_do_not_hold_up_those_that_do() {
 }
 
 #[tokio::test]
+async fn r_34_servers_that_never_answer_leave_connections_to_other_calls() {
+    const CONNECTIONS: usize = 32;
+    let names: Vec<OwnedServerName> =
+        (0..60).map(|index| ServerName::parse(format!("hole{index}.test")).unwrap()).collect();
+    let servers: Vec<&ServerName> = names.iter().map(|name| &**name).collect();
+    let mut room = Room::with(&servers, accepting()).await;
+    room.bench.wire.swallow(|_| true);
+    room.send(1).await;
+    let options = SenderOptions { workers_max: 256, ..OPTIONS }.within(CONNECTIONS);
+    let sender = Sender::new(room.bench.federation.clone(), options);
+    let (_stop, _running) = run(&sender);
+    let mut rounds_after = 0;
+    until("others had their turn as well", || {
+        room.bench.clock.advance(1_000);
+        // Has the loop look at the clock.
+        sender.queue_ephemeral(vec![names[0].clone()], "a".to_owned(), typing(1));
+        rounds_after += usize::from(room.bench.wire.count() > OPTIONS.workers_max);
+        rounds_after > 20
+    })
+    .await;
+    let taken = room.bench.wire.count();
+    assert!(taken <= CONNECTIONS * 3 / 4, "{taken} connections");
+}
+
+#[tokio::test]
 async fn what_was_failing_before_a_restart_is_in_no_other_s_way_after_it() {
     let names: Vec<OwnedServerName> =
         (0..20).map(|index| ServerName::parse(format!("hole{index}.test")).unwrap()).collect();
