@@ -14,6 +14,8 @@ use crate::{KeyServer, Result};
 pub struct RoomsSince {
     /// Rooms that the user joined.
     pub joined: Vec<OwnedRoomId>,
+    /// Rooms that the user was in all the time, of which all members became known only now.
+    pub completed: Vec<OwnedRoomId>,
     /// Rooms that the user left.
     pub left: Vec<OwnedRoomId>,
     /// Rooms that the user was in all the time, in which something happened.
@@ -42,6 +44,9 @@ impl KeyServer {
         changes.changed.extend(self.storage.device_lists_changed(user_id, since, until).await?);
         if !rooms.joined.is_empty() {
             changes.changed.extend(self.storage.members_at(&rooms.joined, until).await?);
+        }
+        if !rooms.completed.is_empty() {
+            changes.changed.extend(self.storage.members_found(&rooms.completed, since, until).await?);
         }
         let mut gone = BTreeSet::new();
         if !rooms.left.is_empty() {

@@ -128,6 +128,29 @@ impl Storage {
         Ok(names.into_iter().filter_map(|name| OwnedUserId::try_from(decode(name)).ok()).collect())
     }
 
+    /// Those who were joined to or invited to one of these rooms at a position, but for whom a reader up to `since` knew of,
+    /// though they did not know of all.
+    pub async fn members_found(
+        &self,
+        rooms: &[OwnedRoomId],
+        since: Position,
+        position: Position,
+    ) -> Result<Vec<OwnedUserId>> {
+        const SQL: &str = "SELECT DISTINCT k.name
+            FROM room_state s JOIN names r ON r.name_nid = s.room_nid JOIN names k ON k.name_nid = s.state_key_nid
+            WHERE r.name IN (SELECT value FROM json_each($1))
+            AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+            AND s.since <= $2 AND (s.until IS NULL OR s.until > $2) AND s.membership IN ('join', 'invite')
+            AND NOT EXISTS (SELECT 1 FROM members_known_early e
+                WHERE e.room_nid = s.room_nid AND e.user_nid = s.state_key_nid AND e.since <= $3)";
+        let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
+        let names = list(names.iter().map(|name| &**name));
+        let names: Vec<String> = db!(self.read(), |pool| {
+            sqlx::query_scalar(SQL).bind(names).bind(position).bind(since).fetch_all(pool).await
+        })?;
+        Ok(names.into_iter().filter_map(|name| OwnedUserId::try_from(decode(name)).ok()).collect())
+    }
+
     /// Those of `others` who are joined or invited to a room that a local user is joined to now.
     pub async fn sharing_a_room(&self, user_id: &UserId, others: &[OwnedUserId]) -> Result<Vec<OwnedUserId>> {
         const SQL: &str = "SELECT n.name FROM names n WHERE n.name IN (SELECT value FROM json_each($2)) AND EXISTS (

@@ -124,7 +124,7 @@ impl Engine {
             }
         }
         let complete = self.storage().rooms_completed(since, now).await?;
-        rooms.joined.extend(kept.iter().filter(|room_id| complete.contains(room_id)).cloned());
+        rooms.completed.extend(kept.iter().filter(|room_id| complete.contains(room_id)).cloned());
         rooms.changed.extend(self.storage().rooms_changed(&kept, since, now).await?);
         Ok(rooms)
     }

@@ -103,11 +103,16 @@ impl Applying<'_> {
     }
 }
 
-/// Notes that all members of a room are known since a position.
+/// Notes that all members of a room are known since a position, and none of them before.
 pub(super) async fn end_partial_state(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
     const DONE: &str = "DELETE FROM partial_states WHERE room_nid = $1";
+    const FORGOTTEN: &str = "DELETE FROM members_known_early WHERE room_nid = $1";
     const COMPLETE: &str = "UPDATE rooms SET complete_since = $2 WHERE room_nid = $1";
-    db!(transaction.connection(), |connection| sqlx::query(DONE).bind(room_nid).execute(connection).await.map(drop))?;
+    for sql in [DONE, FORGOTTEN] {
+        db!(transaction.connection(), |connection| {
+            sqlx::query(sql).bind(room_nid).execute(connection).await.map(drop)
+        })?;
+    }
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query(COMPLETE).bind(room_nid).bind(position).execute(connection).await.map(drop)
     })?)
@@ -118,10 +123,11 @@ impl CompletedRoom {
     pub(super) async fn write(self, transaction: &mut Transaction) -> Result<()> {
         const HELD: &str = "DELETE FROM room_state WHERE room_nid = $1 AND (until IS NULL OR until >= $2)";
         let Self { room_nid, joined_at, position, state } = self;
+        end_partial_state(room_nid, position, transaction).await?;
+        note_known_early(room_nid, transaction).await?;
         db!(transaction.connection(), |connection| {
             sqlx::query(HELD).bind(room_nid).bind(joined_at).execute(connection).await.map(drop)
         })?;
-        end_partial_state(room_nid, position, transaction).await?;
         let ended = ended(room_nid, transaction).await?;
         let mut rows = state.rows;
         for row in rows.iter_mut().filter(|row| row.since == BEGINNING) {
@@ -129,6 +135,17 @@ impl CompletedRoom {
         }
         StateRow::insert(&rows, transaction).await
     }
+}
+
+/// Keeps who is known to be in a room, and since when, beyond what is replaced. Of the invited nobody told us changes.
+async fn note_known_early(room_nid: i64, transaction: &mut Transaction) -> Result<()> {
+    const SQL: &str = "INSERT INTO members_known_early (room_nid, user_nid, since)
+        SELECT room_nid, state_key_nid, since FROM room_state WHERE room_nid = $1
+        AND type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+        AND until IS NULL AND membership = 'join'";
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(room_nid).execute(connection).await.map(drop)
+    })?)
 }
 
 /// When the last of the values ended that are still stored, by type and state key.

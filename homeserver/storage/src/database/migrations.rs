@@ -37,6 +37,7 @@ macro_rules! migrations {
             "0022_push_notes",
             "0023_partial_states",
             "0024_unverified_state",
+            "0025_members_known_early",
         )
     };
     ($database:literal, $($file:literal),+ $(,)?) => {

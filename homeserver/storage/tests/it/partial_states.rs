@@ -175,6 +175,12 @@ async fn what_is_complete_is_written_anew_from_the_join_on() {
         assert!(!stage.storage.is_followed_since(&dave, last).await.unwrap(), "who was not known was not heard");
         assert!(stage.storage.is_followed_since(&dave, completed).await.unwrap());
         assert!(stage.stored("$topic").await.unwrap().pdu.rejected);
+
+        let found = async |since| stage.storage.members_found(&[room()], since, completed).await.unwrap();
+        assert_eq!(found(last).await, std::slice::from_ref(&dave), "Bob was known, and Carol is not there");
+        let (bob, mut all) = (user("@bob:here"), found(joined_at - 1).await);
+        all.sort_unstable();
+        assert_eq!(all, [bob, dave], "nobody to whom nobody was told of");
     })
     .await;
 }
