@@ -152,10 +152,10 @@ settings! {
     federation_trusted_notaries: List<OwnedServerName> = "", "federation.trusted_notaries", example "[\"matrix.org\"]";
     /// Whether other servers are told the names that users give their devices, which often say what these are.
     federation_device_names: bool = "false", "federation.device_names", example "false";
-    /// Experimental. Whether large rooms of other servers can be used within seconds, before all of their members are
-    /// known, which are asked for in the background. Until they are, clients that want all members at once do not show
-    /// the room, and a server whose users were all removed from it may still be sent what is said there.
-    federation_partial_state_joins: bool = "false", "federation.partial_state_joins", example "true";
+    /// Whether large rooms of other servers can be used within seconds, before all of their members are known, which are
+    /// asked for in the background. Until they are, clients that want all members at once do not show the room, nobody
+    /// enters it by this server, and a server whose users were all removed from it may still be sent what is said there.
+    federation_partial_state_joins: bool = "true", "federation.partial_state_joins", example "false";
 
     /// The version of new rooms when the client names none.
     rooms_default_version: RoomVersionId = "12", "rooms.default_version", example "\"12\"";
