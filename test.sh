@@ -3,9 +3,9 @@
 # apt, if it is root.
 #
 #   ./test.sh           everything
-#   ./test.sh quick     what needs neither a release build nor other people's software
-#   ./test.sh nightly   the latter, and what takes hours: 1,000 seeds of the simulation, a room with 10,000 servers, 500 kills,
-#                       and the other faults as long and as many as in life
+#   ./test.sh quick     what needs no other people's software
+#   ./test.sh nightly   everything, of the release build, and what takes hours: 1,000 seeds of the simulation, a room with 10,000
+#                       servers, 500 kills, and the other faults as long and as many as in life
 set -euo pipefail
 cd "$(dirname "$0")"
 what=${1:-all}
@@ -53,9 +53,13 @@ if [[ $what == nightly ]]; then
     NUDGE_FAULTS_LONG=1 NUDGE_KILL_ROUNDS=500 cargo test --locked -p complement-tests-faults
 fi
 
-if [[ $what == all ]]; then
-    step 'release build'
-    cargo build --release --locked
+if [[ $what != quick ]]; then
+    export NUDGE_BINARY=$target/debug/nudge
+    if [[ $what == nightly ]]; then
+        step 'release build'
+        cargo build --release --locked
+        NUDGE_BINARY=$target/release/nudge
+    fi
     step 'matrix-nio, matrix-js-sdk and matrix-sdk as clients, Synapse as a peer, heisenbridge as a bridge; what leaves a namespace'
     PATH=$PATH:/usr/sbin command -v ngircd >/dev/null || install ngircd
     PATH=$PATH:/usr/sbin command -v ip >/dev/null || install iproute2
