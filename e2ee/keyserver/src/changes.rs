@@ -45,10 +45,11 @@ impl KeyServer {
         if !rooms.joined.is_empty() {
             changes.changed.extend(self.storage.members_at(&rooms.joined, until).await?);
         }
+        let mut gone = BTreeSet::new();
         if !rooms.completed.is_empty() {
             changes.changed.extend(self.storage.members_found(&rooms.completed, since, until).await?);
+            gone.extend(self.storage.members_lost(&rooms.completed, since, until).await?);
         }
-        let mut gone = BTreeSet::new();
         if !rooms.left.is_empty() {
             gone.extend(self.storage.members_at(&rooms.left, since).await?);
         }

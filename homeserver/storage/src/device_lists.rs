@@ -143,10 +143,37 @@ impl Storage {
             AND s.since <= $2 AND (s.until IS NULL OR s.until > $2) AND s.membership IN ('join', 'invite')
             AND NOT EXISTS (SELECT 1 FROM members_known_early e
                 WHERE e.room_nid = s.room_nid AND e.user_nid = s.state_key_nid AND e.since <= $3)";
+        self.members_by(SQL, rooms, since, position).await
+    }
+
+    /// Those of whom a reader up to `since` knew that they had joined one of these rooms, and who are not in it at a position,
+    /// perhaps because it turned out that they never were.
+    pub async fn members_lost(
+        &self,
+        rooms: &[OwnedRoomId],
+        since: Position,
+        position: Position,
+    ) -> Result<Vec<OwnedUserId>> {
+        const SQL: &str = "SELECT DISTINCT k.name FROM members_known_early e
+            JOIN names r ON r.name_nid = e.room_nid JOIN names k ON k.name_nid = e.user_nid
+            WHERE r.name IN (SELECT value FROM json_each($1)) AND e.since <= $3
+            AND NOT EXISTS (SELECT 1 FROM room_state s WHERE s.room_nid = e.room_nid AND s.state_key_nid = e.user_nid
+                AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
+                AND s.since <= $2 AND (s.until IS NULL OR s.until > $2) AND s.membership IN ('join', 'invite'))";
+        self.members_by(SQL, rooms, since, position).await
+    }
+
+    async fn members_by(
+        &self,
+        sql: &'static str,
+        rooms: &[OwnedRoomId],
+        since: Position,
+        position: Position,
+    ) -> Result<Vec<OwnedUserId>> {
         let names: Vec<_> = rooms.iter().map(|room_id| encode(room_id.as_str())).collect();
         let names = list(names.iter().map(|name| &**name));
         let names: Vec<String> = db!(self.read(), |pool| {
-            sqlx::query_scalar(SQL).bind(names).bind(position).bind(since).fetch_all(pool).await
+            sqlx::query_scalar(sql).bind(names).bind(position).bind(since).fetch_all(pool).await
         })?;
         Ok(names.into_iter().filter_map(|name| OwnedUserId::try_from(decode(name)).ok()).collect())
     }

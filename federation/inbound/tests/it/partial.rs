@@ -454,6 +454,8 @@ async fn a_room_that_all_have_left_is_not_asked_for_and_entered_whole() {
     let room = room_without_state(&stage, &["bob"]);
     enter(&stage, &alice, &room).await;
     stage.engine.leave(&alice, &room.id, None).await.unwrap();
+    let known = stage.engine.members(&alice, &room.id, None, None, None).await.unwrap();
+    assert!(!known.is_empty(), "nobody waits for what is not asked for");
     stage.flush(stage.remote.name()).await;
     stage.clock.advance(Duration::from_hours(24));
     stage.engine.complete_due_states().await.unwrap();
@@ -799,4 +801,71 @@ async fn who_came_in_by_what_only_a_part_of_the_state_refuses_stays_in() {
     let message = room.send_message(&stage.remote, &gina, "hello");
     stage.receive(&[&message]).await;
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Accepted);
+}
+
+#[tokio::test]
+async fn a_small_room_has_its_members_when_the_join_is_answered() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    stage.remote.behave();
+    stage.join(&alice, &room.id).await.unwrap();
+    assert!(stage.network.recorded_to(stage.remote.name(), "state_ids").len() == 1, "they were left out");
+    assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_none());
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
+}
+
+#[tokio::test]
+async fn a_member_who_cannot_be_verified_keeps_the_others_waiting_for_some_rounds_only() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let third = stage.network.add_fake("third");
+    set_member(&room, &third, "tina", "join");
+    stage.remote.behave();
+    stage.network.cut(third.name());
+    enter(&stage, &alice, &room).await;
+    for round in 1..5 {
+        assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_some(), "round {round}");
+        stage.clock.advance(Duration::from_hours(2));
+        stage.engine.complete_due_states().await.unwrap();
+    }
+    stage.clock.advance(Duration::from_hours(2));
+    stage.engine.complete_due_states().await.unwrap();
+    assert!(stage.engine.storage().partial_state(&room.id).await.unwrap().is_none());
+    assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
+    assert_eq!(stage.membership(&room.id, &third.user("tina")).await, None);
+}
+
+/// Who was told of the room meanwhile hears of all whose devices are to be looked at, and of all that was noted of it, also
+/// when something of their own changed.
+#[tokio::test]
+async fn nothing_is_lost_to_clients_when_all_members_become_known() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob", "carol"]);
+    enter(&stage, &alice, &room).await;
+    let lazy_since = stage.filtered_sync(&alice, lazy()).await["next_batch"].as_str().unwrap().to_owned();
+    let note = serde_json::value::to_raw_value(&json!({"tags": {"u.work": {}}})).unwrap();
+    stage.engine.set_account_data(&alice, Some(&room.id), "m.tag", note).await.unwrap();
+    let since = stage.sync(&alice).await["next_batch"].as_str().unwrap().to_owned();
+    stage.engine.set_display_name(&alice, Some("Alice".to_owned())).await.unwrap();
+    let answer = room.send_message(&stage.remote, &stage.remote.user("bob"), "hi");
+    stage.receive(&[&answer]).await;
+    let bob_spoke = stage.filtered_sync(&alice, lazy()).await["next_batch"].as_str().unwrap().to_owned();
+    complete(&stage, &room).await;
+
+    for since in [lazy_since, bob_spoke] {
+        let query = SyncQuery { since: Some(since), filter: lazy(), ..SyncQuery::default() };
+        let told = stage.sync_by(&alice, query).await;
+        let changed =
+            serde_json::from_value::<Vec<String>>(told["device_lists"]["changed"].clone()).unwrap_or_default();
+        assert!(
+            ["@bob:remote", "@carol:remote"].iter().all(|name| changed.contains(&(*name).to_owned())),
+            "{changed:?}"
+        );
+        assert!(!changed.contains(&"@alice:test".to_owned()), "of whom she was told when she came in");
+    }
+    let told = stage.sync_by(&alice, SyncQuery { since: Some(since), ..SyncQuery::default() }).await;
+    assert_eq!(joined(&told, &room)["account_data"]["events"][0]["type"], "m.tag", "{told}");
 }

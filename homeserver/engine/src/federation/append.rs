@@ -19,7 +19,7 @@ use rules::{
 use ruma::{OwnedEventId, events::StateEventType};
 use storage::{CommitError, StoredEvent};
 
-use super::outliers::outlier_change;
+use super::{outliers::outlier_change, verify::Dropped};
 use crate::{
     Engine, EngineError, Result,
     rooms::{Decision, MAX_ATTEMPTS},
@@ -47,8 +47,23 @@ pub(crate) enum Provenance {
 #[derive(Debug, Default)]
 pub(crate) struct ClaimedStates {
     pub(crate) states: Vec<StateMap>,
-    /// Whether events of them could not be had or verified: then they cannot tell what is not allowed.
-    pub(crate) is_incomplete: bool,
+    pub(crate) gaps: StateGaps,
+}
+
+/// Which events of claimed states could not be had or verified.
+#[derive(Debug, Default)]
+pub(crate) struct StateGaps {
+    /// Any: then they cannot tell what is not allowed.
+    pub(crate) is_any: bool,
+    /// One that was made lately, so that it can most likely be verified later.
+    pub(crate) is_recent: bool,
+}
+
+impl ClaimedStates {
+    /// Fails where waiting for keys is worth it.
+    pub(crate) fn verified(self) -> Result<Self, Dropped> {
+        if self.gaps.is_recent { Err(Dropped::UnverifiedState) } else { Ok(self) }
+    }
 }
 
 /// The state before an event.
@@ -123,7 +138,7 @@ impl Engine {
         let standing = judge(room, pdu, |event_type, key| before.get(room, event_type, key), &events);
         let standing = match (standing, provenance) {
             (Standing::Rejected(_), Provenance::TheirsWithStates(states))
-                if states.is_incomplete && check_auth_events(&room.rules.authorization, pdu, &events).is_ok() =>
+                if states.gaps.is_any && check_auth_events(&room.rules.authorization, pdu, &events).is_ok() =>
             {
                 Standing::Outlier
             }

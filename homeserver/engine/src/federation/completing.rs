@@ -2,7 +2,7 @@
 //! gives them. What is to be asked for is in the storage, so that a restart forgets nothing. And waiting for that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -21,8 +21,16 @@ use tokio::{
 use super::complete::{Answers, Incomplete};
 use crate::{Engine, EngineError, Inner, Result};
 
-/// How many rooms are asked for at the same time: each may come with its whole state.
+/// How many large rooms are asked for at the same time: each may come with its whole state.
 const ROOMS_AT_ONCE: usize = 4;
+/// How many small ones besides, so that they need not wait for large ones.
+const SMALL_ROOMS_AT_ONCE: usize = 16;
+/// How many servers a room has besides ours that is taken for a small one.
+const SMALL_ROOM_SERVERS: usize = 5;
+/// How long a join to a small room waits for its members.
+const SMALL_ROOM_WAIT: Duration = Duration::from_secs(1);
+/// How often a room is asked for before it is its time, because somebody waits for it.
+const HASTEN_INTERVAL: Duration = Duration::from_secs(30);
 /// How many rooms are looked at in one round.
 const ROUND_ROOMS: usize = 1_000;
 /// How many servers are asked for one room before it has to wait.
@@ -50,8 +58,10 @@ pub(crate) struct Completing {
     done: Notify,
     /// Whether somebody looks for rooms to complete without being told to.
     is_started: AtomicBool,
-    /// The rooms that are being asked for.
-    running: Mutex<HashSet<OwnedRoomId>>,
+    /// The rooms that are being asked for, and whether they are small.
+    running: Mutex<HashMap<OwnedRoomId, bool>>,
+    /// When rooms were last asked for because somebody waited.
+    hastened: Mutex<HashMap<OwnedRoomId, Instant>>,
     /// How much is lacking of what events build on, by the servers that made them; of rooms of which that was counted.
     lacking: Mutex<HashMap<OwnedRoomId, BTreeMap<OwnedServerName, usize>>>,
     /// What servers have said of the rooms.
@@ -63,7 +73,21 @@ impl Completing {
     pub(super) fn is_done(&self, room_id: &RoomId) {
         self.forget_lacking(room_id);
         self.answers.forget(room_id);
+        self.hastened.lock().unwrap_or_else(PoisonError::into_inner).remove(room_id);
         self.done.notify_waiters();
+    }
+
+    /// Whether a room is to be asked for now because somebody waits: not while it is asked for, nor often.
+    fn is_hastened(&self, room_id: &RoomId) -> bool {
+        if self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(room_id) {
+            return false;
+        }
+        let (mut hastened, now) = (self.hastened.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        let is_due = hastened.get(room_id).is_none_or(|last| now.duration_since(*last) >= HASTEN_INTERVAL);
+        if is_due {
+            hastened.insert(room_id.to_owned(), now);
+        }
+        is_due
     }
 
     /// How much is lacking of what events of a room build on, if it was counted.
@@ -91,7 +115,10 @@ impl Turn {
     /// Nothing when somebody asks for the room already, or for too many.
     fn begin(engine: &Engine, record: PartialStateRecord) -> Option<Self> {
         let mut running = engine.inner.rooms.completing.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let begins = running.len() < ROOMS_AT_ONCE && running.insert(record.room_id.clone());
+        let is_small = is_small(&record);
+        let at_once = if is_small { SMALL_ROOMS_AT_ONCE } else { ROOMS_AT_ONCE };
+        let begins = running.values().filter(|other| **other == is_small).count() < at_once
+            && running.insert(record.room_id.clone(), is_small).is_none();
         begins.then(|| Self { engine: engine.clone(), record })
     }
 
@@ -190,13 +217,30 @@ impl Engine {
         Ok(())
     }
 
-    /// The room once all of its members are known; fails when that takes too long, or nobody sees to it.
+    /// Waits a moment for the members of a room that was just entered, if it is small: there is hardly anything to wait for,
+    /// and to whoever entered it the room looks as if it had never been without them.
+    pub(crate) async fn wait_if_small(&self, room_id: &RoomId) -> Result<()> {
+        if self.storage().partial_state(room_id).await?.is_some_and(|record| is_small(&record)) {
+            // What takes longer goes on in the background, as with a large one.
+            let _ = self.whole_room_by(room_id, Instant::now() + SMALL_ROOM_WAIT).await;
+        }
+        Ok(())
+    }
+
+    /// The room once all of its members are known; fails when that takes too long, or nobody sees to it. As it is known
+    /// where none of our users is in it any more: nobody asks for it then.
     pub(crate) async fn whole_room(&self, room_id: &RoomId) -> Result<Arc<RoomSnapshot>> {
         let room = self.known_room(room_id).await?;
-        if !room.is_partial() {
+        if !room.is_partial() || !room.has_server(self.server_name()) {
             return Ok(room);
         }
-        let deadline = Instant::now() + WAIT_MAX;
+        if self.inner.rooms.completing.is_hastened(room_id) {
+            self.hasten_completion(room_id).await?;
+        }
+        self.whole_room_by(room_id, Instant::now() + WAIT_MAX).await
+    }
+
+    async fn whole_room_by(&self, room_id: &RoomId, deadline: Instant) -> Result<Arc<RoomSnapshot>> {
         let mut stopping = self.inner.sync.stopping();
         loop {
             let mut done = std::pin::pin!(self.inner.rooms.completing.done.notified());
@@ -232,6 +276,10 @@ impl Engine {
         let is_known = room.state_value(&StateEventType::RoomMember, user_id.as_str()).is_some();
         if is_known || !room.is_partial() { Ok(room) } else { self.whole_room(&room.room_id).await }
     }
+}
+
+fn is_small(record: &PartialStateRecord) -> bool {
+    record.servers.len() <= SMALL_ROOM_SERVERS
 }
 
 /// Who let us in first, and, from the second round on, the others, also those that came since, each time from another one

@@ -4,13 +4,18 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures_util::future::join_all;
 use outbound::CallError;
 use rules::{Pdu, RoomSnapshot, change::Standing, event::read_pdu, room::StateMap};
 use ruma::{EventId, OwnedEventId, ServerName};
 use serde_json::value::RawValue;
 use storage::{Direction, StoredEvent, TimelineRange};
 
-use super::{append::ClaimedStates, outliers::is_final, verify::Dropped};
+use super::{
+    append::{ClaimedStates, StateGaps},
+    outliers::is_final,
+    verify::Dropped,
+};
 use crate::{Engine, Result, apart::JUDGING};
 
 /// How many events in a gap we ask for. What lies further back comes by pagination, when somebody looks.
@@ -21,6 +26,10 @@ const MAX_SINGLE_FETCHES: usize = 20;
 const EVENTS_AT_ONCE: usize = 1_000;
 /// How long ago an event was made that counts as recent: servers that are to come back have come back after a week.
 const RECENT_MS: u64 = 7 * 24 * 3_600 * 1_000;
+/// How far the clocks of servers are ahead of ours at most.
+const AHEAD_MS: u64 = 3_600 * 1_000;
+/// How many of these fetches are under way at the same time.
+const FETCHES_AT_ONCE: usize = 5;
 
 impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
@@ -107,14 +116,13 @@ impl Engine {
     ) -> Result<ClaimedStates, Dropped> {
         let mut claimed = ClaimedStates::default();
         for event_id in lacking {
-            match self.fetch_state_after(origin, room, event_id, &mut claimed.is_incomplete).await {
+            match self.fetch_state_after(origin, room, event_id, &mut claimed.gaps).await {
                 Ok(state) => claimed.states.push(state),
-                // Of the state before the event the same would be lacking.
-                Err(error @ (Dropped::Engine(_) | Dropped::UnverifiedState)) => return Err(error),
+                Err(error @ Dropped::Engine(_)) => return Err(error),
                 Err(_) => {
                     let mut claimed = ClaimedStates::default();
                     let event_id = &pdu.event_id;
-                    let state = self.fetch_state_before(origin, room, event_id, &mut claimed.is_incomplete).await?;
+                    let state = self.fetch_state_before(origin, room, event_id, &mut claimed.gaps).await?;
                     claimed.states.push(state);
                     return Ok(claimed);
                 }
@@ -128,10 +136,10 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         event_id: &OwnedEventId,
-        is_incomplete: &mut bool,
+        gaps: &mut StateGaps,
     ) -> Result<StateMap, Dropped> {
         // First, for it brings most of what authorises the event.
-        let mut state = self.fetch_state_before(origin, room, event_id, is_incomplete).await?;
+        let mut state = self.fetch_state_before(origin, room, event_id, gaps).await?;
         if self.stored_event(event_id).await?.is_none() {
             let raw = self.federation().event(origin, event_id).await.map_err(|_| Dropped::MissingAncestors)?;
             let event = self.verified(&room.room_id, &room.rules, &raw).await?;
@@ -151,7 +159,7 @@ impl Engine {
         origin: &ServerName,
         room: &RoomSnapshot,
         event_id: &EventId,
-        is_incomplete: &mut bool,
+        gaps: &mut StateGaps,
     ) -> Result<StateMap, Dropped> {
         let answer = self.federation().state_ids(origin, &room.room_id, event_id).await;
         let ids = answer.map_err(|_| Dropped::MissingAncestors)?;
@@ -162,12 +170,12 @@ impl Engine {
             let raws = self.fetch_events(origin, room, event_id, &lacking).await?;
             let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
             self.store_outliers(&room.rules.authorization, pdus).await?;
-            self.refuse_recent_gaps(room, &lacking, raws).await?;
+            gaps.is_recent |= self.is_any_recent(room, &lacking, raws).await?;
         }
         let mut state = StateMap::with_capacity(ids.pdu_ids.len());
         for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
             let events = self.storage().events(ids).await?;
-            *is_incomplete |= events.len() < unique(ids);
+            gaps.is_any |= events.len() < unique(ids);
             let is_rejected =
                 |event: &StoredEvent| matches!(event.standing, Standing::Rejected(_)) && is_final(room, event);
             let accepted = events.iter().filter(|event| !is_rejected(event) && event.pdu.room_id == room.room_id);
@@ -177,27 +185,28 @@ impl Engine {
         Ok(state)
     }
 
-    /// Fails when a recent event of a claimed state could not be verified: its server is most likely just not to be
-    /// reached for its keys, and without the event its users would be strangers to us for good. An old one may be of a
-    /// server that is gone, and must not keep us from the room for ever.
-    async fn refuse_recent_gaps(
+    /// Whether a recent event of a claimed state could not be verified: its server is most likely just not to be reached
+    /// for its keys, and without the event its users would be strangers to us for good. An old one may be of a server that
+    /// is gone, and must not keep us from the room for ever; nor one that says that it is of the future.
+    async fn is_any_recent(
         &self,
         room: &RoomSnapshot,
         lacking: &[OwnedEventId],
         raws: Vec<Box<RawValue>>,
-    ) -> Result<(), Dropped> {
+    ) -> Result<bool, Dropped> {
         let stored = self.storage().event_ids_known(lacking).await?;
         let gaps: HashSet<_> = lacking.iter().filter(|event_id| !stored.contains(*event_id)).cloned().collect();
         if gaps.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let recent_ms = self.world().clock.now_ms().saturating_sub(RECENT_MS);
+        let now_ms = self.world().clock.now_ms();
+        let recent = now_ms.saturating_sub(RECENT_MS)..now_ms.saturating_add(AHEAD_MS);
         let rules = room.rules.clone();
         let is_any_recent = self.apart(JUDGING * raws.len(), move || {
             let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &rules).ok());
-            read.any(|(pdu, _)| gaps.contains(&pdu.event_id) && u64::from(pdu.origin_server_ts.0) > recent_ms)
+            read.any(|(pdu, _)| gaps.contains(&pdu.event_id) && recent.contains(&pdu.origin_server_ts.0.into()))
         });
-        if is_any_recent.await { Err(Dropped::UnverifiedState) } else { Ok(()) }
+        Ok(is_any_recent.await)
     }
 
     async fn fetch_events(
@@ -213,13 +222,16 @@ impl Engine {
             return Ok(answer.pdus.into_iter().chain(answer.auth_chain).collect());
         }
         let mut raws = Vec::with_capacity(lacking.len());
-        for event_id in lacking {
-            match self.federation().event(origin, event_id).await {
-                Ok(raw) => raws.push(raw),
-                // What it does not have, it cannot mean. But half a state for want of an answer would take away from
-                // the room what the other half holds.
-                Err(CallError::Refused { .. }) => {}
-                Err(_) => return Err(Dropped::MissingAncestors),
+        for event_ids in lacking.chunks(FETCHES_AT_ONCE) {
+            let fetches: Vec<_> = event_ids.iter().map(|event_id| self.federation().event(origin, event_id)).collect();
+            for answer in join_all(fetches).await {
+                match answer {
+                    Ok(raw) => raws.push(raw),
+                    // What it does not have, it cannot mean. But half a state for want of an answer would take away from
+                    // the room what the other half holds.
+                    Err(CallError::Refused { .. }) => {}
+                    Err(_) => return Err(Dropped::MissingAncestors),
+                }
             }
         }
         Ok(raws)

@@ -190,8 +190,8 @@ impl Engine {
             Provenance::TheirsWhilePartial
         } else {
             claims.left = claims.left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
-            let mut claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?;
-            claimed.is_incomplete |= !claims.may_refuse;
+            let mut claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?.verified()?;
+            claimed.gaps.is_any |= !claims.may_refuse;
             Provenance::TheirsWithStates(Arc::new(claimed))
         };
         // After the states, which most often hold them.

@@ -20,7 +20,7 @@ use ruma::{
 };
 use storage::{Direction, StoredEvent, TimelineRange};
 
-use super::append::{ClaimedStates, Provenance};
+use super::append::{ClaimedStates, Provenance, StateGaps};
 use crate::{Engine, EngineError, Result};
 
 /// How many servers are asked.
@@ -116,8 +116,15 @@ impl Engine {
                 continue;
             }
             let event_id = &comparison.event_id;
-            match self.fetch_state_before(server, &room, event_id, &mut claimed.is_incomplete).await {
-                Ok(state) => claimed.states.push(self.with_events_since(&room, event_id, state).await?),
+            let mut gaps = StateGaps::default();
+            match self.fetch_state_before(server, &room, event_id, &mut gaps).await {
+                Ok(_) if gaps.is_recent => {
+                    tracing::warn!(destination = %server, "the state of this server cannot be verified now");
+                }
+                Ok(state) => {
+                    claimed.gaps.is_any |= gaps.is_any;
+                    claimed.states.push(self.with_events_since(&room, event_id, state).await?);
+                }
                 Err(error) => {
                     tracing::warn!(destination = %server, %error, "the state of this server could not be fetched");
                 }

@@ -92,7 +92,8 @@ impl Engine {
             return Err(EngineError::CannotFederate(format!("{server} gave only part of the state of the room")));
         }
         // Nearly everything can happen in there, and compilers have a limit on how deep futures lie in one another.
-        Box::pin(self.enter_room(server, &pdu, offer.room_version, rules, answer)).await
+        Box::pin(self.enter_room(server, &pdu, offer.room_version, rules, answer)).await?;
+        self.wait_if_small(room_id).await
     }
 
     /// Has a server of the room make known that our user turns an invitation down. Returns the leave event.

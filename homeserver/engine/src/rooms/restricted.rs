@@ -69,8 +69,8 @@ impl Engine {
         for room_id in rooms {
             match self.resident_room(room_id).await? {
                 Some(room) if room.membership(user_id) == MembershipState::Join => return Ok(()),
-                Some(_) => {}
-                None => is_unknown = true,
+                Some(room) if !room.is_partial() => {}
+                _ => is_unknown = true,
             }
         }
         if is_unknown {

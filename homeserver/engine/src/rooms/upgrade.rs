@@ -49,7 +49,9 @@ impl Engine {
         version: RoomVersionId,
         additional_creators: Vec<OwnedUserId>,
     ) -> Result<OwnedRoomId> {
-        let old = self.known_room(room_id).await?;
+        Self::require_joined(&*self.known_room(room_id).await?, &requester.user_id)?;
+        // Who is banned is to stay so, and may not be known yet.
+        let old = self.whole_room(room_id).await?;
         Self::require_joined(&old, &requester.user_id)?;
         let rules = version.rules().filter(|_| ROOM_VERSIONS.contains(&version));
         let rules = rules.ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;

@@ -246,6 +246,18 @@ impl Engine {
         Ok(by_room.remove(&None).unwrap_or_default())
     }
 
+    /// What a user has noted of a room, for who was told nothing of it.
+    pub(super) async fn room_account_data(
+        &self,
+        user_id: &UserId,
+        room_id: &RoomId,
+        now: Position,
+    ) -> Result<Vec<AccountDataRecord>> {
+        let mut records = self.storage().account_data_since(user_id, 0, now).await?;
+        records.retain(|record| record.room_id.as_deref() == Some(room_id) && !is_deleted(&record.content));
+        Ok(records)
+    }
+
     /// Who is typing, in the rooms in which that changed. Somebody who starts anew is told room by room.
     fn typing_since(&self, since: Option<SyncToken>) -> TypingByRoom {
         let now_ms = self.world().clock.now_ms();

@@ -119,7 +119,8 @@ impl Engine {
             match (was_in, is_joined(&record)) {
                 (false, true) => rooms.joined.push(record.room_id),
                 (true, false) => rooms.left.push(record.room_id),
-                (true, true) => rooms.changed.push(record.room_id),
+                // Perhaps something of their own, as their name, or out and in again.
+                (true, true) => kept.push(record.room_id),
                 (false, false) => {}
             }
         }

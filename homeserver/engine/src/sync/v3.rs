@@ -155,6 +155,8 @@ impl Engine {
             // As of a new room, there is more to be told of it than was read.
             let mut more = self.v3_receipts(asked, std::slice::from_ref(&changes)).await?;
             receipts = more.remove(&changes.record.room_id).unwrap_or_default();
+            changes.account_data =
+                self.room_account_data(&asked.requester.user_id, &changes.record.room_id, asked.now).await?;
         }
         match changes.record.membership {
             MembershipState::Join => {

@@ -1,5 +1,5 @@
--- Who was known to be joined to a room that was entered without its members before the others were, and since when: of
--- them nothing is new when the others become known.
+-- Of whom of a room that was entered without its members the readers of the log were told that they are joined, and since
+-- when, beside those of whom they are told when all members are known.
 CREATE TABLE members_known_early (
     room_nid INTEGER NOT NULL,
     user_nid INTEGER NOT NULL,

@@ -44,6 +44,7 @@ impl Applying<'_> {
         let (servers, unverified) = (serde_json::json!(servers).to_string(), serde_json::json!(unverified).to_string());
         let row = row![room_nid, event_id.as_str(), position, entered_by.as_str(), servers, unverified, *now_ms as i64];
         self.batch().writes.partial.push(row);
+        self.batch().writes.entered_in_part.push((room_nid, position));
     }
 
     pub(super) fn complete_state(&mut self, complete: &CompleteState) {
@@ -103,16 +104,11 @@ impl Applying<'_> {
     }
 }
 
-/// Notes that all members of a room are known since a position, and none of them before.
+/// Notes that all members of a room are known since a position.
 pub(super) async fn end_partial_state(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
     const DONE: &str = "DELETE FROM partial_states WHERE room_nid = $1";
-    const FORGOTTEN: &str = "DELETE FROM members_known_early WHERE room_nid = $1";
     const COMPLETE: &str = "UPDATE rooms SET complete_since = $2 WHERE room_nid = $1";
-    for sql in [DONE, FORGOTTEN] {
-        db!(transaction.connection(), |connection| {
-            sqlx::query(sql).bind(room_nid).execute(connection).await.map(drop)
-        })?;
-    }
+    db!(transaction.connection(), |connection| sqlx::query(DONE).bind(room_nid).execute(connection).await.map(drop))?;
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query(COMPLETE).bind(room_nid).bind(position).execute(connection).await.map(drop)
     })?)
@@ -124,7 +120,7 @@ impl CompletedRoom {
         const HELD: &str = "DELETE FROM room_state WHERE room_nid = $1 AND (until IS NULL OR until >= $2)";
         let Self { room_nid, joined_at, position, state } = self;
         end_partial_state(room_nid, position, transaction).await?;
-        note_known_early(room_nid, transaction).await?;
+        note_joined_since(room_nid, joined_at, transaction).await?;
         db!(transaction.connection(), |connection| {
             sqlx::query(HELD).bind(room_nid).bind(joined_at).execute(connection).await.map(drop)
         })?;
@@ -137,14 +133,37 @@ impl CompletedRoom {
     }
 }
 
-/// Keeps who is known to be in a room, and since when, beyond what is replaced. Of the invited nobody told us changes.
-async fn note_known_early(room_nid: i64, transaction: &mut Transaction) -> Result<()> {
+/// Notes who is known to be joined to a room that was just entered without its members. Of the invited nobody told us what
+/// became of their devices.
+pub(super) async fn note_known_early(room_nid: i64, entered_at: Position, transaction: &mut Transaction) -> Result<()> {
     const SQL: &str = "INSERT INTO members_known_early (room_nid, user_nid, since)
-        SELECT room_nid, state_key_nid, since FROM room_state WHERE room_nid = $1
+        SELECT room_nid, state_key_nid, $2 FROM room_state WHERE room_nid = $1
         AND type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
         AND until IS NULL AND membership = 'join'";
+    forget_known_early(room_nid, transaction).await?;
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(room_nid).bind(entered_at).execute(connection).await.map(drop)
+    })?)
+}
+
+/// Of no member of a room it matters any more since when they are known.
+pub(super) async fn forget_known_early(room_nid: i64, transaction: &mut Transaction) -> Result<()> {
+    const SQL: &str = "DELETE FROM members_known_early WHERE room_nid = $1";
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query(SQL).bind(room_nid).execute(connection).await.map(drop)
+    })?)
+}
+
+/// Notes who joined while not all members were known, before what tells of it is replaced: readers were told of them as they
+/// came. Not those who had joined before, and of whom we learned by what they said.
+async fn note_joined_since(room_nid: i64, joined_at: Position, transaction: &mut Transaction) -> Result<()> {
+    const SQL: &str = "INSERT INTO members_known_early (room_nid, user_nid, since)
+        SELECT room_nid, state_key_nid, MIN(since) FROM room_state WHERE room_nid = $1
+        AND type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member') AND membership = 'join'
+        GROUP BY room_nid, state_key_nid HAVING MIN(since) > $2
+        ON CONFLICT DO NOTHING";
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(room_nid).bind(joined_at).execute(connection).await.map(drop)
     })?)
 }
 

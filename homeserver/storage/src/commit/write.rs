@@ -11,7 +11,7 @@ use ruma::{OwnedEventId, OwnedRoomId, events::room::member::MembershipState};
 use crate::{
     LogEntry, Result, StoredEvent,
     commit::{
-        complete_state::{CompletedRoom, RejudgedEvent, end_partial_state},
+        complete_state::{CompletedRoom, RejudgedEvent, end_partial_state, forget_known_early, note_known_early},
         facts::{Facts, Room},
         historic_state::HistoricState,
         keys::KeyWrites,
@@ -234,6 +234,8 @@ pub(super) struct Writes {
     pub(super) state: StateWrites,
     pub(super) historic: Vec<HistoricState>,
     pub(super) partial: Vec<Vec<Value>>,
+    /// Rooms that were entered without their members, and when.
+    pub(super) entered_in_part: Vec<(i64, Position)>,
     pub(super) complete: Vec<CompletedRoom>,
     pub(super) rejudged: Vec<RejudgedEvent>,
     /// Rooms of which all members are known because they were entered anew, and since when.
@@ -290,10 +292,14 @@ impl Writes {
         }
         for (room_nid, position) in &self.entered_whole {
             end_partial_state(*room_nid, *position, transaction).await?;
+            forget_known_early(*room_nid, transaction).await?;
         }
         let script = self.new_rows(facts);
         self.inserted_rows = script.rows();
         script.run(transaction).await?;
+        for (room_nid, position) in &self.entered_in_part {
+            note_known_early(*room_nid, *position, transaction).await?;
+        }
         for upgrade in &self.upgrades {
             upgrade.write(transaction).await?;
         }

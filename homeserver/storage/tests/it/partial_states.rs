@@ -175,12 +175,49 @@ async fn what_is_complete_is_written_anew_from_the_join_on() {
         assert!(!stage.storage.is_followed_since(&dave, last).await.unwrap(), "who was not known was not heard");
         assert!(stage.storage.is_followed_since(&dave, completed).await.unwrap());
         assert!(stage.stored("$topic").await.unwrap().pdu.rejected);
+    })
+    .await;
+}
 
-        let found = async |since| stage.storage.members_found(&[room()], since, completed).await.unwrap();
-        assert_eq!(found(last).await, std::slice::from_ref(&dave), "Bob was known, and Carol is not there");
-        let (bob, mut all) = (user("@bob:here"), found(joined_at - 1).await);
-        all.sort_unstable();
-        assert_eq!(all, [bob, dave], "nobody to whom nobody was told of");
+/// Of members some are told of as they come, and the others when all are known: of those who spoke before that, too.
+#[tokio::test]
+async fn who_was_not_told_of_is_found_and_who_was_is_lost() {
+    on_each_database(async |stage| {
+        let joined_at = enter(&stage).await;
+        let create = state_event("$create", "m.room.create", "", json!({ "room_version": "11" }));
+        let bob = member("$bob_joins", "@bob:here", "join", &["$last"]);
+        // Carol was there and speaks, and Erin and Frank come in. Of Dave nothing is heard.
+        let carol = member("$carol_was_in", "@carol:there", "join", &[]);
+        let learned = vec![outlier(&carol), initial_state(&[&carol]), live(&message("$spoken", "$bob_joins"))];
+        stage.commit(learned).await;
+        let mut told = joined_at;
+        for name in ["erin", "frank"] {
+            let join = member(&format!("${name}_joins"), &format!("@{name}:there"), "join", &["$spoken"]);
+            told = stage.commit(vec![live(&join), set_state(&[&join])]).await.position;
+        }
+        let erin = member("$erin_joins", "@erin:there", "join", &["$spoken"]);
+        let dave = member("$dave_was_in", "@dave:there", "join", &[]);
+        stage.commit_unguarded(vec![outlier(&dave)]).await.unwrap();
+        let complete = CompleteState {
+            room_id: room(),
+            joined_at,
+            before: vec![entry(&create), entry(&carol), entry(&dave)],
+            since: vec![(joined_at, vec![entry(&bob)]), (told - 1, vec![entry(&erin)])],
+            corrected: vec![crate::stage::no_value("m.room.member", "@frank:there")],
+        };
+        let completed = stage.commit(vec![Change::CompleteState(Box::new(complete))]).await.position;
+
+        let sorted = |mut users: Vec<ruma::OwnedUserId>| {
+            users.sort_unstable();
+            users.iter().map(|user_id| user_id.localpart().to_owned()).collect::<Vec<_>>()
+        };
+        let found = async |since| sorted(stage.storage.members_found(&[room()], since, completed).await.unwrap());
+        let lost = async |since| sorted(stage.storage.members_lost(&[room()], since, completed).await.unwrap());
+        assert_eq!(found(told).await, ["carol", "dave"]);
+        assert_eq!(found(joined_at).await, ["carol", "dave", "erin"], "who was told of nobody yet but Bob");
+        assert_eq!(found(joined_at - 1).await, ["bob", "carol", "dave", "erin"]);
+        assert_eq!(lost(told).await, ["frank"], "who was told that he is there");
+        assert!(lost(joined_at).await.is_empty());
     })
     .await;
 }

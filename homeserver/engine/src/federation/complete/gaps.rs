@@ -19,7 +19,10 @@ use super::{
     Incomplete,
     answers::{Differences, Gap},
 };
-use crate::{Engine, Result, federation::verify::Dropped};
+use crate::{
+    Engine, Result,
+    federation::{append::ClaimedStates, verify::Dropped},
+};
 
 /// How much may be lacking of what events build on that are taken while the state is partial: for each, another server is
 /// asked for the state when all of it is to be known.
@@ -138,7 +141,8 @@ impl Engine {
         is_of_third: bool,
     ) -> Result<Option<Differences>> {
         let room = self.known_room(&pdu.room_id).await?;
-        let given = match self.fetch_claimed_states(server, &room, pdu, lacking).await {
+        let given = self.fetch_claimed_states(server, &room, pdu, lacking).await;
+        let given = match given.and_then(ClaimedStates::verified) {
             Ok(given) => given,
             Err(Dropped::Engine(error)) => return Err(error),
             Err(reason) => {
@@ -153,7 +157,7 @@ impl Engine {
         if differences.iter().any(|entries| entries.len() > MAX_GAP_DIFFERENCE) {
             return Ok(None);
         }
-        if !given.is_incomplete {
+        if !given.gaps.is_any {
             let answers = &self.inner.rooms.completing.answers;
             let gap = Gap { differences: differences.clone(), is_of_third };
             answers.remember_gap(&pdu.room_id, beginning.before, &pdu.event_id, gap);

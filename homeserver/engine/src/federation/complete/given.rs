@@ -22,8 +22,11 @@ use crate::{Engine, Result};
 
 /// How many events are in memory at a time while a state is gone through.
 const EVENTS_AT_ONCE: usize = 1_000;
-/// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
-/// let us in, only if it has members of the servers that that one named.
+/// How many rounds a state is believed only if all of its events are to be had: a minute. Members whose servers are gone
+/// must not keep the others waiting.
+const COMPLETENESS_FAILURES: u32 = 5;
+/// How many rounds a state of another server than the one that let us in is believed only if it has members of the servers
+/// that that one named.
 const AGREEMENT_FAILURES: u32 = 9;
 
 impl Engine {
@@ -40,7 +43,8 @@ impl Engine {
             return Ok(before);
         }
         let given = self.fetch_claimed_states(server, room, &join.pdu, &join.pdu.prev_events).await?;
-        if given.is_incomplete && record.failures < AGREEMENT_FAILURES {
+        let is_incomplete = given.gaps.is_any || given.gaps.is_recent;
+        if is_incomplete && record.failures < COMPLETENESS_FAILURES {
             return Err(Incomplete::Unfit("events of it are not to be had"));
         }
         let state = self.resolve_states(room, given.states, None).await?;
@@ -49,7 +53,7 @@ impl Engine {
         if *server != record.entered_by {
             self.require_agreement(record, room, join, &state, &before).await?;
         }
-        if !given.is_incomplete {
+        if !is_incomplete {
             answers.remember_state(record, server, &before);
         }
         Ok(before)
