@@ -43,7 +43,11 @@ pub(super) async fn check_promises(
             if matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_))) {
                 continue;
             }
-            if universe.has_not_taken(other.server, event_id) {
+            // Judged by a part of the state. Where somebody gives the rest, it has been judged anew by now; a server that was
+            // denied before is given nothing.
+            if other.is_partial && matches!(standing, Some(Standing::Rejected(_))) {
+                universe.trace.count("acknowledged events judged by a part of the state");
+            } else if universe.has_not_taken(other.server, event_id) {
                 universe.trace.count("acknowledged events that the other server did not take");
             } else {
                 findings.add(format!(

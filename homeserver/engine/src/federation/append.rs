@@ -3,7 +3,7 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu>
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rules::{
     Change, Pdu, RoomSnapshot,
@@ -24,6 +24,9 @@ use crate::{
     Engine, EngineError, Result,
     rooms::{Decision, MAX_ATTEMPTS},
 };
+
+/// For how long an event is waited for that cannot be verified.
+const RECENT: Duration = Duration::from_hours(7 * 24);
 
 /// Where an event comes from.
 #[derive(Clone, Debug)]
@@ -55,14 +58,29 @@ pub(crate) struct ClaimedStates {
 pub(crate) struct StateGaps {
     /// Any: then they cannot tell what is not allowed.
     pub(crate) is_any: bool,
-    /// One that was made lately, so that it can most likely be verified later.
-    pub(crate) is_recent: bool,
+    /// When the newest was made that was given and could not be verified, in milliseconds since the epoch.
+    pub(crate) newest_ms: Option<u64>,
+}
+
+impl StateGaps {
+    /// Whether an event could not be verified that was made within a time before now. Its server is most likely just not to
+    /// be reached for its keys, and without the event its users would be strangers to us for good. That of an older one may
+    /// be gone, and must not keep us from the room for ever.
+    pub(crate) fn are_within(&self, recent: Duration, now_ms: u64) -> bool {
+        let since_ms = now_ms.saturating_sub(u64::try_from(recent.as_millis()).unwrap_or(u64::MAX));
+        self.newest_ms.is_some_and(|made_ms| made_ms > since_ms)
+    }
+
+    /// Whether one could not be verified of the last week: servers that are to come back have come back after one.
+    pub(crate) fn are_recent(&self, now_ms: u64) -> bool {
+        self.are_within(RECENT, now_ms)
+    }
 }
 
 impl ClaimedStates {
-    /// Fails where waiting for keys is worth it.
-    pub(crate) fn verified(self) -> Result<Self, Dropped> {
-        if self.gaps.is_recent { Err(Dropped::UnverifiedState) } else { Ok(self) }
+    /// Fails where recent events could not be verified.
+    pub(crate) fn verified(self, now_ms: u64) -> Result<Self, Dropped> {
+        if self.gaps.are_recent(now_ms) { Err(Dropped::UnverifiedState) } else { Ok(self) }
     }
 }
 

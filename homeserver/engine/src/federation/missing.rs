@@ -24,8 +24,6 @@ const MAX_MISSING_EVENTS: usize = 50;
 const MAX_SINGLE_FETCHES: usize = 20;
 /// How many events are in memory at a time while a state is gone through.
 const EVENTS_AT_ONCE: usize = 1_000;
-/// How long ago an event was made that counts as recent: servers that are to come back have come back after a week.
-const RECENT_MS: u64 = 7 * 24 * 3_600 * 1_000;
 /// How far the clocks of servers are ahead of ours at most.
 const AHEAD_MS: u64 = 3_600 * 1_000;
 /// How many of these fetches are under way at the same time.
@@ -119,6 +117,8 @@ impl Engine {
             match self.fetch_state_after(origin, room, event_id, &mut claimed.gaps).await {
                 Ok(state) => claimed.states.push(state),
                 Err(error @ Dropped::Engine(_)) => return Err(error),
+                // Of the state before the event the same would be lacking.
+                Err(_) if claimed.gaps.are_recent(self.world().clock.now_ms()) => return Err(Dropped::UnverifiedState),
                 Err(_) => {
                     let mut claimed = ClaimedStates::default();
                     let event_id = &pdu.event_id;
@@ -170,7 +170,7 @@ impl Engine {
             let raws = self.fetch_events(origin, room, event_id, &lacking).await?;
             let pdus = self.verified_all(&room.room_id, &room.rules, &raws).await;
             self.store_outliers(&room.rules.authorization, pdus).await?;
-            gaps.is_recent |= self.is_any_recent(room, &lacking, raws).await?;
+            gaps.newest_ms = gaps.newest_ms.max(self.newest_unverified(room, &lacking, raws).await?);
         }
         let mut state = StateMap::with_capacity(ids.pdu_ids.len());
         for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
@@ -185,28 +185,27 @@ impl Engine {
         Ok(state)
     }
 
-    /// Whether a recent event of a claimed state could not be verified: its server is most likely just not to be reached
-    /// for its keys, and without the event its users would be strangers to us for good. An old one may be of a server that
-    /// is gone, and must not keep us from the room for ever; nor one that says that it is of the future.
-    async fn is_any_recent(
+    /// When the newest event of a claimed state was made that could not be verified, in milliseconds since the epoch. Not
+    /// one that says that it is of the future: that would never grow old.
+    async fn newest_unverified(
         &self,
         room: &RoomSnapshot,
         lacking: &[OwnedEventId],
         raws: Vec<Box<RawValue>>,
-    ) -> Result<bool, Dropped> {
+    ) -> Result<Option<u64>, Dropped> {
         let stored = self.storage().event_ids_known(lacking).await?;
         let gaps: HashSet<_> = lacking.iter().filter(|event_id| !stored.contains(*event_id)).cloned().collect();
         if gaps.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let now_ms = self.world().clock.now_ms();
-        let recent = now_ms.saturating_sub(RECENT_MS)..now_ms.saturating_add(AHEAD_MS);
+        let until_ms = self.world().clock.now_ms().saturating_add(AHEAD_MS);
         let rules = room.rules.clone();
-        let is_any_recent = self.apart(JUDGING * raws.len(), move || {
-            let mut read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &rules).ok());
-            read.any(|(pdu, _)| gaps.contains(&pdu.event_id) && recent.contains(&pdu.origin_server_ts.0.into()))
+        let newest = self.apart(JUDGING * raws.len(), move || {
+            let read = raws.iter().filter_map(|raw| read_pdu(raw.get(), &rules).ok());
+            let unverified = read.filter(|(pdu, _)| gaps.contains(&pdu.event_id));
+            unverified.map(|(pdu, _)| pdu.origin_server_ts.0.into()).filter(|made_ms| *made_ms <= until_ms).max()
         });
-        Ok(is_any_recent.await)
+        Ok(newest.await)
     }
 
     async fn fetch_events(

@@ -190,7 +190,8 @@ impl Engine {
             Provenance::TheirsWhilePartial
         } else {
             claims.left = claims.left.checked_sub(1).ok_or(Dropped::MissingAncestors)?;
-            let mut claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?.verified()?;
+            let claimed = self.fetch_claimed_states(origin, room, pdu, &lacking).await?;
+            let mut claimed = claimed.verified(self.world().clock.now_ms())?;
             claimed.gaps.is_any |= !claims.may_refuse;
             Provenance::TheirsWithStates(Arc::new(claimed))
         };

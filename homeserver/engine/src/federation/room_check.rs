@@ -118,7 +118,7 @@ impl Engine {
             let event_id = &comparison.event_id;
             let mut gaps = StateGaps::default();
             match self.fetch_state_before(server, &room, event_id, &mut gaps).await {
-                Ok(_) if gaps.is_recent => {
+                Ok(_) if gaps.are_recent(self.world().clock.now_ms()) => {
                     tracing::warn!(destination = %server, "the state of this server cannot be verified now");
                 }
                 Ok(state) => {

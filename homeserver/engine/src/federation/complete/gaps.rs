@@ -19,10 +19,7 @@ use super::{
     Incomplete,
     answers::{Differences, Gap},
 };
-use crate::{
-    Engine, Result,
-    federation::{append::ClaimedStates, verify::Dropped},
-};
+use crate::{Engine, Result, federation::verify::Dropped};
 
 /// How much may be lacking of what events build on that are taken while the state is partial: for each, another server is
 /// asked for the state when all of it is to be known.
@@ -142,7 +139,7 @@ impl Engine {
     ) -> Result<Option<Differences>> {
         let room = self.known_room(&pdu.room_id).await?;
         let given = self.fetch_claimed_states(server, &room, pdu, lacking).await;
-        let given = match given.and_then(ClaimedStates::verified) {
+        let given = match given.and_then(|given| given.verified(self.world().clock.now_ms())) {
             Ok(given) => given,
             Err(Dropped::Engine(error)) => return Err(error),
             Err(reason) => {

@@ -1,6 +1,6 @@
 //! The state before our join, as a server says it was, and whether that is to be believed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rules::{
     Pdu, RoomSnapshot,
@@ -22,11 +22,11 @@ use crate::{Engine, Result};
 
 /// How many events are in memory at a time while a state is gone through.
 const EVENTS_AT_ONCE: usize = 1_000;
-/// How many rounds a state is believed only if all of its events are to be had: a minute. Members whose servers are gone
-/// must not keep the others waiting.
-const COMPLETENESS_FAILURES: u32 = 5;
-/// How many rounds a state of another server than the one that let us in is believed only if it has members of the servers
-/// that that one named.
+/// For how long an event is waited for that cannot be verified: longer than most servers are away, but members whose servers
+/// are gone must not keep the others waiting.
+const RECENT: Duration = Duration::from_hours(24);
+/// How many rounds a state is believed only if all of its events are to be had, and, of another server than the one that
+/// let us in, only if it has members of the servers that that one named.
 const AGREEMENT_FAILURES: u32 = 9;
 
 impl Engine {
@@ -43,8 +43,10 @@ impl Engine {
             return Ok(before);
         }
         let given = self.fetch_claimed_states(server, room, &join.pdu, &join.pdu.prev_events).await?;
-        let is_incomplete = given.gaps.is_any || given.gaps.is_recent;
-        if is_incomplete && record.failures < COMPLETENESS_FAILURES {
+        if given.gaps.are_within(RECENT, self.world().clock.now_ms()) {
+            return Err(Incomplete::Unfit("events of it cannot be verified now"));
+        }
+        if given.gaps.is_any && record.failures < AGREEMENT_FAILURES {
             return Err(Incomplete::Unfit("events of it are not to be had"));
         }
         let state = self.resolve_states(room, given.states, None).await?;
@@ -53,7 +55,7 @@ impl Engine {
         if *server != record.entered_by {
             self.require_agreement(record, room, join, &state, &before).await?;
         }
-        if !is_incomplete {
+        if !given.gaps.is_any {
             answers.remember_state(record, server, &before);
         }
         Ok(before)
