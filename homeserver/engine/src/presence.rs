@@ -136,12 +136,15 @@ impl Engine {
 
     /// Looks who is gone, and tells whoever must hear of it. Says whether anybody is left to look after.
     async fn expire_presence(&self) -> bool {
-        let (changed, is_anybody_left) = self.inner.presence.known.expire(self.world().clock.now_ms());
-        for user_id in changed {
+        let expired = self.inner.presence.known.expire(self.world().clock.now_ms());
+        for user_id in expired.changed {
             self.announce_to_self(&user_id);
             self.announce_to_others(&user_id).await;
         }
-        is_anybody_left
+        for user_id in expired.to_repeat {
+            self.repeat_to_servers(&user_id).await;
+        }
+        expired.is_anybody_left
     }
 
     /// The rooms by which others hear of a user.

@@ -5,12 +5,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use outbound::EduJson;
-use ruma::{OwnedServerName, OwnedUserId, RoomId, UserId, events::room::member::MembershipState};
+use rules::RoomSnapshot;
+use ruma::{
+    OwnedServerName, OwnedUserId, RoomId, UserId, events::room::member::MembershipState, presence::PresenceState,
+};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
@@ -55,7 +58,7 @@ struct PresenceEdu<'a> {
 #[derive(Serialize)]
 struct Update<'a> {
     user_id: &'a UserId,
-    presence: ruma::presence::PresenceState,
+    presence: PresenceState,
     #[serde(skip_serializing_if = "Option::is_none")]
     status_msg: Option<String>,
     last_active_ago: u64,
@@ -66,7 +69,8 @@ impl<'a> Update<'a> {
     fn new(user_id: &'a UserId, presence: Presence, now_ms: u64) -> Self {
         Self {
             user_id,
-            presence: presence.state,
+            // Other servers may know no more than the three that the specification has.
+            presence: if presence.state.as_str() == "busy" { PresenceState::Online } else { presence.state },
             status_msg: presence.status_msg,
             last_active_ago: now_ms.saturating_sub(presence.last_active_ms),
             currently_active: presence.currently_active,
@@ -93,13 +97,25 @@ impl Engine {
         let room_ids = rooms.iter().map(|room| &*room.room_id);
         self.inner.sync.presence_changed(user_id, room_ids);
         if self.is_local(user_id) {
-            let servers = rooms.iter().flat_map(|room| room.servers()).filter(|server| *server != self.server_name());
-            let servers: BTreeSet<OwnedServerName> = servers.map(ToOwned::to_owned).collect();
-            if self.inner.presence.outbox.add(user_id, servers) {
-                tokio::spawn(gather(std::sync::Arc::downgrade(&self.inner)));
-            }
+            self.present_to_servers(user_id, &rooms);
         }
         Ok(())
+    }
+
+    /// Other servers take who is not heard of for half an hour for gone.
+    pub(super) async fn repeat_to_servers(&self, user_id: &UserId) {
+        match self.presence_rooms(user_id).await {
+            Ok(rooms) => self.present_to_servers(user_id, &rooms),
+            Err(error) => tracing::warn!(user.id = %user_id, %error, "cannot repeat a presence"),
+        }
+    }
+
+    fn present_to_servers(&self, user_id: &UserId, rooms: &[Arc<RoomSnapshot>]) {
+        let servers = rooms.iter().flat_map(|room| room.servers()).filter(|server| *server != self.server_name());
+        let servers: BTreeSet<OwnedServerName> = servers.map(ToOwned::to_owned).collect();
+        if self.inner.presence.outbox.add(user_id, servers) {
+            tokio::spawn(gather(Arc::downgrade(&self.inner)));
+        }
     }
 
     /// One of our users joined a room: the user hears who is present there, and those there hear of the user.
@@ -112,11 +128,7 @@ impl Engine {
         present.retain(|other| room.membership(other) == MembershipState::Join);
         if present.iter().any(|other| other == user_id) {
             self.inner.sync.presence_changed(user_id, [room_id].into_iter());
-            let servers = room.servers().filter(|server| *server != self.server_name());
-            let servers: BTreeSet<OwnedServerName> = servers.map(ToOwned::to_owned).collect();
-            if self.inner.presence.outbox.add(user_id, servers) {
-                tokio::spawn(gather(std::sync::Arc::downgrade(&self.inner)));
-            }
+            self.present_to_servers(user_id, std::slice::from_ref(&room));
         }
         self.inner.sync.presence_of_others(user_id, &present);
         Ok(())
@@ -132,7 +144,9 @@ impl Engine {
                 match to_raw_value(&PresenceEdu { push: push.collect() }) {
                     Ok(content) => {
                         let edu = EduJson { edu_type: "m.presence".to_owned(), content };
-                        let key = format!("m.presence {}", users.first().map_or("", |user_id| user_id.as_str()));
+                        // It may replace what tells of the same users, and of nobody else.
+                        let names: Vec<&str> = users.iter().map(|user_id| user_id.as_str()).collect();
+                        let key = format!("m.presence {}", names.join(" "));
                         self.sender().queue_ephemeral(vec![server.clone()], key, edu);
                     }
                     Err(error) => tracing::error!(%error, "a presence cannot be written"),

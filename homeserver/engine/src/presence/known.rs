@@ -17,6 +17,8 @@ pub(super) const IDLE_AFTER_MS: u64 = 5 * 60_000;
 const ACTIVE_FOR_MS: u64 = 60_000;
 /// How long what another server said holds: they repeat themselves, and a server that is gone takes nothing back.
 pub(super) const REMOTE_EXPIRY_MS: u64 = 30 * 60_000;
+/// After how long we repeat ourselves.
+const REPEAT_AFTER_MS: u64 = 25 * 60_000;
 /// Of how many users something is known. Beyond, those who are offline are forgotten first.
 pub(super) const USERS_MAX: usize = 200_000;
 /// How many devices of one user are told apart.
@@ -56,6 +58,8 @@ struct User {
     state: Shown,
     status_msg: Option<String>,
     last_active_ms: u64,
+    /// When others were told of the user last.
+    told_ms: u64,
     /// Whether the user was active when the server of the user spoke.
     said_active: bool,
 }
@@ -109,6 +113,17 @@ pub(super) struct Noted {
     pub(super) changed: bool,
     /// Whether somebody must begin to look regularly who is gone.
     pub(super) needs_watch: bool,
+}
+
+/// Who was not heard of for long.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Expired {
+    /// For whom that changes something.
+    pub(super) changed: Vec<OwnedUserId>,
+    /// Of whom other servers were told long ago.
+    pub(super) to_repeat: Vec<OwnedUserId>,
+    /// Whether there is anybody left to look after.
+    pub(super) is_anybody_left: bool,
 }
 
 impl Known {
@@ -189,12 +204,10 @@ impl Known {
         })
     }
 
-    /// Lets go of devices and users that were not heard of for long. Says for whom that changes something, and whether
-    /// there is anybody left to look after.
-    pub(super) fn expire(&self, now_ms: u64) -> (Vec<OwnedUserId>, bool) {
+    /// Lets go of devices and users that were not heard of for long.
+    pub(super) fn expire(&self, now_ms: u64) -> Expired {
         let mut users = self.lock();
-        let mut changed = Vec::new();
-        let mut is_anybody_left = false;
+        let mut expired = Expired::default();
         for (user_id, user) in &mut users.by_id {
             if user.state == Shown::Offline && user.devices.is_empty() {
                 continue;
@@ -202,12 +215,16 @@ impl Known {
             let before = (user.state, user.devices.len());
             user.refresh(now_ms);
             if before.0 != user.state {
-                changed.push(user_id.clone());
+                user.told_ms = now_ms;
+                expired.changed.push(user_id.clone());
+            } else if user.is_to_be_repeated(now_ms) {
+                user.told_ms = now_ms;
+                expired.to_repeat.push(user_id.clone());
             }
-            is_anybody_left |= user.state != Shown::Offline || !user.devices.is_empty();
+            expired.is_anybody_left |= user.state != Shown::Offline || !user.devices.is_empty();
         }
-        users.is_watched = is_anybody_left;
-        (changed, is_anybody_left)
+        users.is_watched = expired.is_anybody_left;
+        expired
     }
 
     /// How a user is shown.
@@ -232,6 +249,9 @@ impl Known {
         change(user);
         user.refresh(now_ms);
         let changed = before != (user.state, user.status_msg.clone());
+        if changed {
+            user.told_ms = now_ms;
+        }
         let is_alive = user.state != Shown::Offline || !user.devices.is_empty();
         let needs_watch = is_alive && !std::mem::replace(&mut users.is_watched, true);
         Noted { changed, needs_watch }
@@ -284,6 +304,13 @@ impl User {
         self.state = self.devices.values().map(|device| device.shown(now_ms)).max().unwrap_or_default();
         let active_ms = self.devices.values().filter(|device| device.state != Shown::Offline);
         self.last_active_ms = active_ms.map(|device| device.active_ms).fold(self.last_active_ms, u64::max);
+    }
+
+    /// Whether other servers are to hear again of a user of ours before they take them for gone.
+    fn is_to_be_repeated(&self, now_ms: u64) -> bool {
+        self.heard_ms.is_none()
+            && self.state != Shown::Offline
+            && now_ms.saturating_sub(self.told_ms) >= REPEAT_AFTER_MS
     }
 
     fn shown(&self, now_ms: u64) -> Presence {
@@ -349,17 +376,36 @@ mod tests {
         let known = Known::default();
         let (alice, phone) = (user_id!("@alice:test"), device_id!("PHONE"));
         known.begin_sync(alice, phone, Shown::Online, NOW);
-        assert_eq!(known.expire(NOW + IDLE_AFTER_MS - 1), (vec![], true));
-        assert_eq!(known.expire(NOW + IDLE_AFTER_MS), (vec![alice.to_owned()], true));
+        let expired = |now_ms| {
+            let expired = known.expire(now_ms);
+            (expired.changed, expired.is_anybody_left)
+        };
+        assert_eq!(expired(NOW + IDLE_AFTER_MS - 1), (vec![], true));
+        assert_eq!(expired(NOW + IDLE_AFTER_MS), (vec![alice.to_owned()], true));
         assert_eq!(shown(&known, NOW), "unavailable");
         assert!(known.act(alice, phone, NOW + IDLE_AFTER_MS + 1).changed);
         assert_eq!(shown(&known, NOW), "online");
         let end = NOW + IDLE_AFTER_MS + 2;
         known.end_sync(alice, phone, end);
-        assert_eq!(known.expire(end + DEVICE_EXPIRY_MS - 1), (vec![], true));
-        assert_eq!(known.expire(end + DEVICE_EXPIRY_MS), (vec![alice.to_owned()], false));
+        assert_eq!(expired(end + DEVICE_EXPIRY_MS - 1), (vec![], true));
+        assert_eq!(expired(end + DEVICE_EXPIRY_MS), (vec![alice.to_owned()], false));
         assert_eq!(shown(&known, end), "offline");
         assert!(known.present().is_empty());
+    }
+
+    #[test]
+    fn who_stays_is_told_of_again_before_other_servers_take_them_for_gone() {
+        let known = Known::default();
+        let (alice, phone) = (user_id!("@alice:test"), device_id!("PHONE"));
+        known.begin_sync(alice, phone, Shown::Busy, NOW);
+        for (after_ms, is_repeated) in
+            [(REPEAT_AFTER_MS - 1, false), (REPEAT_AFTER_MS, true), (REPEAT_AFTER_MS + 1, false)]
+        {
+            let expired = known.expire(NOW + after_ms);
+            assert_eq!(!expired.to_repeat.is_empty(), is_repeated, "after {after_ms} ms");
+            assert!(expired.changed.is_empty());
+        }
+        const { assert!(REPEAT_AFTER_MS < REMOTE_EXPIRY_MS) };
     }
 
     #[test]
@@ -376,7 +422,7 @@ mod tests {
         assert!(!known.hear(alice, &said, NOW + 5).changed);
         assert_eq!(known.get(alice, NOW), Some(said.clone()));
         assert!(!known.hear(alice, &Presence { state: "tired".into(), ..said }, NOW).changed);
-        assert_eq!(known.expire(NOW + REMOTE_EXPIRY_MS + 5).0, [alice]);
+        assert_eq!(known.expire(NOW + REMOTE_EXPIRY_MS + 5).changed, [alice]);
         assert_eq!(shown(&known, NOW), "offline");
     }
 }
