@@ -14,6 +14,6 @@ pub(crate) async fn get(
     let engine = &door.engine;
     let limit = u64::from(body.limit) as usize;
     let pdus = engine.federation_backfill(&origin, &body.room_id, &body.v, limit).await;
-    let pdus = pdus.map_err(DoorError::hidden)?;
+    let pdus = pdus?;
     Ok(Reply(v1::Response::new(engine.server_name().to_owned(), engine.world().clock.now(), pdus)))
 }

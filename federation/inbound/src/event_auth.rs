@@ -12,5 +12,5 @@ pub(crate) async fn get(
     Federation { origin, body }: Federation<v1::Request>,
 ) -> Result<Reply<v1::Response>, DoorError> {
     let auth_chain = door.engine.federation_event_auth(&origin, &body.room_id, &body.event_id).await;
-    Ok(Reply(v1::Response::new(auth_chain.map_err(DoorError::hidden)?)))
+    Ok(Reply(v1::Response::new(auth_chain?)))
 }

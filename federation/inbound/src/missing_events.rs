@@ -17,5 +17,5 @@ pub(crate) async fn post(
         .engine
         .federation_missing_events(&origin, &room_id, &earliest_events, &latest_events, limit, min_depth.into())
         .await;
-    Ok(Reply(v1::Response::new(events.map_err(DoorError::hidden)?)))
+    Ok(Reply(v1::Response::new(events?)))
 }

@@ -17,7 +17,7 @@ pub(crate) async fn get(
     Federation { origin, body }: Federation<get_room_state::v1::Request>,
 ) -> Result<Response, DoorError> {
     let found = door.engine.federation_state(&origin, &body.room_id, &body.event_id).await;
-    let found = found.map_err(DoorError::hidden)?;
+    let found = found?;
     let size = found.auth_chain.len() + found.pdus.len();
     let answer = Reply(get_room_state::v1::Response::new(found.auth_chain, found.pdus));
     Ok(reply::large(&door, size, answer).await)
@@ -28,7 +28,7 @@ pub(crate) async fn get_ids(
     Federation { origin, body }: Federation<get_room_state_ids::v1::Request>,
 ) -> Result<Response, DoorError> {
     let found = door.engine.federation_state_ids(&origin, &body.room_id, &body.event_id).await;
-    let found = found.map_err(DoorError::hidden)?;
+    let found = found?;
     let size = found.auth_chain_ids.len() + found.pdu_ids.len();
     let answer = Reply(get_room_state_ids::v1::Response::new(found.auth_chain_ids, found.pdu_ids));
     Ok(reply::large(&door, size, answer).await)

@@ -168,6 +168,11 @@ impl Sender {
         self.release(server, &lane);
     }
 
+    /// Whether we wait to try a server again.
+    pub fn is_failing(&self, server: &ServerName) -> bool {
+        self.inner.failing.contains(server)
+    }
+
     /// Sends something that is worth nothing later, at most once. A later one with the same key replaces it.
     pub fn queue_ephemeral(&self, servers: Vec<OwnedServerName>, key: String, edu: EduJson) {
         let (key, edu) = (Arc::from(key), Arc::new(edu));

@@ -5,6 +5,7 @@
 
 mod acl;
 mod append;
+mod asking;
 mod backfill;
 mod complete;
 mod completing;

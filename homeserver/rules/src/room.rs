@@ -184,6 +184,14 @@ impl RoomSnapshot {
         self.joined_by_server.keys().chain(said).map(|server| &**server)
     }
 
+    /// The same, those first that have most joined users.
+    pub fn servers_by_size(&self) -> Vec<&ServerName> {
+        let mut servers: Vec<&ServerName> = self.servers().collect();
+        let joined = |server: &ServerName| self.joined_by_server.get(server).copied().unwrap_or_default();
+        servers.sort_by_key(|server| (std::cmp::Reverse(joined(server)), *server));
+        servers
+    }
+
     /// Whether servers other than the one that [`RoomSnapshot::at_home_on`] named have joined users, or are said to.
     pub fn has_other_servers(&self) -> bool {
         self.servers().any(|server| self.home.as_deref() != Some(server))

@@ -5,7 +5,7 @@ use http::Method;
 use rules::room::create::Preset;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, Verdict, encode, initial_state};
+use crate::stage::{Stage, Verdict, encode, errcode, initial_state};
 
 async fn closed_room(stage: &Stage, alice: &engine::Requester, content: &Value) -> ruma::OwnedRoomId {
     stage
@@ -63,12 +63,23 @@ async fn s_068_a_server_that_gets_banned_is_not_heard_any_more() {
     assert_eq!(stage.verdict(&message.event_id).await, Verdict::Unknown);
     assert_eq!(stage.log_head(), head);
     assert!(!stage.sync(&alice).await.to_string().contains("m.typing"));
+    // Nor is the banned one a carrier.
+    let fine = room.send_message(&stage.remote, &bob, "fine");
+    other.send_transaction(&stage.name, &[fine.to_raw_json()], &[]).await;
+    assert_eq!(stage.verdict(&fine.event_id).await, Verdict::Unknown);
     let event = stage.send(&alice, &room_id, "secret").await;
-    let targets = [
-        format!("/_matrix/federation/v1/event/{}", encode(&event)),
+    let about_the_room = [
+        format!("/_matrix/federation/v1/state_ids/{}?event_id={}", encode(&room_id), encode(&event)),
         format!("/_matrix/federation/v1/backfill/{}?v={}&limit=9", encode(&room_id), encode(&event)),
         format!("/_matrix/federation/v1/state/{}?event_id={}", encode(&room_id), encode(&event)),
         format!("/_matrix/federation/v1/event_auth/{}/{}", encode(&room_id), encode(&event)),
+    ];
+    for target in about_the_room {
+        let response = other.ask(&stage.name, Method::GET, &target, None).await;
+        assert_eq!((response.status().as_u16(), &*errcode(&response)), (403, "M_FORBIDDEN"), "{target}");
+    }
+    let targets = [
+        format!("/_matrix/federation/v1/event/{}", encode(&event)),
         format!("/_matrix/federation/v1/make_leave/{}/{}", encode(&room_id), encode(&oscar)),
     ];
     for target in targets {

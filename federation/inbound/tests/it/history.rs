@@ -357,6 +357,26 @@ async fn s_057_an_honest_backfill_reaches_the_beginning_past_rejected_events() {
 }
 
 #[tokio::test]
+async fn history_is_had_of_the_living_though_many_servers_of_the_room_are_dead() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let rita = stage.remote.user("rita");
+    let room = Room::create(&stage.remote, &rita, &RoomSettings::default());
+    room.send_message(&stage.remote, &rita, "old");
+    for number in 0..8 {
+        // By name, all come before the one that is there.
+        let dead = stage.network.add_fake(&format!("dead{number}"));
+        let user_id = dead.user("gone");
+        room.send_state(&dead, &user_id, "m.room.member", user_id.as_str(), json!({"membership": "join"}));
+    }
+    stage.join(&alice, &room.id).await.unwrap();
+    for number in 0..8 {
+        stage.network.cut(format!("dead{number}").as_str().try_into().unwrap());
+    }
+    assert!(read_back(&stage, &alice, &room).await.iter().any(|event| event.contains("\"old\"")));
+}
+
+#[tokio::test]
 async fn queries_answer_for_our_own_alone() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

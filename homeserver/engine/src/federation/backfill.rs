@@ -20,8 +20,6 @@ use storage::Submission;
 
 use crate::{Engine, Result, rooms::commit_error};
 
-/// How many servers are asked before we give up.
-const MAX_SERVERS_ASKED: usize = 3;
 /// The most events of one answer that we take.
 const MAX_EVENTS: usize = 100;
 /// How many gaps one request names.
@@ -30,23 +28,23 @@ const MAX_GAPS_NAMED: usize = 20;
 impl Engine {
     /// Fetches events from before what we have of a room. Tells whether there were any.
     pub(crate) async fn backfill(&self, room: &RoomSnapshot, limit: usize) -> Result<bool> {
-        let _turn = self.inner.ingest.lock(room.room_id.as_str()).await;
         let mut gaps = self.storage().missing_prev_events(&room.room_id).await?;
         gaps.sort_by_key(|(_, _, depth)| std::cmp::Reverse(*depth));
         let from: Vec<OwnedEventId> = gaps.into_iter().map(|(_, known, _)| known).take(MAX_GAPS_NAMED).collect();
         if from.is_empty() {
             return Ok(false);
         }
-        let others = room.servers().filter(|server| *server != self.server_name()).map(ToOwned::to_owned);
-        let mut servers: Vec<OwnedServerName> = others.collect();
-        servers.sort();
-        for server in servers.iter().take(MAX_SERVERS_ASKED) {
-            // The named events come back as well.
-            let limit = (limit + from.len()).min(MAX_EVENTS);
-            let Ok(raws) = self.federation().backfill(server, &room.room_id, &from, limit).await else { continue };
+        // The named events come back as well.
+        let limit = (limit + from.len()).min(MAX_EVENTS);
+        let mut asking = self.asking(room);
+        while let Some(server) = asking.next() {
+            let asked = self.federation().backfill(&server, &room.room_id, &from, limit);
+            let Some(raws) = asking.answer(asked).await else { continue };
             let raws = &raws[..raws.len().min(MAX_EVENTS)];
             let pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
-            if self.take_history(server, room, pdus).await? {
+            // What comes in the meantime need not wait for servers that do not answer.
+            let _turn = self.inner.ingest.lock(room.room_id.as_str()).await;
+            if self.take_history(&server, room, pdus).await? {
                 return Ok(true);
             }
         }

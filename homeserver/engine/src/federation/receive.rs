@@ -69,7 +69,10 @@ impl Engine {
         if self.is_local(&pdu.sender) {
             return Err(Dropped::Impostor);
         }
-        if !self.acl_allows(&room, pdu.sender.server_name()).await? {
+        let sender_server = pdu.sender.server_name();
+        let is_allowed = self.acl_allows(&room, sender_server).await?
+            && (origin == sender_server || self.acl_allows(&room, origin).await?);
+        if !is_allowed {
             return Err(self.denied(origin, &room, &pdu).await?);
         }
         let taken = async {

@@ -74,7 +74,10 @@ impl Engine {
             Viewer::User(user_id) => {
                 matches!(room.membership(user_id), MembershipState::Join | MembershipState::Invite)
             }
-            Viewer::Server(server) => room.has_server(server),
+            Viewer::Server(server) => {
+                room.has_server(server)
+                    || room.members(&MembershipState::Invite).any(|user_id| user_id.server_name() == server)
+            }
             Viewer::Anybody => false,
         };
         let summary = self.summary_of(room).await?;

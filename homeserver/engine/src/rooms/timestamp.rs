@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use rules::{RoomSnapshot, change::Standing};
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, UInt};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, UInt};
 use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::{RoomView, SeenEvent};
@@ -13,8 +13,6 @@ use crate::{Engine, EngineError, Requester, Result};
 
 /// How many events are looked at for one that may be seen.
 const MAX_LOOKED_AT: usize = 200;
-/// How many servers are asked whether they know a closer one.
-const MAX_SERVERS_ASKED: usize = 3;
 /// How often history is fetched to get to the one that another server has named, and how many events at a time.
 const MAX_BACKFILLS: usize = 5;
 const BACKFILL_EVENTS: usize = 100;
@@ -84,12 +82,10 @@ impl Engine {
         found: Option<&SeenEvent>,
     ) -> Result<bool> {
         let distance = found.map(|seen| u64::from(seen.event.pdu.origin_server_ts.0).abs_diff(ts));
-        let mut servers: Vec<OwnedServerName> =
-            room.servers().filter(|server| *server != self.server_name()).map(ToOwned::to_owned).collect();
-        servers.sort();
-        for server in servers.iter().take(MAX_SERVERS_ASKED) {
-            let answer = self.federation().timestamp_to_event(server, &room.room_id, ts, forward).await;
-            let Ok((event_id, found_ts)) = answer else { continue };
+        let mut asking = self.asking(room);
+        while let Some(server) = asking.next() {
+            let asked = self.federation().timestamp_to_event(&server, &room.room_id, ts, forward);
+            let Some((event_id, found_ts)) = asking.answer(asked).await else { continue };
             let is_on_that_side = if forward { found_ts >= ts } else { found_ts <= ts };
             if !is_on_that_side || distance.is_some_and(|distance| found_ts.abs_diff(ts) >= distance) {
                 continue;
