@@ -127,12 +127,13 @@ impl Subject<'_> {
     }
 
     /// Nothing again at a later time in the room. Not in order: who comes back may then see what came while they were
-    /// out, if only by paging back. A room that is shown as a new one when all of its members are known shows again what
-    /// was told of an earlier time.
+    /// out, if only by paging back. A room that is shown as a new one when all of its members are known, or when its user
+    /// has left it before they were, shows again what was told of an earlier time.
     fn check_once(&self, told: &[OwnedEventId], findings: &mut Findings) {
         let mut once = HashSet::new();
         let is_later = |event_id: &&OwnedEventId| {
-            self.facts.orders.get(*event_id).is_none_or(|order| *order > self.facts.complete_since)
+            let order = self.facts.orders.get(*event_id);
+            !self.facts.is_partial && order.is_none_or(|order| *order > self.facts.complete_since)
         };
         for event_id in told.iter().filter(|event_id| !once.insert(*event_id)).filter(is_later) {
             self.add(findings, &format!("all of sync told {event_id} twice"));
