@@ -128,8 +128,8 @@ impl Storage {
         Ok(names.into_iter().filter_map(|name| OwnedUserId::try_from(decode(name)).ok()).collect())
     }
 
-    /// Those who were joined to or invited to one of these rooms at a position, but for whom a reader up to `since` knew of,
-    /// though they did not know of all.
+    /// Those who were joined to or invited to one of these rooms at a position, without those of whom a reader up to `since`
+    /// was told that they had joined, before all members were known.
     pub async fn members_found(
         &self,
         rooms: &[OwnedRoomId],
