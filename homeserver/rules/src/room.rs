@@ -73,6 +73,9 @@ pub struct RoomSnapshot {
     pub partial: Option<Arc<BTreeSet<OwnedServerName>>>,
     /// Since when all members are known, if they were not at first; 0 otherwise.
     pub complete_since: Position,
+    /// From which position on the states before events are known; 0 for all. Not those of a stay that ended before this
+    /// server was told all members.
+    pub states_since: Position,
     /// What new events name as `prev_events`, with their depths.
     pub forward_extremities: Vec<(OwnedEventId, u64)>,
 }
@@ -94,6 +97,7 @@ impl RoomSnapshot {
             residents: rpds::HashTrieSetSync::new_sync(),
             partial: None,
             complete_since: 0,
+            states_since: 0,
             forward_extremities: Vec::new(),
         }
     }

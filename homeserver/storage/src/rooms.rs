@@ -26,6 +26,8 @@ pub struct RoomRecord {
     pub published: bool,
     /// Since when all of its members are known, if they were not at first; 0 otherwise.
     pub complete_since: Position,
+    /// From which position on the states before events are known; 0 for all.
+    pub states_since: Position,
 }
 
 /// A time during which a server was in a room, and was sent what is for those who are.
@@ -50,12 +52,14 @@ impl Storage {
     /// A room, if it is known.
     pub async fn room(&self, room_id: &RoomId) -> Result<Option<RoomRecord>> {
         const SQL: &str =
-            "SELECT version, revision, position, forward_extremities, published, complete_since FROM rooms
+            "SELECT version, revision, position, forward_extremities, published, complete_since, states_since FROM rooms
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1)";
         let name = encode(room_id.as_str());
-        let row: Option<(String, i64, Position, String, bool, Position)> =
+        let row: Option<(String, i64, Position, String, bool, Position, Position)> =
             db!(self.read(), |pool| sqlx::query_as(SQL).bind(&*name).fetch_optional(pool).await)?;
-        let Some((version, revision, position, extremities, published, complete_since)) = row else { return Ok(None) };
+        let Some((version, revision, position, extremities, published, complete_since, states_since)) = row else {
+            return Ok(None);
+        };
         let version = parsed(&version, "rooms", "version")?;
         let forward_extremities = serde_json::from_str(&extremities)
             .map_err(|error| StorageError::corrupt("rooms", "forward_extremities", room_id.as_str(), &error))?;
@@ -67,6 +71,7 @@ impl Storage {
             forward_extremities,
             published,
             complete_since,
+            states_since,
         }))
     }
 

@@ -448,6 +448,43 @@ async fn forks_are_resolved_anew_with_all_members() {
 }
 
 #[tokio::test]
+async fn what_comes_late_counts_for_what_was_built_upon_it() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (rita, elsie, bob) = (stage.remote.user("rita"), stage.remote.user("elsie"), stage.remote.user("bob"));
+    let levels = json!({"users": {rita.as_str(): 100, elsie.as_str(): 50}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    set_member(&room, &stage.remote, "elsie", "join");
+    let set_bob = |sender: &UserId, membership: &str| {
+        room.send_state(&stage.remote, sender, "m.room.member", bob.as_str(), json!({"membership": membership}))
+    };
+    set_bob(&rita, "invite");
+    let text = json!({"msgtype": "m.text", "body": "while Bob is invited"});
+    let fork = room.draft(&stage.remote, &rita, "m.room.message", None, text);
+    let fork = room.keep(stage.remote.build(fork, &room.rules), room.state());
+    let ban = set_bob(&elsie, "ban");
+    let pardon = set_bob(&rita, "leave");
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    enter(&stage, &alice, &room).await;
+
+    // When Elsie is gone, what she said before comes only after what unites both branches.
+    stage.receive(&[&set_member(&room, &stage.remote, "elsie", "leave")]).await;
+    let text = json!({"msgtype": "m.text", "body": "both branches"});
+    let mut merge = room.draft(&stage.remote, &rita, "m.room.message", None, text);
+    merge.prev_events.push(fork.event_id.clone());
+    merge.prev_events.sort();
+    stage.receive(&[&room.send(&stage.remote, merge)]).await;
+    stage.receive(&[&ban]).await;
+    assert_eq!(stage.verdict(&ban.event_id).await, Verdict::Rejected);
+
+    complete(&stage, &room).await;
+    assert_eq!(stage.verdict(&ban.event_id).await, Verdict::SoftFailed);
+    assert_eq!(stage.current(&room.id, "m.room.member", bob.as_str()).await.as_ref(), Some(&pardon.event_id));
+}
+
+#[tokio::test]
 async fn a_room_that_all_have_left_is_not_asked_for_and_entered_whole() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
@@ -471,6 +508,34 @@ async fn a_room_that_all_have_left_is_not_asked_for_and_entered_whole() {
     assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await.as_deref(), Some("join"));
     assert_eq!(stage.engine.storage().fsck().await.unwrap(), []);
     assert!(!joined(&stage.sync(&alice).await, &room).is_null());
+}
+
+#[tokio::test]
+async fn a_part_of_the_state_is_never_taken_for_all_of_it() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let first_join = stage.current(&room.id, "m.room.member", alice.user_id.as_str()).await.unwrap();
+    let target = format!("{STATE_IDS}/{}?event_id={}", encode(&room.id), encode(&first_join));
+
+    // Not when all of ours have left, and nobody asks for the rest any more.
+    stage.engine.leave(&alice, &room.id, None).await.unwrap();
+    assert_eq!(stage.remote.get(&stage.name, &target).await.status(), 503);
+
+    // Nor when we have come back, and know all since.
+    stage.flush(stage.remote.name()).await;
+    stage.remote.behave();
+    stage.join(&alice, &room.id).await.unwrap();
+    assert_eq!(stage.remote.get(&stage.name, &target).await.status(), 404);
+    let bob = stage.remote.user("bob");
+    let text = json!({"msgtype": "m.text", "body": "welcome"});
+    let draft = (&*bob, "m.room.message", None, text);
+    let draft = room.draft_after(&stage.remote, std::slice::from_ref(&first_join), &room.state(), draft);
+    let welcome = room.send(&stage.remote, draft);
+    stage.receive(&[&welcome]).await;
+    assert_eq!(stage.verdict(&welcome.event_id).await, Verdict::Accepted);
+    assert_eq!(stage.membership(&room.id, &alice.user_id).await.as_deref(), Some("join"));
 }
 
 #[tokio::test]

@@ -187,7 +187,7 @@ impl Engine {
             let Some((user_id, membership)) = event.pdu.membership() else { continue };
             let told = self.storage().membership(&user_id, &room.room_id).await?;
             let is_told = told.is_some_and(|told| {
-                told.event_id == event.pdu.event_id
+                (told.event_id == event.pdu.event_id && told.membership == membership)
                     || membership == MembershipState::Invite && told.membership == MembershipState::Leave
             });
             if !is_told {

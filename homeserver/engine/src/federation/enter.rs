@@ -162,7 +162,7 @@ impl Engine {
             let Some((user_id, membership)) = pdu.membership() else { continue };
             let record = self.storage().membership(&user_id, &pdu.room_id).await?;
             let is_known = record.is_some_and(|record| {
-                record.event_id == pdu.event_id
+                (record.event_id == pdu.event_id && record.membership == membership)
                     || (membership == MembershipState::Invite && record.membership == MembershipState::Leave)
             });
             if !is_known {
@@ -388,6 +388,7 @@ fn decide_entrance(server: &ServerName, before: &RoomSnapshot, entrance: Entranc
     room.partial = omitted.map(Arc::new);
     room.apply(&difference);
     if before.is_partial() && !room.is_partial() {
+        room.states_since = before.position + 1;
         changes.push(Change::EnteredWhole { room_id: before.room_id.clone() });
     }
     let (mut entries, state_before) = if first_time {

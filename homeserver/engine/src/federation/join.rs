@@ -190,7 +190,7 @@ impl Engine {
             return Err(unfit(format!("its membership is {given}")));
         }
         self.fetch_auth_events(origin, &room, &pdu).await.map_err(|reason| unfit(reason.to_string()))?;
-        if !self.missing_prev(&pdu).await?.is_empty() {
+        if !self.missing_prev(&room, &pdu).await?.is_empty() {
             return Err(unfit("it builds on events that are not in the room".to_owned()));
         }
         Ok(pdu)

@@ -14,6 +14,7 @@ use storage::{Direction, StoredEvent, TimelineRange};
 use super::{
     append::{ClaimedStates, StateGaps},
     outliers::is_final,
+    state_before::has_state,
     verify::Dropped,
 };
 use crate::{Engine, Result, apart::JUDGING};
@@ -31,9 +32,9 @@ const FETCHES_AT_ONCE: usize = 5;
 
 impl Engine {
     /// The `prev_events` of an event of which the state is not known here exactly, if they are known at all.
-    pub(crate) async fn missing_prev(&self, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
+    pub(crate) async fn missing_prev(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<Vec<OwnedEventId>> {
         let stored = self.storage().events(&pdu.prev_events).await?;
-        let is_known = |event: &&Arc<StoredEvent>| has_state(event) && event.pdu.room_id == pdu.room_id;
+        let is_known = |event: &&Arc<StoredEvent>| has_state(room, event);
         let known: HashSet<&OwnedEventId> = stored.iter().filter(is_known).map(|event| &event.pdu.event_id).collect();
         Ok(pdu.prev_events.iter().filter(|event_id| !known.contains(event_id)).cloned().collect())
     }
@@ -76,9 +77,10 @@ impl Engine {
         Ok(pdus)
     }
 
-    /// The depth of the event by which this server came into the room for the first time.
+    /// The depth of the event by which this server came into the room for the first time since when it knows its states.
     async fn depth_of_entrance(&self, room: &RoomSnapshot) -> Result<u64> {
-        let range = TimelineRange { after: Some(0), until: None, direction: Direction::Forward, limit: 1 };
+        let after = Some((room.states_since - 1).max(0));
+        let range = TimelineRange { after, until: None, direction: Direction::Forward, limit: 1 };
         let first = self.storage().timeline(&room.room_id, range).await?;
         Ok(first.first().map_or(0, |event| event.pdu.depth))
     }
@@ -235,11 +237,6 @@ impl Engine {
         }
         Ok(raws)
     }
-}
-
-/// Whether the state before an event is known.
-fn has_state(event: &StoredEvent) -> bool {
-    event.state_before.is_some() || event.order.is_some_and(|order| order > 0)
 }
 
 /// Whether any of the wanted events is among those given, in the form of an event, whatever its signatures say.

@@ -133,7 +133,7 @@ impl Engine {
         pdu: &Pdu,
         claims: &mut Claims,
     ) -> Result<(), Dropped> {
-        let lacking = self.missing_prev(pdu).await?;
+        let lacking = self.missing_prev(room, pdu).await?;
         if lacking.is_empty() {
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl Engine {
         pdu: &Arc<Pdu>,
         claims: &mut Claims,
     ) -> Result<Standing, Dropped> {
-        let lacking = self.missing_prev(pdu).await?;
+        let lacking = self.missing_prev(room, pdu).await?;
         // While not all members are known, a state that another server claims would come with all of them.
         let provenance = if lacking.is_empty() {
             Provenance::Theirs

@@ -2,6 +2,7 @@
 //! graph forks. See `docs/decisions/0008-partial-state.md`.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -147,12 +148,14 @@ impl Engine {
 }
 
 /// Events in such an order that what they build on and what authorises them comes before them, as far as it is among them.
+/// Those that have nothing to do with each other by their depth: what lies between them may be part of a state only.
 fn ancestors_first(events: &[Arc<StoredEvent>]) -> Vec<Arc<StoredEvent>> {
     let by_id: HashMap<&OwnedEventId, &Arc<StoredEvent>> =
         events.iter().map(|event| (&event.pdu.event_id, event)).collect();
     let (mut begun, mut done) = (HashSet::new(), HashSet::new());
     let mut ordered = Vec::with_capacity(events.len());
     let mut stack: Vec<&Arc<StoredEvent>> = events.iter().rev().collect();
+    stack.sort_by_key(|event| Reverse(event.pdu.depth));
     while let Some(event) = stack.last().copied() {
         let pdu = &event.pdu;
         let named = pdu.prev_events.iter().chain(&pdu.auth_events).filter_map(|event_id| by_id.get(event_id).copied());

@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use rules::{Pdu, change::Standing, event::read_pdu};
+use rules::{Pdu, RoomSnapshot, change::Standing, event::read_pdu};
 use ruma::{EventId, OwnedEventId, OwnedServerName, RoomId, ServerName};
 use serde_json::value::RawValue;
 use storage::SetAsideEvent;
@@ -120,7 +120,7 @@ impl Engine {
                 self.storage().forget_event_set_aside(&event.event_id).await?;
                 continue;
             };
-            if (ask && event.next_ts <= now_ms) || self.lacks_nothing(&pdu).await? {
+            if (ask && event.next_ts <= now_ms) || self.lacks_nothing(&room, &pdu).await? {
                 self.judge_again(event, &pdu, now_ms).await?;
                 judged += 1;
             }
@@ -217,14 +217,14 @@ impl Engine {
 
     /// Whether all events that an event builds upon are there, and were not when it was set aside: the auth events, and
     /// the others with their states. What was soft-failed does not wait for any of them.
-    async fn lacks_nothing(&self, pdu: &Pdu) -> Result<bool> {
+    async fn lacks_nothing(&self, room: &RoomSnapshot, pdu: &Pdu) -> Result<bool> {
         let stored = self.stored_event(&pdu.event_id).await?;
         if stored.is_some_and(|stored| matches!(stored.standing, Standing::SoftFailed(_))) {
             return Ok(false);
         }
         let named: HashSet<OwnedEventId> = pdu.auth_events.iter().cloned().collect();
         let known = self.storage().event_ids_known(&pdu.auth_events).await?;
-        Ok(named.iter().all(|event_id| known.contains(event_id)) && self.missing_prev(pdu).await?.is_empty())
+        Ok(named.iter().all(|event_id| known.contains(event_id)) && self.missing_prev(room, pdu).await?.is_empty())
     }
 }
 

@@ -54,8 +54,12 @@ impl Engine {
             .filter(|event_id| *event_id != pdu.event_id)
             .collect();
         let mut states = self.states_after(room, &others).await?;
-        // Not so when an event that came before builds upon it.
-        if others.len() < forward_extremities.len() {
+        if room.is_partial() {
+            // The states of events whose ancestors are lacking are guesses: what is known besides must not be lost by them.
+            states.push(self.state_map(room).await);
+        }
+        // Not so when an event that came before builds upon it; but that was guessed without it.
+        if others.len() < forward_extremities.len() || room.is_partial() {
             let mut after = before;
             after.extend(pdu.state_key_pair().map(|key| (key, pdu.event_id.clone())));
             states.push(after);
@@ -89,15 +93,13 @@ impl Engine {
         Ok(Some(state))
     }
 
-    /// The state before a stored event; `None` where it is not known exactly: for outliers, for history that was read
-    /// backwards, of which only as much of the state is known as its events tell, and for events of other rooms, which
-    /// anybody can name.
+    /// The state before a stored event; `None` where it is not known exactly.
     pub(crate) async fn stored_state_before(
         &self,
         room: &RoomSnapshot,
         event: &StoredEvent,
     ) -> Result<Option<StateMap>> {
-        if event.pdu.room_id != room.room_id {
+        if !has_state(room, event) {
             return Ok(None);
         }
         match (&event.state_before, event.order) {
@@ -130,4 +132,13 @@ impl Engine {
         let room = room.clone();
         self.apart(room.state_count(), move || room.state_map()).await
     }
+}
+
+/// Whether the state before a stored event is known exactly. Not so for outliers; for history that was read backwards, of
+/// which only as much of the state is known as its events tell; for what came while not all members were known, if these
+/// became known only when we entered anew; and for events of other rooms, which anybody can name.
+pub(super) fn has_state(room: &RoomSnapshot, event: &StoredEvent) -> bool {
+    let live = event.order.filter(|order| *order > 0);
+    let came = live.or(event.state_before.as_ref().map(|state_before| state_before.base));
+    event.pdu.room_id == room.room_id && came.is_some_and(|came| came >= room.states_since)
 }

@@ -56,6 +56,7 @@ impl Engine {
         room.position = record.position;
         room.forward_extremities = record.forward_extremities;
         room.complete_since = record.complete_since;
+        room.states_since = record.states_since;
         let partial = self.storage().partial_state(room_id).await?;
         room.partial = partial.map(|partial| Arc::new(partial.servers.into_iter().collect()));
         Ok(Some(room))

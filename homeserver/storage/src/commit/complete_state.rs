@@ -105,12 +105,22 @@ impl Applying<'_> {
 }
 
 /// Notes that all members of a room are known since a position.
-pub(super) async fn end_partial_state(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
+async fn end_partial_state(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
     const DONE: &str = "DELETE FROM partial_states WHERE room_nid = $1";
     const COMPLETE: &str = "UPDATE rooms SET complete_since = $2 WHERE room_nid = $1";
     db!(transaction.connection(), |connection| sqlx::query(DONE).bind(room_nid).execute(connection).await.map(drop))?;
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query(COMPLETE).bind(room_nid).bind(position).execute(connection).await.map(drop)
+    })?)
+}
+
+/// Notes that all members of a room are known since a position, and before it of nobody for sure.
+pub(super) async fn enter_whole(room_nid: i64, position: Position, transaction: &mut Transaction) -> Result<()> {
+    const SQL: &str = "UPDATE rooms SET states_since = $2 WHERE room_nid = $1";
+    end_partial_state(room_nid, position, transaction).await?;
+    forget_known_early(room_nid, transaction).await?;
+    Ok(db!(transaction.connection(), |connection| {
+        sqlx::query(SQL).bind(room_nid).bind(position).execute(connection).await.map(drop)
     })?)
 }
 
@@ -147,7 +157,7 @@ pub(super) async fn note_known_early(room_nid: i64, entered_at: Position, transa
 }
 
 /// Of no member of a room it matters any more since when they are known.
-pub(super) async fn forget_known_early(room_nid: i64, transaction: &mut Transaction) -> Result<()> {
+async fn forget_known_early(room_nid: i64, transaction: &mut Transaction) -> Result<()> {
     const SQL: &str = "DELETE FROM members_known_early WHERE room_nid = $1";
     Ok(db!(transaction.connection(), |connection| {
         sqlx::query(SQL).bind(room_nid).execute(connection).await.map(drop)

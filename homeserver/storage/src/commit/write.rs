@@ -11,7 +11,7 @@ use ruma::{OwnedEventId, OwnedRoomId, events::room::member::MembershipState};
 use crate::{
     LogEntry, Result, StoredEvent,
     commit::{
-        complete_state::{CompletedRoom, RejudgedEvent, end_partial_state, forget_known_early, note_known_early},
+        complete_state::{CompletedRoom, RejudgedEvent, enter_whole, note_known_early},
         facts::{Facts, Room},
         historic_state::HistoricState,
         keys::KeyWrites,
@@ -291,8 +291,7 @@ impl Writes {
             rejudged.forget_state(transaction).await?;
         }
         for (room_nid, position) in &self.entered_whole {
-            end_partial_state(*room_nid, *position, transaction).await?;
-            forget_known_early(*room_nid, transaction).await?;
+            enter_whole(*room_nid, *position, transaction).await?;
         }
         let script = self.new_rows(facts);
         self.inserted_rows = script.rows();

@@ -38,6 +38,7 @@ macro_rules! migrations {
             "0023_partial_states",
             "0024_unverified_state",
             "0025_members_known_early",
+            "0026_states_since",
         )
     };
     ($database:literal, $($file:literal),+ $(,)?) => {
