@@ -53,6 +53,7 @@ pub(super) fn check_paged(universe: &Universe, rooms: &[Vec<RoomFacts>], paged: 
         let mut events = events.clone().unwrap_or_default();
         events.reverse();
         subject.check_told("pagination", &events, i64::MAX, findings);
+        subject.check_withdrawn(&events, findings);
         if subject.is_joined() {
             subject.check_complete("pagination", &events, i64::MAX, findings);
         }
@@ -122,6 +123,15 @@ impl Subject<'_> {
             let event = self.facts.timeline.iter().find(is_live);
             if event.is_some_and(|event| self.facts.verdict(self.user_id, event, horizon) == Verdict::Hidden) {
                 self.add(findings, &format!("{how} told {event_id} ({order}), which they may not see"));
+            }
+        }
+    }
+
+    /// Nothing that was told before and is not accepted any more.
+    fn check_withdrawn(&self, told: &[OwnedEventId], findings: &mut Findings) {
+        for event in self.facts.timeline.iter().filter(|event| told.contains(&event.pdu.event_id)) {
+            if self.facts.verdict(self.user_id, event, i64::MAX) == Verdict::Withdrawn {
+                self.add(findings, &format!("pagination told {}, which is withdrawn", event.pdu.event_id));
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#room-history-visibility>
 
 use engine::{Engine, Requester};
+use rules::change::Standing;
 use ruma::{
     OwnedUserId, RoomId,
     events::{TimelineEventType, room::member::MembershipState},
@@ -24,12 +25,17 @@ pub(super) enum Verdict {
     Hidden,
     /// The event changes what decides about it, or what decides is not known.
     Unclear,
+    /// Not any more: it was accepted until all members became known.
+    Withdrawn,
 }
 
 impl RoomFacts {
     /// Whether a user may see an event of the timeline, as of the position `horizon`.
     pub(super) fn verdict(&self, user_id: &OwnedUserId, event: &StoredEvent, horizon: i64) -> Verdict {
         let Some(order) = event.order else { return Verdict::Hidden };
+        if event.standing != Standing::Accepted {
+            return Verdict::Withdrawn;
+        }
         let memberships = &self.memberships[user_id];
         let joins_later = memberships.iter().any(|span| {
             let joined = span.membership == Some(MembershipState::Join);
@@ -111,7 +117,7 @@ pub(super) async fn probe(
             let may_ask = facts.may_ask(user_id, &event);
             let right = match verdict {
                 Verdict::Visible => shown || !may_ask,
-                Verdict::Hidden => !shown,
+                Verdict::Hidden | Verdict::Withdrawn => !shown,
                 Verdict::Unclear => true,
             };
             if !right {
