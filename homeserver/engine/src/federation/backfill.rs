@@ -105,11 +105,13 @@ impl Engine {
         let mut ids = pdu.auth_events.clone();
         ids.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
         let auth_events = self.events_by_id(&ids).await?;
-        let (standing, placement) = match check_auth_events(&room.rules.authorization, pdu, &auth_events) {
-            Ok(()) => (Standing::Accepted, Placement::Backfilled),
-            Err(reason) => (Standing::Rejected(reason.to_string()), Placement::None),
+        let (pdu, standing) = match check_auth_events(&room.rules.authorization, pdu, &auth_events) {
+            Ok(()) => (pdu.clone(), Standing::Accepted),
+            Err(reason) => (Arc::new(Pdu::clone(pdu).into_rejected()), Standing::Rejected(reason.to_string())),
         };
         let accepted = standing == Standing::Accepted;
+        // Also what is rejected has its place, though it is not shown: what lies before it is history too.
+        let placement = Placement::Backfilled;
         let event = NewEvent { pdu: pdu.clone(), standing, placement, state_before: None, outbound: false };
         let mut changes = vec![Change::Event(Box::new(event))];
         if let (true, Some((event_type, state_key))) = (accepted, pdu.state_key_pair()) {
@@ -123,7 +125,7 @@ impl Engine {
             changes.push(Change::HistoricState { room_id, event_type, state_key, before });
         }
         if accepted {
-            changes.extend(self.awaited_redaction_change(room, pdu).await?);
+            changes.extend(self.awaited_redaction_change(room, &pdu).await?);
         }
         Ok(changes)
     }

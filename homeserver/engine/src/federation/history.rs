@@ -19,6 +19,8 @@ use crate::{Engine, EngineError, Result};
 
 /// The most events that one request gets.
 const MAX_EVENTS: usize = 100;
+/// How many events are gone through for them, those included that were rejected.
+const MAX_WALKED: usize = 10 * MAX_EVENTS;
 /// The most ids that one request may start from.
 const MAX_STARTS: usize = 100;
 
@@ -75,7 +77,8 @@ impl Engine {
         Ok(room)
     }
 
-    /// Walks the graph backwards from the given events, deepest first, over stored events of this room only.
+    /// Walks the graph backwards from the given events, deepest first, over stored events of this room only. What was
+    /// rejected is not given, but does not hide what lies before it.
     async fn walk_back(
         &self,
         room: &RoomSnapshot,
@@ -89,12 +92,15 @@ impl Engine {
         let mut queue: BinaryHeap<(u64, OwnedEventId)> = BinaryHeap::new();
         let mut seen: HashSet<OwnedEventId> = stop.iter().cloned().collect();
         let mut next: Vec<OwnedEventId> = from.iter().take(MAX_STARTS).cloned().collect();
-        while found.len() < limit {
+        for _ in 0..MAX_WALKED {
+            if found.len() >= limit {
+                break;
+            }
             next.retain(|event_id| seen.insert(event_id.clone()));
             for event in self.storage().events(&next).await? {
                 let fits = event.pdu.room_id == room.room_id
                     && event.pdu.depth >= min_depth
-                    && matches!(event.standing, Standing::Accepted | Standing::SoftFailed(_));
+                    && event.standing != Standing::Outlier;
                 if fits {
                     queue.push((event.pdu.depth, event.pdu.event_id.clone()));
                     by_id.insert(event.pdu.event_id.clone(), event);
@@ -103,7 +109,9 @@ impl Engine {
             let Some((_, event_id)) = queue.pop() else { break };
             let Some(event) = by_id.remove(&event_id) else { break };
             next.clone_from(&event.pdu.prev_events);
-            found.push(event);
+            if !matches!(event.standing, Standing::Rejected(_)) {
+                found.push(event);
+            }
         }
         Ok(found)
     }

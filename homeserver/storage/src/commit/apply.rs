@@ -205,7 +205,7 @@ impl<'a> Applying<'a> {
         };
         let nid = self.store(new, code, order, known.as_ref());
         if code != OUTLIER {
-            self.arrived(new, nid, order.is_some() && code == ACCEPTED);
+            self.arrived(new, nid, order.is_some());
         }
         self.remember(new, order);
         if let Some(order) = order.filter(|_| code == ACCEPTED) {

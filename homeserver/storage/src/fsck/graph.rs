@@ -90,7 +90,7 @@ fn read(row: Row, report: &mut Report) -> Option<Checked> {
     }
     let accepted = standing == 0;
     let builds_live = accepted && order.is_some_and(|order| order > 0);
-    Some(Checked { nid, builds: accepted && order.is_some(), builds_live, accepted, pdu })
+    Some(Checked { nid, builds: order.is_some(), builds_live, accepted, pdu })
 }
 
 async fn check_chunk(
