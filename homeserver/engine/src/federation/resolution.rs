@@ -9,7 +9,7 @@ use rules::{
         resolve::{Branch, deciding_state, full_conflicted_set, needs_subgraph, resolve, walk_continues},
     },
 };
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, events::StateEventType};
 
 use crate::{Engine, EngineError, Result, apart::JUDGING};
 
@@ -21,7 +21,17 @@ impl Engine {
         states: Vec<StateMap>,
         new: Option<&Arc<Pdu>>,
     ) -> Result<StateMap> {
-        self.resolve_with(room, states, new, &EventsById::new()).await
+        if !room.is_partial() {
+            return self.resolve_with(room, states, new, &EventsById::new()).await;
+        }
+        let told = states.clone();
+        let mut resolved = self.resolve_with(room, states, new, &EventsById::new()).await?;
+        // States with lacks are at odds for no reason, and what decides about the rest must not be lost by it: power levels,
+        // say, whose author has left since.
+        for (key, event_id) in told.into_iter().flatten().filter(|(key, _)| decides_about_others(&key.0)) {
+            resolved.entry(key).or_insert(event_id);
+        }
+        Ok(resolved)
     }
 
     /// The same, with some events in place of those that are stored.
@@ -110,6 +120,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Whether state of a type decides about other events.
+fn decides_about_others(event_type: &StateEventType) -> bool {
+    use StateEventType::{RoomCreate, RoomJoinRules, RoomMember, RoomPowerLevels};
+    matches!(event_type, RoomCreate | RoomJoinRules | RoomMember | RoomPowerLevels)
 }
 
 /// The states with their auth chains, and the events from which the walk begins: those in question, and where the algorithm
