@@ -73,7 +73,8 @@ async fn same_events(
 ) -> Result<(), Failure> {
     let Some(since) = together_since(universe, one, other) else { return Ok(()) };
     let storage = universe.servers[other.server].storage();
-    for event in one.timeline.iter().filter(|event| event.order.is_some_and(|order| order > since)) {
+    let accepted = one.timeline.iter().filter(|event| event.standing == Standing::Accepted);
+    for event in accepted.filter(|event| event.order.is_some_and(|order| order > since)) {
         let stored = storage.event(&event.pdu.event_id).await?;
         let standing = stored.as_ref().map(|stored| &stored.standing);
         let has = matches!(standing, Some(Standing::Accepted | Standing::SoftFailed(_)));

@@ -32,6 +32,11 @@ pub(super) async fn check_promises(
             ));
         }
         let Some(order) = own.orders.get(event_id) else { continue };
+        if !own.accepts(event_id) {
+            // It was made by who had been removed, which was known only when all members were.
+            universe.trace.count("acknowledged events that were withdrawn");
+            continue;
+        }
         check_handed(universe, room, own, event_id, *order, findings).await?;
         for other in facts.iter().filter(|other| other.server != own.server) {
             if together_since(universe, own, other).is_none_or(|since| since >= *order) {

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use rules::change::Standing;
 use ruma::{
     OwnedEventId, OwnedServerName, OwnedUserId,
     events::{StateEventType, room::member::MembershipState},
@@ -87,6 +88,8 @@ impl RoomFacts {
             .filter(|(user_id, _)| user_id.server_name() == name)
             .flat_map(|(_, spans)| spans)
             .filter(|span| span.membership == Some(MembershipState::Join))
+            // A join of which it never had an answer did not bring the server itself into the room.
+            .filter(|span| server != self.server || span.since > 0)
             .collect();
         joined.sort_by_key(|span| span.since);
         let mut present: Option<(i64, Option<OwnedEventId>, Option<i64>)> = None;
@@ -111,6 +114,12 @@ impl RoomFacts {
         let name = universe.servers[other].name().as_str();
         let denied = content.as_ref().and_then(|content| content["deny"].as_array());
         Ok(denied.is_some_and(|denied| denied.iter().any(|server| server == name)))
+    }
+
+    /// Whether an event of the timeline is accepted, also now that all members are known.
+    pub(super) fn accepts(&self, event_id: &OwnedEventId) -> bool {
+        let event = self.timeline.iter().find(|event| event.pdu.event_id == *event_id);
+        event.is_some_and(|event| event.standing == Standing::Accepted)
     }
 
     /// Whether an event that came while not all members were known was accepted only when they were.

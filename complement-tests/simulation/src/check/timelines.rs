@@ -37,7 +37,10 @@ pub(super) fn check(universe: &Universe, room: usize, facts: &[RoomFacts], findi
         }
         let live: Vec<OwnedEventId> = seen.told().filter(|event_id| subject.is_live(event_id)).cloned().collect();
         subject.check_once(&live, findings);
-        if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
+        if subject.left_at().is_some_and(|left_at| left_at <= facts.complete_since) {
+            // Likewise; and then there was only the end to be told of.
+            universe.trace.count("users who left before all members were known");
+        } else if let (Some(last), Some(left_at)) = (seen.stays.last(), subject.left_at()) {
             let told = seen.heard().cloned().chain(subject.untold(seen)).collect::<Vec<_>>();
             subject.check_complete("all of sync", &told, last.until.min(left_at), findings);
         }
