@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use engine::{Engine, PasswordHashing, Registration, Services, Settings};
-use outbound::{Federation, FederationOptions, Sender, SenderOptions};
+use outbound::{Federation, FederationOptions, KeyQuery, Sender, SenderOptions};
 use rules::{event::ServerKey, world::World};
 use ruma::{OwnedServerName, OwnedServerSigningKeyId, RoomVersionId, ServerName};
 use storage::{Durability, Storage};
@@ -82,8 +82,8 @@ impl Homeserver {
         server: &ServerName,
         key_id: &OwnedServerSigningKeyId,
     ) -> Result<(), Failure> {
-        let key_ids = [(key_id.clone(), self.world.clock.now_ms())].into();
-        let queries = [(server.to_owned(), key_ids)].into();
+        let query = KeyQuery { key_ids: vec![key_id.clone()], valid_until_ms: None };
+        let queries = [(server.to_owned(), query)].into();
         let answer = self.engine.federation().key_ring().notary_response(queries).await.map_err(Failure::new)?;
         if answer.is_empty() {
             return Err(Failure::new(format!("{} did not hear of the new key of {server}", self.name)));

@@ -2,11 +2,9 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#retrieving-server-keys>
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use engine::EngineError;
-use outbound::KeyQueries;
+use outbound::{KeyQueries, KeyQuery};
 use ruma::{
     CanonicalJsonObject,
     api::federation::discovery::{get_remote_server_keys, get_remote_server_keys_batch},
@@ -36,7 +34,8 @@ pub(crate) async fn of_server(
     State(door): State<Door>,
     Open(asked): Open<get_remote_server_keys::v2::Request>,
 ) -> Result<Json<ServerKeys>, DoorError> {
-    answer(&door, KeyQueries::from([(asked.server_name, BTreeMap::new())])).await
+    let query = KeyQuery { key_ids: Vec::new(), valid_until_ms: Some(asked.minimum_valid_until_ts.get().into()) };
+    answer(&door, KeyQueries::from([(asked.server_name, query)])).await
 }
 
 pub(crate) async fn of_servers(
@@ -49,10 +48,9 @@ pub(crate) async fn of_servers(
         return Err(DoorError::InvalidParam(text));
     }
     let queries = asked.server_keys.into_iter().map(|(server, keys)| {
-        let least = |criteria: get_remote_server_keys_batch::v2::QueryCriteria| {
-            criteria.minimum_valid_until_ts.map_or(0, |time| time.get().into())
-        };
-        (server, keys.into_iter().map(|(key_id, criteria)| (key_id, least(criteria))).collect())
+        let least = keys.values().filter_map(|criteria| criteria.minimum_valid_until_ts).max();
+        let valid_until_ms = least.map(|time| time.get().into());
+        (server, KeyQuery { key_ids: keys.into_keys().collect(), valid_until_ms })
     });
     answer(&door, queries.collect()).await
 }

@@ -46,8 +46,17 @@ const FETCHES_WAITING_MAX: usize = 1_024;
 /// a time-out.
 const BATCH_MIN: usize = 16;
 
-/// What a notary is asked: per server the ids of keys, each with the `minimum_valid_until_ts`; all keys if empty.
-pub type KeyQueries = BTreeMap<OwnedServerName, BTreeMap<OwnedServerSigningKeyId, u64>>;
+/// What a notary is asked, per server.
+pub type KeyQueries = BTreeMap<OwnedServerName, KeyQuery>;
+
+/// Which keys of a server a notary is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct KeyQuery {
+    /// Their ids; all keys if empty.
+    pub key_ids: Vec<OwnedServerSigningKeyId>,
+    /// Until when they are to be valid at least, in milliseconds since the epoch; until now if that is not said.
+    pub valid_until_ms: Option<u64>,
+}
 
 /// Why a signature is not accepted.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ pub use self::{
     },
     egress::{Egress, EgressError, EgressOptions, Network},
     http_transport::HttpTransport,
-    key_ring::{KeyNeeds, KeyQueries, KeyRing, VerifyError},
+    key_ring::{KeyNeeds, KeyQueries, KeyQuery, KeyRing, VerifyError},
     queue::{EduJson, FlushOutcome, Sender, SenderOptions},
     transport::{ByteStream, CallLimits, Transport, TransportError},
     x_matrix::{AuthenticateError, Claim},

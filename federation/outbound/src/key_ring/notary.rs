@@ -2,13 +2,11 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/server-server-api/#querying-keys-through-another-server>
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt, stream};
-use ruma::{CanonicalJsonObject, OwnedServerName, OwnedServerSigningKeyId};
+use ruma::{CanonicalJsonObject, OwnedServerName};
 use storage::StorageError;
 
-use super::{KeyQueries, KeyRing, Need};
+use super::{KeyQueries, KeyQuery, KeyRing, Need};
 
 /// Servers answered for in one request. The rest is left out, as those are whose keys cannot be had.
 const SERVERS_MAX: usize = 100;
@@ -21,7 +19,7 @@ impl KeyRing {
     /// Our answer to `POST /_matrix/key/v2/query` and its relatives: the `server_keys`, signed by us as well.
     pub async fn notary_response(&self, queries: KeyQueries) -> Result<Vec<CanonicalJsonObject>, StorageError> {
         let answers: Vec<_> = stream::iter(queries.into_iter().take(SERVERS_MAX))
-            .map(|(server, keys)| self.notarise(server, keys))
+            .map(|(server, query)| self.notarise(server, query))
             .buffered(FETCHES_MAX)
             .collect()
             .await;
@@ -31,14 +29,13 @@ impl KeyRing {
     async fn notarise(
         &self,
         server: OwnedServerName,
-        keys: BTreeMap<OwnedServerSigningKeyId, u64>,
+        query: KeyQuery,
     ) -> Result<Option<CanonicalJsonObject>, StorageError> {
         if *server == *self.inner.key.server_name() {
             return self.server_keys_response().await.map(Some);
         }
-        let now_ms = self.inner.world.clock.now_ms();
-        let valid_until_ms = keys.values().copied().max().unwrap_or(now_ms);
-        let need = Need::Statement { key_ids: keys.into_keys().take(KEYS_MAX).collect(), valid_until_ms };
+        let valid_until_ms = query.valid_until_ms.unwrap_or_else(|| self.inner.world.clock.now_ms());
+        let need = Need::Statement { key_ids: query.key_ids.into_iter().take(KEYS_MAX).collect(), valid_until_ms };
         let known = self.known(&server, &need).await?;
         Ok(known.statement().and_then(|statement| {
             let mut statement = statement.clone();

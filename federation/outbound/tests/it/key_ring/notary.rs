@@ -1,8 +1,6 @@
 //! Asking notaries, and being one.
 
-use std::collections::BTreeMap;
-
-use outbound::KeyQueries;
+use outbound::{KeyQueries, KeyQuery};
 use ruma::{OwnedServerName, server_name};
 
 use super::*;
@@ -134,7 +132,7 @@ async fn a_large_batch_is_asked_of_the_notary_first() {
 }
 
 fn query(servers: impl IntoIterator<Item = OwnedServerName>) -> KeyQueries {
-    servers.into_iter().map(|server| (server, BTreeMap::new())).collect()
+    servers.into_iter().map(|server| (server, KeyQuery::default())).collect()
 }
 
 #[tokio::test]
@@ -159,8 +157,8 @@ async fn s_012_as_a_notary_we_fetch_once_and_answer_a_bounded_number() {
         assert!(bench.federation.key_ring().notary_response(query(servers.clone())).await.unwrap().is_empty());
     }
     assert_eq!(bench.wire.count(), 100);
-    let keys = (0..10_000).map(|index| (format!("ed25519:{index}").as_str().try_into().unwrap(), 0)).collect();
-    let many_keys = KeyQueries::from([(there().to_owned(), keys)]);
+    let key_ids = (0..10_000).map(|index| format!("ed25519:{index}").as_str().try_into().unwrap()).collect();
+    let many_keys = KeyQueries::from([(there().to_owned(), KeyQuery { key_ids, valid_until_ms: Some(0) })]);
     bench.federation.key_ring().notary_response(many_keys).await.unwrap();
     assert_eq!(bench.wire.count(), 101);
 }
@@ -171,8 +169,8 @@ async fn s_012_a_server_is_asked_again_only_when_its_statement_is_too_old() {
     let bench = Bench::new(stating(there(), statement(&theirs, START_MS + DAY_MS, &[]))).await;
     let ring = bench.federation.key_ring();
     let asking = |minimum_ms| {
-        let keys = BTreeMap::from([("ed25519:1".try_into().unwrap(), minimum_ms)]);
-        KeyQueries::from([(there().to_owned(), keys)])
+        let query = KeyQuery { key_ids: vec!["ed25519:1".try_into().unwrap()], valid_until_ms: Some(minimum_ms) };
+        KeyQueries::from([(there().to_owned(), query)])
     };
     for _ in 0..5 {
         bench.clock.advance(60_000);
