@@ -126,6 +126,24 @@ async fn s_050_what_a_knock_is_shown_is_stripped_and_bounded() {
 }
 
 #[tokio::test]
+async fn who_knocks_on_a_room_of_version_12_is_shown_events_of_it_only() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = knockable_remote(&stage, RoomVersionId::V12);
+    let mut forged: Value = serde_json::from_str(&room.state_event("m.room.join_rules", "").unwrap().json).unwrap();
+    forged["type"] = json!("m.room.name");
+    forged["content"] = json!({"name": "Another room"});
+    stage.remote.on_answer("/_matrix/federation/v1/send_knock", move |answer| {
+        answer["knock_room_state"].as_array_mut().unwrap().push(forged.clone());
+    });
+    stage.engine.knock(&alice, &room.id, &via(&stage.remote), None).await.unwrap();
+    let sync = stage.sync(&alice).await;
+    let shown = &sync["rooms"]["knock"][room.id.as_str()]["knock_state"]["events"];
+    let types: Vec<&str> = shown.as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert!(types.contains(&"m.room.create") && !types.contains(&"m.room.name"), "{types:?}");
+}
+
+#[tokio::test]
 async fn a_knock_is_taken_back_by_its_user() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

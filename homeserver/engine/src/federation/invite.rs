@@ -4,20 +4,22 @@
 
 use std::sync::Arc;
 
+use outbound::VerifyError;
 use rules::{
     Change, Pdu,
     change::Standing,
     event::{build::countersign, read_json, read_pdu},
 };
 use ruma::{
-    EventId, RoomId, RoomVersionId, ServerName, UserId, events::room::member::MembershipState,
+    EventId, RoomId, RoomVersionId, ServerName, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use storage::Submission;
 
-use super::outliers::outlier_change;
+use super::{outliers::outlier_change, verify::Dropped};
 use crate::{Engine, EngineError, Result, accounts::Verdict, rooms::commit_error};
 
 /// How many events of stripped state are kept of what an inviting server shows.
@@ -55,31 +57,60 @@ impl Engine {
         if self.invitation_rules(&target).await?.verdict(&pdu.sender) == Verdict::Block {
             return Err(EngineError::InviteBlocked);
         }
-        check_create(room_id, &rules, invite_room_state)?;
+        let shown = self.verified_to_show(room_id, &rules, invite_room_state).await?;
         let room = self.resident_room(room_id).await?;
         let signed = self.countersigned(&pdu, &rules)?;
         if let Some(room) = &room {
             self.require_acl(room, origin).await?;
         } else {
-            self.remember_invite(&pdu, &target, invite_room_state).await?;
+            self.remember_invite(&pdu, &target, &shown).await?;
         }
         Ok(signed)
     }
 
     async fn invited_user(&self, origin: &ServerName, pdu: &Pdu) -> Result<ruma::OwnedUserId> {
-        let refused = || EngineError::forbidden("This is not an invitation of a user of this server by the sender");
-        let (target, membership) = pdu.membership().ok_or_else(refused)?;
+        let unfit =
+            || EngineError::invalid_param("This is no invitation of a user of this server by one of the asking server");
+        let (target, membership) = pdu.membership().ok_or_else(unfit)?;
         let fits = membership == MembershipState::Invite
             && self.is_local(&target)
             && pdu.sender.server_name() == origin
             && !self.is_local(&pdu.sender);
         if !fits {
-            return Err(refused());
+            return Err(unfit());
         }
         match self.storage().account(&target).await? {
             Some(account) if !account.deactivated => Ok(target),
             _ => Err(EngineError::not_found("There is no such user")),
         }
+    }
+
+    /// What an inviting server shows of its room. From version 12 on, these must be events of the room, the create event,
+    /// which its id names, among them. Others of which the key is not to be had just now are left out.
+    async fn verified_to_show(
+        &self,
+        room_id: &RoomId,
+        rules: &RoomVersionRules,
+        shown: &[Box<RawValue>],
+    ) -> Result<Vec<Box<RawValue>>> {
+        if !shows_events(rules) {
+            return Ok(shown.to_vec());
+        }
+        let unfit = |reason: String| EngineError::InvalidParam(format!("The state of the room does not fit: {reason}"));
+        let (mut has_create, mut verified) = (false, Vec::new());
+        for raw in shown.iter().take(MAX_STRIPPED_EVENTS) {
+            let is_create = raw.get().contains("m.room.create")
+                && read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.event_type == TimelineEventType::RoomCreate);
+            match self.verified(room_id, rules, raw).await {
+                Ok(event) => verified.push(event.to_raw_json()),
+                Err(Dropped::Engine(error)) => return Err(error),
+                Err(Dropped::Signatures(VerifyError::NoKey(_))) if is_create => verified.push(raw.clone()),
+                Err(Dropped::Signatures(VerifyError::NoKey(_))) => continue,
+                Err(reason) => return Err(unfit(reason.to_string())),
+            }
+            has_create |= is_create;
+        }
+        if has_create { Ok(verified) } else { Err(unfit("the create event is not among it".to_owned())) }
     }
 
     fn countersigned(&self, pdu: &Pdu, rules: &RoomVersionRules) -> Result<Box<RawValue>> {
@@ -107,17 +138,9 @@ impl Engine {
     }
 }
 
-/// From version 12 on, the create event must be among the shown state, and be the one that the room's id names.
-fn check_create(room_id: &RoomId, rules: &RoomVersionRules, shown: &[Box<RawValue>]) -> Result<()> {
-    if !rules.authorization.room_create_event_id_as_room_id {
-        return Ok(());
-    }
-    let is_create = |raw: &RawValue| read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.room_id == room_id);
-    let creates = shown.iter().filter(|raw| raw.get().contains("m.room.create"));
-    if creates.take(MAX_STRIPPED_EVENTS).any(|raw| is_create(raw)) {
-        return Ok(());
-    }
-    Err(EngineError::MissingParam("The invitation shows no create event that the room's id names".to_owned()))
+/// Whether what is shown of a room to those who are not in it must be whole events: from version 12 on.
+pub(crate) fn shows_events(rules: &RoomVersionRules) -> bool {
+    rules.authorization.room_create_event_id_as_room_id
 }
 
 /// What of the shown state is well-formed, cut to the four fields, and the invitation itself.

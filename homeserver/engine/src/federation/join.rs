@@ -184,7 +184,7 @@ impl Engine {
             return Err(unfit("it is about another user than its sender".to_owned()));
         }
         if target.server_name() != origin {
-            return Err(EngineError::forbidden("The event is not of a user of the asking server"));
+            return Err(unfit("its sender is not a user of the asking server".to_owned()));
         }
         if given != *membership {
             return Err(unfit(format!("its membership is {given}")));

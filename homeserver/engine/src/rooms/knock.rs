@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Engine, EngineError, Requester, Result,
-    federation::{outlier_change, stripped_with},
+    federation::{outlier_change, shows_events, stripped_with},
 };
 
 impl Engine {
@@ -73,8 +73,14 @@ impl Engine {
         let offer = self.federation().make_knock(server, room_id, user_id, &ROOM_VERSIONS).await;
         let offer = offer.map_err(|error| map_call_error(server, &error))?;
         let wanted = self.wanted(server, room_id, user_id, MembershipState::Knock, content, origin_server_ts);
-        let (pdu, _) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
+        let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let shown = self.federation().send_knock(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
+        let shown = if shows_events(&rules) {
+            let verified = self.verified_all(room_id, &rules, &shown).await;
+            verified.iter().map(|event| event.to_raw_json()).collect()
+        } else {
+            shown
+        };
         let change = Change::Membership {
             user_id: user_id.to_owned(),
             room_id: room_id.to_owned(),
