@@ -122,7 +122,7 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind) {
     use EngineError as E;
 
     match error {
-        E::Forbidden(_) | E::ForeignUser(_) => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
+        E::Forbidden(_) | E::ForeignUser(_) | E::NotRecommended(_) => (StatusCode::FORBIDDEN, ErrorKind::Forbidden),
         E::NotFound(_) => (StatusCode::NOT_FOUND, ErrorKind::NotFound),
         E::InvalidParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::InvalidParam),
         E::MissingParam(_) => (StatusCode::BAD_REQUEST, ErrorKind::MissingParam),

@@ -26,7 +26,7 @@ mod web;
 use std::{fmt, sync::Arc};
 
 use rules::{event::ServerKey, world::World};
-use ruma::{OwnedServerName, ServerName};
+use ruma::{OwnedServerName, RoomVersionId, ServerName};
 use storage::Storage;
 use tokio::sync::Semaphore;
 
@@ -89,6 +89,8 @@ pub enum CallError {
         errcode: Option<String>,
         /// The `error`, if the answer has one, cut to a length fit for a log.
         error: Option<String>,
+        /// The `room_version`, if the answer has one: that of a room which does not fit what was offered.
+        room_version: Option<RoomVersionId>,
     },
     /// The answer is not what the specification says.
     #[error("malformed answer: {0}")]

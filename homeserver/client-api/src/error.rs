@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::BytesMut;
-use engine::EngineError;
+use engine::{EngineError, PolicyRefusal};
 use keyserver::SignatureFailure;
 use ruma::api::{
     OutgoingResponse, OutgoingResponseExt,
@@ -244,6 +244,9 @@ fn of_engine(error: &EngineError) -> (StatusCode, ErrorKind, String) {
         EngineError::IncompatibleRoomVersion(version) => {
             let data = IncompatibleRoomVersionErrorData::new(version.clone());
             (StatusCode::BAD_REQUEST, ErrorKind::IncompatibleRoomVersion(data))
+        }
+        EngineError::NotRecommended(PolicyRefusal { status, errcode, .. }) => {
+            (StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN), kind_of(errcode))
         }
         EngineError::UnableToAuthoriseJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToAuthorizeJoin),
         EngineError::UnableToGrantJoin => (StatusCode::BAD_REQUEST, ErrorKind::UnableToGrantJoin),

@@ -105,9 +105,12 @@ pub enum EngineError {
     /// This server does not know the room version.
     #[error("This server does not support room version {0}")]
     UnsupportedRoomVersion(RoomVersionId),
-    /// The other server does not know the version of the room.
-    #[error("The room has version {0}, which your server did not offer")]
+    /// The server of the user who wants to enter does not know the version of the room.
+    #[error("The room has version {0}, which the server does not support")]
     IncompatibleRoomVersion(RoomVersionId),
+    /// The policy server of the room does not sign the event.
+    #[error("{}", .0.error)]
+    NotRecommended(crate::PolicyRefusal),
     /// We cannot tell whether a restricted join is allowed; another server in the room might.
     #[error("This server cannot tell whether the join is allowed")]
     UnableToAuthoriseJoin,

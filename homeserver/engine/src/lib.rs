@@ -55,9 +55,9 @@ pub use self::{
     push::{NotificationsPage, NotificationsQuery, PusherCommand, Told, Unread},
     rooms::{
         AddressInvite, Context, CreateRoomCommand, DelayAction, DelayCommand, EventAtTime, EventFilter, HierarchyPage,
-        HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, Manner, MessagesPage, MessagesQuery, PublicRoomsPage,
-        PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand, SendOptions,
-        ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
+        HierarchyQuery, HierarchyRoom, InitialRoom, InitialState, Manner, MessagesPage, MessagesQuery, PolicyRefusal,
+        PublicRoomsPage, PublicRoomsQuery, ROOM_VERSIONS, RelationsPage, RelationsQuery, Reported, SendCommand,
+        SendOptions, ThreadSubscription, ThreadSubscriptionChanges, ThreadUnsubscription, ThreadsPage,
     },
     search::SearchCommand,
     services::ServiceRegistration,

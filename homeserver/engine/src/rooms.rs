@@ -77,6 +77,7 @@ pub use self::{
     invite_by_address::AddressInvite,
     messages::{MessagesPage, MessagesQuery},
     moderate::Manner,
+    policy::PolicyRefusal,
     public::{PublicRoomsPage, PublicRoomsQuery},
     relations::{RelationsPage, RelationsQuery},
     remote::ROOM_VERSIONS,

@@ -42,7 +42,7 @@ async fn s_001_a_template_that_is_not_what_was_asked_for_is_not_signed() {
         let head = stage.log_head();
         let error = stage.join(&alice, &room.id).await.expect_err(why);
         use engine::EngineError as E;
-        let fits = matches!(error, E::CannotFederate(_) | E::UnsupportedRoomVersion(_));
+        let fits = matches!(error, E::CannotFederate(_) | E::IncompatibleRoomVersion(_));
         assert!(fits, "{why}: {error:?}");
         assert_eq!(stage.network.recorded_to(stage.remote.name(), "send_join").len(), 0, "{why}: signed and sent");
         assert_eq!(stage.log_head(), head, "{why}");

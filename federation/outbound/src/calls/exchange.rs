@@ -6,7 +6,7 @@ use http::{
     Method,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
-use ruma::{CanonicalJsonObject, CanonicalJsonValue, ServerName};
+use ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomVersionId, ServerName};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{CallError, Federation, path::Target};
@@ -19,10 +19,11 @@ const ERROR_TEXT_MAX_CHARS: usize = 200;
 /// As much of a refusal as is read where the answer could be large.
 const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ErrorBody {
     errcode: Option<String>,
     error: Option<String>,
+    room_version: Option<String>,
 }
 
 impl Federation {
@@ -138,9 +139,14 @@ pub(super) fn parse<T: DeserializeOwned>(answer: &Bytes) -> Result<T, CallError>
 }
 
 pub(super) fn refusal(answer: &http::Response<Bytes>) -> CallError {
-    let body = serde_json::from_slice(answer.body()).unwrap_or(ErrorBody { errcode: None, error: None });
+    let ErrorBody { errcode, error, room_version } = serde_json::from_slice(answer.body()).unwrap_or_default();
     let cut = |text: String| text.chars().take(ERROR_TEXT_MAX_CHARS).collect();
-    CallError::Refused { status: answer.status().as_u16(), errcode: body.errcode.map(cut), error: body.error.map(cut) }
+    CallError::Refused {
+        status: answer.status().as_u16(),
+        errcode: errcode.map(cut),
+        error: error.map(cut),
+        room_version: room_version.and_then(|version| RoomVersionId::try_from(version).ok()),
+    }
 }
 
 impl From<TransportError> for CallError {

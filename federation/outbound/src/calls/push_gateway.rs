@@ -50,7 +50,8 @@ impl Federation {
         let request = request.map_err(|error| CallError::Denied(error.to_string()))?;
         let answer = self.inner.transport.notify(request, CallLimits::PUSH).await?;
         if !answer.status().is_success() {
-            return Err(CallError::Refused { status: answer.status().as_u16(), errcode: None, error: None });
+            let status = answer.status().as_u16();
+            return Err(CallError::Refused { status, errcode: None, error: None, room_version: None });
         }
         Ok(serde_json::from_slice::<Answer>(answer.body()).unwrap_or_default().rejected)
     }

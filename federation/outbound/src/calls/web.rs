@@ -48,7 +48,7 @@ impl Web {
                 Some(_) => return Err(CallError::Denied("redirected to another protocol or port".to_owned())),
                 None => {
                     let status = answer.status().as_u16();
-                    return Err(CallError::Refused { status, errcode: None, error: None });
+                    return Err(CallError::Refused { status, errcode: None, error: None, room_version: None });
                 }
             }
         }

@@ -29,6 +29,11 @@ const REFUSED_MS: u64 = 10 * 60 * 1_000;
 /// some calls.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// The code for what is refused without one.
+const FORBIDDEN: &str = "M_FORBIDDEN";
+/// The codes that say something of the event.
+const HANDED_ON: [&str; 5] = [FORBIDDEN, "M_LIMIT_EXCEEDED", "M_TOO_LARGE", "M_BAD_JSON", "M_INVALID_PARAM"];
+
 /// What policy servers said lately.
 #[derive(Default)]
 pub(crate) struct PolicyAnswers {
@@ -41,15 +46,40 @@ struct Answers {
     /// nobody wants to hear is not to take their policy server from others.
     silent: HashMap<(OwnedServerName, OwnedRoomId), u64>,
     /// Events that were refused, until when, and what was said.
-    refused: HashMap<(OwnedServerName, OwnedEventId), (u64, String)>,
+    refused: HashMap<(OwnedServerName, OwnedEventId), (u64, PolicyRefusal)>,
+}
+
+/// What a policy server says of an event that it does not sign, as the client is told it. What would be about the client's
+/// own session, if we said it, is not handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyRefusal {
+    /// The status: 400, 403 or 429.
+    pub status: u16,
+    /// The `errcode`.
+    pub errcode: String,
+    /// The `error`.
+    pub error: String,
+}
+
+impl PolicyRefusal {
+    fn new(status: u16, errcode: Option<String>, error: Option<String>) -> Self {
+        let is_harmless =
+            |code: &String| HANDED_ON.contains(&&**code) || (!code.starts_with("M_") && code.contains('.'));
+        let errcode = errcode.filter(is_harmless).unwrap_or_else(|| FORBIDDEN.to_owned());
+        let error = error.unwrap_or_else(|| "The policy server of the room does not allow this event".to_owned());
+        Self { status: if matches!(status, 400 | 429) { status } else { 403 }, errcode, error }
+    }
 }
 
 /// Why an event has no signature of the policy server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRecommended {
-    /// It refuses; its words.
-    #[error("{0}")]
-    Refused(String),
+    /// It refuses.
+    #[error("{}", .0.error)]
+    Refused(PolicyRefusal),
+    /// It is asked too much.
+    #[error("{}", .0.error)]
+    NotNow(PolicyRefusal),
     /// It did not answer, or with what makes no sense.
     #[error("The policy server of the room could not be asked; try again later")]
     NoAnswer,
@@ -70,7 +100,7 @@ pub(crate) fn is_not_asked(reason: &str) -> bool {
 impl From<NotRecommended> for EngineError {
     fn from(reason: NotRecommended) -> Self {
         match reason {
-            NotRecommended::Refused(reason) => Self::Forbidden(reason),
+            NotRecommended::Refused(refusal) | NotRecommended::NotNow(refusal) => Self::NotRecommended(refusal),
             NotRecommended::NoAnswer => Self::CannotFederate(reason.to_string()),
         }
     }
@@ -110,6 +140,7 @@ impl Engine {
             Ok(signed) => Ok((signed, NOT_RECOMMENDED)),
             Err(EngineError::Storage(error)) => Err(error.into()),
             Err(EngineError::CannotFederate(_)) => Ok((pdu.clone(), NOT_ASKED)),
+            Err(EngineError::NotRecommended(refusal)) if refusal.status == 429 => Ok((pdu.clone(), NOT_ASKED)),
             Err(_) => Ok((pdu.clone(), NOT_RECOMMENDED)),
         }
     }
@@ -126,10 +157,16 @@ impl Engine {
         let signed = asked.map(|signature| server.add_signature(pdu, &signature, &room.rules).map(Arc::new));
         let reason = match signed {
             Ok(Some(signed)) => return Ok(signed),
-            Ok(None) => NotRecommended::Refused("The signature of the room's policy server is not valid".to_owned()),
-            Err(CallError::Refused { status: 400..=428 | 430..=499, error, .. }) => NotRecommended::Refused(
-                error.unwrap_or_else(|| "The policy server of the room does not allow this event".to_owned()),
-            ),
+            Ok(None) => {
+                let error = "The signature of the room's policy server is not valid".to_owned();
+                NotRecommended::Refused(PolicyRefusal::new(403, None, Some(error)))
+            }
+            Err(CallError::Refused { status: status @ 429, errcode, error, .. }) => {
+                NotRecommended::NotNow(PolicyRefusal::new(status, errcode, error))
+            }
+            Err(CallError::Refused { status: status @ 400..=499, errcode, error, .. }) => {
+                NotRecommended::Refused(PolicyRefusal::new(status, errcode, error))
+            }
             Err(error) => {
                 tracing::info!(destination = %server.via, room.id = %room.room_id, %error, "no answer by the policy server");
                 NotRecommended::NoAnswer
@@ -169,6 +206,8 @@ impl PolicyAnswers {
                 let key = (server.via.clone(), pdu.room_id.clone());
                 answers.silent.insert(key, now_ms.saturating_add(SILENT_MS));
             }
+            // Another event, or the same a moment later, may be fine.
+            NotRecommended::NotNow(_) => {}
         }
     }
 }

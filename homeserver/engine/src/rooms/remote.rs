@@ -145,7 +145,7 @@ impl Engine {
         version: &RoomVersionId,
     ) -> Result<(Arc<Pdu>, RoomVersionRules)> {
         let rules = version.rules().filter(|_| ROOM_VERSIONS.contains(version));
-        let rules = rules.ok_or_else(|| EngineError::UnsupportedRoomVersion(version.clone()))?;
+        let rules = rules.ok_or_else(|| EngineError::IncompatibleRoomVersion(version.clone()))?;
         let draft =
             template::draft(wanted, event, &rules).map_err(|error| EngineError::CannotFederate(error.to_string()))?;
         let pdu = build(draft, &rules, self.federation().key())?;
@@ -157,7 +157,9 @@ impl Engine {
 fn more_telling(one: EngineError, other: EngineError) -> EngineError {
     let weight = |error: &EngineError| match error {
         EngineError::Forbidden(_) => 3,
-        EngineError::UnableToAuthoriseJoin | EngineError::UnableToGrantJoin => 2,
+        EngineError::UnableToAuthoriseJoin
+        | EngineError::UnableToGrantJoin
+        | EngineError::IncompatibleRoomVersion(_) => 2,
         EngineError::NotFound(_) => 1,
         _ => 0,
     };
@@ -178,8 +180,10 @@ pub(crate) fn map_call_error(server: &ServerName, error: &CallError) -> EngineEr
         CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_UNABLE_TO_GRANT_JOIN") => {
             EngineError::UnableToGrantJoin
         }
-        CallError::Refused { errcode, .. } if errcode.as_deref() == Some("M_INCOMPATIBLE_ROOM_VERSION") => {
-            EngineError::CannotFederate("The room has a version that this server does not support".to_owned())
+        CallError::Refused { errcode, room_version: Some(version), .. }
+            if errcode.as_deref() == Some("M_INCOMPATIBLE_ROOM_VERSION") =>
+        {
+            EngineError::IncompatibleRoomVersion(version.clone())
         }
         CallError::Denied(_) => EngineError::CannotFederate(format!("{server} is at an address that is not allowed")),
         _ => EngineError::CannotFederate(format!("{server} could not be reached or gave no useful answer")),
