@@ -120,6 +120,24 @@ async fn s_137_what_other_servers_say_of_rooms_is_bounded_and_filtered() {
 }
 
 #[tokio::test]
+async fn nobody_is_asked_of_a_room_that_is_said_to_be_closed_to_us() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let top = space(&stage, &alice, Preset::PublicChat).await;
+    add(&stage, &alice, &top, "!inner:remote", "remote").await;
+    let ours = space(&stage, &alice, Preset::PublicChat).await;
+    let named = ["!closed:remote", ours.as_str()].map(child);
+    stage.remote.on("/_matrix/federation/v1/hierarchy", move |_| {
+        let mut room = summary("!inner:remote", "public", Some("m.space"));
+        room["children_state"] = json!(named);
+        let inaccessible = named.each_ref().map(|child| child["state_key"].clone());
+        reply(200, &json!({"room": room, "children": [], "inaccessible_children": inaccessible}))
+    });
+    assert_eq!(walk(&stage, &alice, &top).await.unwrap(), [top.as_str(), "!inner:remote", ours.as_str()]);
+    assert_eq!(stage.network.recorded_to(stage.remote.name(), "hierarchy").len(), 1);
+}
+
+#[tokio::test]
 async fn a_room_elsewhere_is_summed_up_by_a_server_that_is_in_it() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

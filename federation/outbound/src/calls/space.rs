@@ -4,7 +4,7 @@
 
 use ruma::{RoomId, ServerName};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{CallError, Federation, path::Target};
 use crate::CallLimits;
@@ -17,6 +17,9 @@ pub struct HierarchyAnswer {
     /// Those of its rooms that the server knows.
     #[serde(default)]
     pub children: Vec<Box<RawValue>>,
+    /// The ids of those of its rooms that nobody will tell us of.
+    #[serde(default)]
+    pub inaccessible_children: Value,
 }
 
 impl Federation {

@@ -195,7 +195,10 @@ impl Walk {
                 continue;
             }
             let told = visit.space.as_ref().and_then(|space| space.summaries.get(&child.room_id).cloned());
-            let (room_id, via, depth) = (child.room_id.clone(), child.via.clone(), stop.depth + 1);
+            let is_accessible = visit.space.as_ref().is_none_or(|space| !space.inaccessible.contains(&child.room_id));
+            // Where nobody else would tell us of a room, we show it only if we are in it ourselves.
+            let via = if is_accessible { child.via.clone() } else { Vec::new() };
+            let (room_id, depth) = (child.room_id.clone(), stop.depth + 1);
             self.stack.push(Stop { room_id, via, depth, told });
         }
     }

@@ -27,7 +27,7 @@ const SEARCH_TERM_CHARS_MAX: usize = 200;
 pub struct PublicRoomsQuery {
     /// Whose directory, if not ours.
     pub server: Option<OwnedServerName>,
-    /// How many rooms at most.
+    /// How many rooms at most; 0 for as many as a page holds.
     pub limit: Option<u64>,
     /// From where to read on.
     pub since: Option<String>,
@@ -37,6 +37,16 @@ pub struct PublicRoomsQuery {
     pub room_types: Vec<RoomTypeFilter>,
     /// Rooms of which network.
     pub network: RoomNetwork,
+}
+
+impl PublicRoomsQuery {
+    fn page_limit(&self) -> usize {
+        match self.limit {
+            None => PAGE_ROOMS,
+            Some(0) => PAGE_ROOMS_MAX,
+            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX).min(PAGE_ROOMS_MAX),
+        }
+    }
 }
 
 /// A part of a directory.
@@ -74,8 +84,7 @@ impl Engine {
             Some(token) => token.parse().map_err(|_| EngineError::invalid_param("`since` is not one of our tokens"))?,
             None => 0_usize,
         };
-        let limit = query.limit.map_or(PAGE_ROOMS, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let limit = limit.clamp(1, PAGE_ROOMS_MAX);
+        let limit = query.page_limit();
         let wanted = Wanted::new(query);
         let mut rooms = self.listed_rooms(&query.network).await?;
         rooms.retain(|room| wanted.fits(room));
@@ -117,7 +126,7 @@ impl Engine {
     }
 
     async fn public_rooms_of(&self, server: &ServerName, query: PublicRoomsQuery) -> Result<PublicRoomsPage> {
-        let limit = query.limit.unwrap_or(PAGE_ROOMS as u64).clamp(1, PAGE_ROOMS_MAX as u64);
+        let limit = query.page_limit() as u64;
         let (include_all_networks, third_party_instance_id) = match query.network {
             RoomNetwork::All => (true, None),
             RoomNetwork::ThirdParty(id) => (false, Some(id)),

@@ -2,6 +2,8 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#restricted-rooms>
 
+use std::collections::HashSet;
+
 use rules::RoomSnapshot;
 use ruma::{
     OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId,
@@ -86,7 +88,7 @@ impl Engine {
         Ok(local.filter(|user_id| levels.may_invite(user_id)).min())
     }
 
-    /// Other servers in the room, those first that have somebody who may invite.
+    /// Other servers in the room that have somebody who may invite: those first that are most likely to be there.
     pub(crate) async fn servers_that_may_invite(
         &self,
         room: &RoomSnapshot,
@@ -94,14 +96,12 @@ impl Engine {
     ) -> Result<Vec<OwnedServerName>> {
         let levels = self.power_levels(room).await?;
         let joined = room.members(&MembershipState::Join);
-        let mut servers: Vec<OwnedServerName> = joined
-            .filter(|user_id| !self.is_local(user_id) && levels.may_invite(user_id))
-            .map(|user_id| user_id.server_name().to_owned())
-            .collect();
-        servers.sort();
-        servers.dedup();
-        servers.truncate(limit);
-        Ok(servers)
+        let inviters = joined.filter(|user_id| !self.is_local(user_id) && levels.may_invite(user_id));
+        let authorised: HashSet<OwnedServerName> = inviters.map(|user_id| user_id.server_name().to_owned()).collect();
+        let mut servers = room.servers_by_size();
+        servers.retain(|server| authorised.contains(*server));
+        servers.sort_by_key(|server| self.sender().is_failing(server));
+        Ok(servers.into_iter().take(limit).map(ToOwned::to_owned).collect())
     }
 
     /// Whether users of a server are in one of the rooms whose members a room lets in.

@@ -2,7 +2,10 @@
 //!
 //! Spec: <https://spec.matrix.org/v1.19/client-server-api/#spaces>
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use outbound::HierarchyAnswer;
 use rules::RoomSnapshot;
@@ -13,7 +16,10 @@ use ruma::{
     serde::Raw,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
 
 use super::summary::MAX_SERVERS_ASKED;
 use crate::{Engine, Result};
@@ -44,6 +50,8 @@ pub(crate) struct RemoteSpace {
     pub(crate) children: Vec<Child>,
     /// Of those children that this server knows and may tell us of.
     pub(crate) summaries: HashMap<OwnedRoomId, Arc<RoomSummary>>,
+    /// Those children of which, by what it says, no other server would tell us either.
+    pub(crate) inaccessible: HashSet<OwnedRoomId>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -116,10 +124,14 @@ fn read_answer(answer: &HierarchyAnswer, room_id: &RoomId, suggested_only: bool)
     let children = in_order(events.filter(|_| is_space).filter_map(|event| child(event.get())), suggested_only);
     let told = answer.children.iter().take(MAX_CHILDREN);
     let told = told.filter_map(|child| serde_json::from_str::<RoomSummary>(child.get()).ok());
-    let named: std::collections::HashSet<&OwnedRoomId> = children.iter().map(|child| &child.room_id).collect();
+    let named: HashSet<&OwnedRoomId> = children.iter().map(|child| &child.room_id).collect();
     let told = told.filter(|summary| named.contains(&summary.room_id));
     let summaries = told.map(|summary| (summary.room_id.clone(), Arc::new(summary))).collect();
-    Some(RemoteSpace { summary, children, summaries })
+    let closed: HashSet<&str> =
+        answer.inaccessible_children.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let inaccessible = named.iter().filter(|room_id| closed.contains(room_id.as_str())).map(|id| (*id).clone());
+    let inaccessible = inaccessible.collect();
+    Some(RemoteSpace { summary, children, summaries, inaccessible })
 }
 
 /// A room of a space, if the event names one and a server to find it by.
