@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use engine::{EngineError, Requester, SlidingQuery, SyncQuery};
 use fake_homeserver::{FakeHomeserver, Room, RoomSettings, json as reply};
-use rules::Pdu;
+use rules::{Pdu, room::create::Preset};
 use ruma::{
-    OwnedEventId, UserId,
+    OwnedEventId, RoomVersionId, UserId,
     api::client::filter::{FilterDefinition, LazyLoadOptions},
 };
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Verdict, encode};
+use crate::stage::{PATIENCE, Stage, Verdict, encode, errcode, initial_state};
 
 const STATE_IDS: &str = "/_matrix/federation/v1/state_ids";
 const MISSING_EVENTS: &str = "/_matrix/federation/v1/get_missing_events";
@@ -212,6 +212,56 @@ async fn members_are_waited_for() {
     complete(&stage, &room).await;
     let members = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(members.len(), 3);
+}
+
+#[tokio::test]
+async fn an_upgrade_waits_for_those_who_are_banned() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (rita, eve) = (stage.remote.user("rita"), stage.remote.user("eve"));
+    let levels = json!({"users": {rita.as_str(): 100, alice.user_id.as_str(): 100}});
+    let settings = RoomSettings { power_levels: Some(levels), ..RoomSettings::default() };
+    let room = Room::create(&stage.remote, &rita, &settings);
+    room.send_state(&stage.remote, &rita, "m.room.member", eve.as_str(), json!({"membership": "ban"}));
+    stage.remote.omit_members();
+    withhold(&stage.remote);
+    enter(&stage, &alice, &room).await;
+    let (engine, upgrader, room_id) = (stage.engine.clone(), alice.clone(), room.id.clone());
+    let upgrading =
+        tokio::spawn(async move { engine.upgrade_room(&upgrader, &room_id, RoomVersionId::V12, Vec::new()).await });
+    tokio::task::yield_now().await;
+    assert!(!upgrading.is_finished());
+    complete(&stage, &room).await;
+    let new = tokio::time::timeout(PATIENCE, upgrading).await.unwrap().unwrap().unwrap();
+    assert_eq!(stage.membership(&new, &eve).await.as_deref(), Some("ban"));
+}
+
+#[tokio::test]
+async fn whom_a_restricted_room_lets_in_is_not_said_before_the_members_are_known() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (bob, eve) = (stage.remote.user("bob"), stage.remote.user("eve"));
+    let room = room_without_state(&stage, &["bob"]);
+    enter(&stage, &alice, &room).await;
+    let allow = json!([{"type": "m.room_membership", "room_id": room.id}]);
+    let join_rules = initial_state("m.room.join_rules", &json!({"join_rule": "restricted", "allow": allow}));
+    let restricted = stage
+        .local_room(&alice, |command| {
+            command.preset = Some(Preset::PrivateChat);
+            command.initial_state = vec![join_rules];
+        })
+        .await;
+    let make_join = async |user_id: &UserId| {
+        let target = format!("/_matrix/federation/v1/make_join/{}/{}?ver=11", encode(&restricted), encode(user_id));
+        let answer = stage.remote.get(&stage.name, &target).await;
+        (answer.status().as_u16(), (answer.status() != 200).then(|| errcode(&answer)))
+    };
+    for user_id in [&bob, &eve] {
+        assert_eq!(make_join(user_id).await, (400, Some("M_UNABLE_TO_AUTHORISE_JOIN".to_owned())), "{user_id}");
+    }
+    complete(&stage, &room).await;
+    assert_eq!(make_join(&bob).await, (200, None));
+    assert_eq!(make_join(&eve).await, (403, Some("M_FORBIDDEN".to_owned())));
 }
 
 #[tokio::test]

@@ -75,9 +75,16 @@ pub(super) const CHECKS: &[(&str, &str)] = &[
             (SELECT 1 FROM log l WHERE l.position = r.complete_since AND l.kind = 6 AND l.room_nid = r.room_nid)",
     ),
     (
+        "who was known before all members of a room were is of a room that was entered without them",
+        "SELECT DISTINCT 'room number ' || CAST(e.room_nid AS TEXT) FROM members_known_early e WHERE
+            NOT EXISTS (SELECT 1 FROM partial_states p WHERE p.room_nid = e.room_nid)
+            AND NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = e.room_nid AND r.complete_since > 0)",
+    ),
+    (
         "a number has its name",
         "SELECT CAST(used.nid AS TEXT) FROM (
                 SELECT type_nid AS nid FROM relations UNION SELECT sender_nid FROM relations
+                UNION SELECT user_nid FROM members_known_early
                 UNION SELECT room_nid FROM notified_events UNION SELECT sender_nid FROM notified_events
                 UNION SELECT user_nid FROM notified
                 UNION SELECT user_nid FROM read_up_to UNION SELECT room_nid FROM read_up_to

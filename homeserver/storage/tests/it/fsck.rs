@@ -152,6 +152,9 @@ finds! {
     a_lost_change_of_devices: "DELETE FROM log WHERE kind = 20" => "a change of devices has its log entry";
     a_lost_message_to_a_device: "DELETE FROM log WHERE kind = 21" => "a message to a device has its log entry";
     a_lost_edu: "DELETE FROM log WHERE kind = 22" => "an EDU has its log entry";
+    somebody_known_early_where_all_were_known: "INSERT INTO members_known_early (room_nid, user_nid, since)
+        SELECT room_nid, state_key_nid, 1 FROM room_state WHERE event_id = '$bob'"
+        => "who was known before all members of a room were is of a room that was entered without them";
     a_key_in_no_backup: "INSERT INTO backed_up_keys VALUES ('@alice:here', 1, '!r', 's', 0, 0, TRUE, '{}')"
         => "a key that was backed up is in a backup";
 }
