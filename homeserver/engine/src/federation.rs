@@ -38,7 +38,7 @@ mod verify;
 pub(crate) use self::{
     append::Provenance,
     completing::Completing,
-    invite::{shows_events, stripped_with},
+    invite::stripped_with,
     outliers::outlier_change,
     rescind::{rules_shown, servers_shown},
 };

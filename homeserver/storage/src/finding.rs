@@ -37,7 +37,7 @@ impl Storage {
         names.into_iter().map(|name| parsed(&decode(name), "names", "name")).collect()
     }
 
-    /// The events of a room's timeline that are closest to a time, at it or before, or at it or after; closest first.
+    /// The accepted events of a room's timeline that are closest to a time, at it or before, or at it or after; closest first.
     pub async fn events_by_time(
         &self,
         room_id: &RoomId,
@@ -47,10 +47,10 @@ impl Storage {
     ) -> Result<Vec<OwnedEventId>> {
         const FORWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND timeline_order IS NOT NULL
-            AND origin_server_ts >= $2 ORDER BY origin_server_ts, timeline_order LIMIT +$3";
+            AND standing = 0 AND origin_server_ts >= $2 ORDER BY origin_server_ts, timeline_order LIMIT +$3";
         const BACKWARD: &str = "SELECT event_id FROM events
             WHERE room_nid = (SELECT name_nid FROM names WHERE name = $1) AND timeline_order IS NOT NULL
-            AND origin_server_ts <= $2 ORDER BY origin_server_ts DESC, timeline_order DESC LIMIT +$3";
+            AND standing = 0 AND origin_server_ts <= $2 ORDER BY origin_server_ts DESC, timeline_order DESC LIMIT +$3";
         let sql = if forward { FORWARD } else { BACKWARD };
         let name = encode(room_id.as_str());
         let (ts, limit) = (i64::try_from(ts).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));

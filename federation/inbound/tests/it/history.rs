@@ -339,13 +339,15 @@ async fn s_057_an_honest_backfill_reaches_the_beginning_past_rejected_events() {
     let rita = stage.remote.user("rita");
     let room = Room::create(&stage.remote, &rita, &RoomSettings::default());
     for number in 0..60 {
-        room.send_message(&stage.remote, &rita, &format!("old {number}"));
+        let said = room.send_message(&stage.remote, &rita, &format!("old {number}"));
+        let redaction = json!({"redacts": said.event_id});
+        let ghost = stage.remote.user("ghost");
+        room.send(&stage.remote, room.draft(&stage.remote, &ghost, "m.room.redaction", None, redaction));
         // At one place so many that a whole answer holds nothing else.
         let poisons = if number == 30 { 50 } else { number % 2 };
         for _ in 0..poisons {
             let content = json!({"msgtype": "m.text", "body": "poison"});
-            let draft = room.draft(&stage.remote, &stage.remote.user("ghost"), "m.room.message", None, content);
-            room.send(&stage.remote, draft);
+            room.send(&stage.remote, room.draft(&stage.remote, &ghost, "m.room.message", None, content));
         }
     }
     stage.join(&alice, &room.id).await.unwrap();

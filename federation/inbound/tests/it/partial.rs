@@ -571,7 +571,7 @@ async fn a_part_of_the_state_is_never_taken_for_all_of_it() {
 
     // Not when all of ours have left, and nobody asks for the rest any more.
     stage.engine.leave(&alice, &room.id, None).await.unwrap();
-    assert_eq!(stage.remote.get(&stage.name, &target).await.status(), 503);
+    assert_eq!(stage.remote.get(&stage.name, &target).await.status(), 404);
 
     // Nor when we have come back, and know all since.
     stage.flush(stage.remote.name()).await;

@@ -188,6 +188,26 @@ async fn s_067_a_policy_server_that_does_not_answer_recommends_nothing_and_holds
 }
 
 #[tokio::test]
+async fn a_policy_server_that_is_asked_too_much_is_left_alone_for_a_moment() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let guarded = guarded(&stage, &alice).await;
+    guarded.policy.on(SIGN, |_| reply(429, &json!({"error": "Slow down"})));
+    let asked = || stage.network.recorded_to(guarded.policy.name(), SIGN).len();
+    let before = asked();
+    for _ in 0..3 {
+        let refused = say(&stage, &alice, &guarded.room, "hello").await.unwrap_err();
+        let EngineError::NotRecommended(refusal) = refused else { panic!("{refused:?}") };
+        assert_eq!((refusal.status, &*refusal.errcode, &*refusal.error), (429, "M_LIMIT_EXCEEDED", "Slow down"));
+    }
+    assert_eq!(asked(), before + 1);
+    guarded.policy.behave();
+    guarded.answer();
+    stage.clock.advance(Duration::from_secs(6));
+    say(&stage, &alice, &guarded.room, "hello").await.unwrap();
+}
+
+#[tokio::test]
 async fn s_067_answers_that_make_no_sense_recommend_nothing() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

@@ -115,6 +115,13 @@ impl Engine {
                 // They are to be asked for now.
                 return Ok(Standing::Outlier);
             }
+            if room.states_since > 0
+                && matches!(provenance, Provenance::Theirs)
+                && !self.missing_prev(&room, pdu).await?.is_empty()
+            {
+                // We have left and come back meanwhile: what was known of them was a part.
+                return Ok(Standing::Outlier);
+            }
             let stored = self.stored_event(&pdu.event_id).await?;
             if let Some(stored) = &stored
                 && !matches!(stored.standing, Standing::Outlier | Standing::SoftFailed(_))
@@ -321,7 +328,10 @@ impl Engine {
         let awaited = self.storage().awaited_redactions(std::slice::from_ref(&pdu.event_id)).await?;
         let levels = self.power_levels(room).await?;
         for (_, redaction_id) in awaited {
-            let Some(redaction) = self.stored_event(&redaction_id).await? else { continue };
+            let redaction = self.stored_event(&redaction_id).await?;
+            let Some(redaction) = redaction.filter(|redaction| redaction.standing == Standing::Accepted) else {
+                continue;
+            };
             if rules::room::redact::takes_effect(&redaction.pdu, pdu, &levels) {
                 return Ok(rules::room::redact::change(&redaction.pdu, pdu, &room.rules));
             }

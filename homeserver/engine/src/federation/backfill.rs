@@ -30,6 +30,7 @@ impl Engine {
     pub(crate) async fn backfill(&self, room: &RoomSnapshot, limit: usize) -> Result<bool> {
         let mut gaps = self.storage().missing_prev_events(&room.room_id).await?;
         gaps.sort_by_key(|(_, _, depth)| std::cmp::Reverse(*depth));
+        let deepest = gaps.first().map_or(0, |(_, _, depth)| *depth);
         let from: Vec<OwnedEventId> = gaps.into_iter().map(|(_, known, _)| known).take(MAX_GAPS_NAMED).collect();
         if from.is_empty() {
             return Ok(false);
@@ -41,7 +42,9 @@ impl Engine {
             let asked = self.federation().backfill(&server, &room.room_id, &from, limit);
             let Some(raws) = asking.answer(asked).await else { continue };
             let raws = &raws[..raws.len().min(MAX_EVENTS)];
-            let pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
+            let mut pdus = self.verified_all(&room.room_id, &room.rules, raws).await;
+            // What comes after all that we lack is no history: taken as that, it would never be told to anybody.
+            pdus.retain(|pdu| pdu.depth <= deepest);
             // What comes in the meantime need not wait for servers that do not answer.
             let _turn = self.inner.ingest.lock(room.room_id.as_str()).await;
             if self.take_history(&server, room, pdus).await? {
@@ -67,16 +70,20 @@ impl Engine {
         pdus.retain(|pdu| !known.contains(&pdu.event_id));
         pdus.sort_by(|a, b| (b.depth, &b.event_id).cmp(&(a.depth, &a.event_id)));
         pdus.dedup_by(|a, b| a.event_id == b.event_id);
-        let mut changes = Vec::new();
+        let (mut changes, mut accepted) = (Vec::new(), Vec::new());
         for pdu in &pdus {
             if self.fetch_auth_events(server, room, pdu).await.is_err() {
                 continue;
             }
-            changes.extend(self.history_changes(room, pdu).await?);
+            let (standing, new) = self.history_changes(room, pdu).await?;
+            changes.extend(new);
+            if standing == Standing::Accepted {
+                accepted.push(pdu.clone());
+            }
         }
         // After all events, for a redaction comes before what it redacts.
-        for pdu in &pdus {
-            changes.extend(self.history_redaction(room, pdu, &pdus).await?);
+        for pdu in &accepted {
+            changes.extend(self.history_redaction(room, pdu, &accepted).await?);
         }
         if changes.is_empty() {
             return Ok(false);
@@ -101,7 +108,7 @@ impl Engine {
         Ok(takes_effect(redaction, target, &levels).then(|| redact::change(redaction, target, &room.rules)).flatten())
     }
 
-    async fn history_changes(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<Vec<Change>> {
+    async fn history_changes(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<(Standing, Vec<Change>)> {
         let mut ids = pdu.auth_events.clone();
         ids.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
         let auth_events = self.events_by_id(&ids).await?;
@@ -112,7 +119,8 @@ impl Engine {
         let accepted = standing == Standing::Accepted;
         // Also what is rejected has its place, though it is not shown: what lies before it is history too.
         let placement = Placement::Backfilled;
-        let event = NewEvent { pdu: pdu.clone(), standing, placement, state_before: None, outbound: false };
+        let event =
+            NewEvent { pdu: pdu.clone(), standing: standing.clone(), placement, state_before: None, outbound: false };
         let mut changes = vec![Change::Event(Box::new(event))];
         if let (true, Some((event_type, state_key))) = (accepted, pdu.state_key_pair()) {
             // The member event before is among those that authorise the new one; of other state, the value before is
@@ -127,6 +135,6 @@ impl Engine {
         if accepted {
             changes.extend(self.awaited_redaction_change(room, &pdu).await?);
         }
-        Ok(changes)
+        Ok((standing, changes))
     }
 }

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use outbound::VerifyError;
 use rules::{
     Change, Pdu,
     change::Standing,
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use storage::Submission;
 
-use super::{outliers::outlier_change, verify::Dropped};
+use super::outliers::outlier_change;
 use crate::{Engine, EngineError, Result, accounts::Verdict, rooms::commit_error};
 
 /// How many events of stripped state are kept of what an inviting server shows.
@@ -57,12 +56,13 @@ impl Engine {
         if self.invitation_rules(&target).await?.verdict(&pdu.sender) == Verdict::Block {
             return Err(EngineError::InviteBlocked);
         }
-        let shown = self.verified_to_show(room_id, &rules, invite_room_state).await?;
+        check_create(room_id, &rules, invite_room_state)?;
         let room = self.resident_room(room_id).await?;
         let signed = self.countersigned(&pdu, &rules)?;
         if let Some(room) = &room {
             self.require_acl(room, origin).await?;
         } else {
+            let shown = self.verified_to_show(room_id, &rules, invite_room_state).await;
             self.remember_invite(&pdu, &target, &shown).await?;
         }
         Ok(signed)
@@ -85,32 +85,24 @@ impl Engine {
         }
     }
 
-    /// What an inviting server shows of its room. From version 12 on, these must be events of the room, the create event,
-    /// which its id names, among them. Others of which the key is not to be had just now are left out.
-    async fn verified_to_show(
+    /// What another server shows of a room to a user of ours who is invited, or knocks: from version 12 on, events of the
+    /// room, with their signatures. What is none is left out; older servers show some state in its stripped form only.
+    pub(crate) async fn verified_to_show(
         &self,
         room_id: &RoomId,
         rules: &RoomVersionRules,
         shown: &[Box<RawValue>],
-    ) -> Result<Vec<Box<RawValue>>> {
-        if !shows_events(rules) {
-            return Ok(shown.to_vec());
+    ) -> Vec<Box<RawValue>> {
+        let shown = &shown[..shown.len().min(MAX_STRIPPED_EVENTS)];
+        if !rules.authorization.room_create_event_id_as_room_id {
+            return shown.to_vec();
         }
-        let unfit = |reason: String| EngineError::InvalidParam(format!("The state of the room does not fit: {reason}"));
-        let (mut has_create, mut verified) = (false, Vec::new());
-        for raw in shown.iter().take(MAX_STRIPPED_EVENTS) {
-            let is_create = raw.get().contains("m.room.create")
-                && read_pdu(raw.get(), rules).is_ok_and(|(pdu, _)| pdu.event_type == TimelineEventType::RoomCreate);
-            match self.verified(room_id, rules, raw).await {
-                Ok(event) => verified.push(event.to_raw_json()),
-                Err(Dropped::Engine(error)) => return Err(error),
-                Err(Dropped::Signatures(VerifyError::NoKey(_))) if is_create => verified.push(raw.clone()),
-                Err(Dropped::Signatures(VerifyError::NoKey(_))) => continue,
-                Err(reason) => return Err(unfit(reason.to_string())),
-            }
-            has_create |= is_create;
-        }
-        if has_create { Ok(verified) } else { Err(unfit("the create event is not among it".to_owned())) }
+        let verified = self.verified_all(room_id, rules, shown).await;
+        let is_create = |event: &&Arc<Pdu>| event.event_type == TimelineEventType::RoomCreate;
+        // Its id vouches for it, also when its server is gone.
+        let create = shown.iter().find(|raw| is_create_of(room_id, rules, raw)).cloned();
+        let others = verified.iter().filter(|event| !is_create(event)).map(|event| event.to_raw_json());
+        create.into_iter().chain(others).collect()
     }
 
     fn countersigned(&self, pdu: &Pdu, rules: &RoomVersionRules) -> Result<Box<RawValue>> {
@@ -138,9 +130,22 @@ impl Engine {
     }
 }
 
-/// Whether what is shown of a room to those who are not in it must be whole events: from version 12 on.
-pub(crate) fn shows_events(rules: &RoomVersionRules) -> bool {
-    rules.authorization.room_create_event_id_as_room_id
+/// From version 12 on, the create event must be among the shown state, and be the one that the room's id names.
+fn check_create(room_id: &RoomId, rules: &RoomVersionRules, shown: &[Box<RawValue>]) -> Result<()> {
+    if !rules.authorization.room_create_event_id_as_room_id {
+        return Ok(());
+    }
+    if shown.iter().take(MAX_STRIPPED_EVENTS).any(|raw| is_create_of(room_id, rules, raw)) {
+        return Ok(());
+    }
+    Err(EngineError::invalid_param("The invitation shows no create event that the room's id names"))
+}
+
+/// Whether an event is the one that the id of a room names, from version 12 on.
+fn is_create_of(room_id: &RoomId, rules: &RoomVersionRules, raw: &RawValue) -> bool {
+    raw.get().contains("m.room.create")
+        && read_pdu(raw.get(), rules)
+            .is_ok_and(|(pdu, _)| pdu.event_type == TimelineEventType::RoomCreate && pdu.room_id == room_id)
 }
 
 /// What of the shown state is well-formed, cut to the four fields, and the invitation itself.

@@ -88,7 +88,8 @@ fn ancestors_first(pdus: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
 /// Whether what was said of an event stands. What came while not all members of its room were known is yet to be judged by
 /// all of the state; until then, what it authorises must not be rejected for good because of it.
 pub(super) fn is_final(room: &RoomSnapshot, event: &StoredEvent) -> bool {
-    !room.is_partial() || (event.order.is_none() && event.state_before.is_none())
+    let is_live = event.order.is_some_and(|order| order > 0);
+    !room.is_partial() || (!is_live && event.state_before.is_none())
 }
 
 /// The change that stores an outlier.

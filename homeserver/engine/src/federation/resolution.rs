@@ -21,13 +21,22 @@ impl Engine {
         states: Vec<StateMap>,
         new: Option<&Arc<Pdu>>,
     ) -> Result<StateMap> {
+        self.resolve_with(room, states, new, &EventsById::new()).await
+    }
+
+    /// The same, where the states may be guesses, while not all members are known. Then they are at odds for no reason, and
+    /// what decides about the rest must not be lost by it: power levels, say, whose author has left since.
+    pub(crate) async fn resolve_guesses(
+        &self,
+        room: &RoomSnapshot,
+        states: Vec<StateMap>,
+        new: Option<&Arc<Pdu>>,
+    ) -> Result<StateMap> {
         if !room.is_partial() {
-            return self.resolve_with(room, states, new, &EventsById::new()).await;
+            return self.resolve_states(room, states, new).await;
         }
         let told = states.clone();
-        let mut resolved = self.resolve_with(room, states, new, &EventsById::new()).await?;
-        // States with lacks are at odds for no reason, and what decides about the rest must not be lost by it: power levels,
-        // say, whose author has left since.
+        let mut resolved = self.resolve_states(room, states, new).await?;
         for (key, event_id) in told.into_iter().flatten().filter(|(key, _)| decides_about_others(&key.0)) {
             resolved.entry(key).or_insert(event_id);
         }

@@ -52,11 +52,9 @@ impl Engine {
         self.event_shared_with(origin, room_id, event_id).await?;
         self.whole_room(room_id).await?;
         let (room, event) = self.event_shared_with(origin, room_id, event_id).await?;
-        if room.is_partial() {
-            // All of ours have left, and nobody asks for the members any more. A part would be taken for the whole.
-            return Err(EngineError::MembersUnknown);
-        }
         let state = self.stored_state_before(&room, &event).await?;
+        // Where all of ours have left, nobody asks for the members any more: a part would be taken for the whole.
+        let state = state.filter(|_| !room.is_partial());
         let state = state.ok_or_else(|| EngineError::not_found("The state before that event is not known here"))?;
         let mut pdu_ids: Vec<OwnedEventId> = state.into_values().collect();
         pdu_ids.sort();

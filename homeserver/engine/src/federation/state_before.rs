@@ -20,7 +20,7 @@ impl Engine {
             // What it builds on is asked for when the state becomes complete.
             return Ok(self.state_map(room).await);
         }
-        self.resolve_states(room, states, None).await
+        self.resolve_guesses(room, states, None).await
     }
 
     /// The same, where of some `prev_events` no state is known and another server claims what it was: each claim counts
@@ -37,7 +37,7 @@ impl Engine {
                 states.push(claim.clone());
             }
         }
-        self.resolve_states(room, states, None).await
+        self.resolve_guesses(room, states, None).await
     }
 
     /// The current state once a forking event is accepted: what the states after all forward extremities resolve to.
@@ -64,7 +64,7 @@ impl Engine {
             after.extend(pdu.state_key_pair().map(|key| (key, pdu.event_id.clone())));
             states.push(after);
         }
-        self.resolve_states(room, states, Some(pdu)).await
+        self.resolve_guesses(room, states, Some(pdu)).await
     }
 
     /// The state after each of the events that is stored with a state; several events with the same state count once.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Engine, EngineError, Requester, Result,
-    federation::{outlier_change, shows_events, stripped_with},
+    federation::{outlier_change, stripped_with},
 };
 
 impl Engine {
@@ -75,12 +75,7 @@ impl Engine {
         let wanted = self.wanted(server, room_id, user_id, MembershipState::Knock, content, origin_server_ts);
         let (pdu, rules) = self.build_by_template(wanted, &offer.event, &offer.room_version)?;
         let shown = self.federation().send_knock(server, &pdu).await.map_err(|error| map_call_error(server, &error))?;
-        let shown = if shows_events(&rules) {
-            let verified = self.verified_all(room_id, &rules, &shown).await;
-            verified.iter().map(|event| event.to_raw_json()).collect()
-        } else {
-            shown
-        };
+        let shown = self.verified_to_show(room_id, &rules, &shown).await;
         let change = Change::Membership {
             user_id: user_id.to_owned(),
             room_id: room_id.to_owned(),

@@ -23,6 +23,8 @@ use crate::{Engine, EngineError, Result};
 
 /// For how long a policy server that did not answer is not asked again: each try would hold up the room.
 const SILENT_MS: u64 = 30 * 1_000;
+/// The same for one that is asked too much.
+const BUSY_MS: u64 = 5 * 1_000;
 /// For how long a refusal stands. An event may be offered to us by each server in the room.
 const REFUSED_MS: u64 = 10 * 60 * 1_000;
 /// How many refusals, and how many silent servers, are remembered. When there are more, all are forgotten: that costs
@@ -31,8 +33,10 @@ const REMEMBERED_MAX: usize = 10_000;
 
 /// The code for what is refused without one.
 const FORBIDDEN: &str = "M_FORBIDDEN";
+/// And for what is asked too often.
+const LIMIT_EXCEEDED: &str = "M_LIMIT_EXCEEDED";
 /// The codes that say something of the event.
-const HANDED_ON: [&str; 5] = [FORBIDDEN, "M_LIMIT_EXCEEDED", "M_TOO_LARGE", "M_BAD_JSON", "M_INVALID_PARAM"];
+const HANDED_ON: [&str; 5] = [FORBIDDEN, LIMIT_EXCEEDED, "M_TOO_LARGE", "M_BAD_JSON", "M_INVALID_PARAM"];
 
 /// What policy servers said lately.
 #[derive(Default)]
@@ -42,9 +46,9 @@ pub(crate) struct PolicyAnswers {
 
 #[derive(Default)]
 struct Answers {
-    /// Servers that did not answer about a room, and until when they are not asked again. By room, for a room of which
-    /// nobody wants to hear is not to take their policy server from others.
-    silent: HashMap<(OwnedServerName, OwnedRoomId), u64>,
+    /// Servers that did not answer about a room, or that they are asked too much, and until when they are not asked again.
+    /// By room, for a room of which nobody wants to hear is not to take their policy server from others.
+    silent: HashMap<(OwnedServerName, OwnedRoomId), (u64, Option<PolicyRefusal>)>,
     /// Events that were refused, until when, and what was said.
     refused: HashMap<(OwnedServerName, OwnedEventId), (u64, PolicyRefusal)>,
 }
@@ -65,7 +69,8 @@ impl PolicyRefusal {
     fn new(status: u16, errcode: Option<String>, error: Option<String>) -> Self {
         let is_harmless =
             |code: &String| HANDED_ON.contains(&&**code) || (!code.starts_with("M_") && code.contains('.'));
-        let errcode = errcode.filter(is_harmless).unwrap_or_else(|| FORBIDDEN.to_owned());
+        let default = if status == 429 { LIMIT_EXCEEDED } else { FORBIDDEN };
+        let errcode = errcode.filter(is_harmless).unwrap_or_else(|| default.to_owned());
         let error = error.unwrap_or_else(|| "The policy server of the room does not allow this event".to_owned());
         Self { status: if matches!(status, 400 | 429) { status } else { 403 }, errcode, error }
     }
@@ -180,8 +185,10 @@ impl Engine {
 impl PolicyAnswers {
     fn recall(&self, server: &PolicyServer, pdu: &Pdu, now_ms: u64) -> Result<(), NotRecommended> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if answers.silent.get(&(server.via.clone(), pdu.room_id.clone())).is_some_and(|until_ms| now_ms < *until_ms) {
-            return Err(NotRecommended::NoAnswer);
+        match answers.silent.get(&(server.via.clone(), pdu.room_id.clone())) {
+            Some((until_ms, None)) if now_ms < *until_ms => return Err(NotRecommended::NoAnswer),
+            Some((until_ms, Some(said))) if now_ms < *until_ms => return Err(NotRecommended::NotNow(said.clone())),
+            _ => {}
         }
         match answers.refused.get(&(server.via.clone(), pdu.event_id.clone())) {
             Some((until_ms, reason)) if now_ms < *until_ms => Err(NotRecommended::Refused(reason.clone())),
@@ -199,15 +206,19 @@ impl PolicyAnswers {
                 let key = (server.via.clone(), pdu.event_id.clone());
                 answers.refused.insert(key, (now_ms.saturating_add(REFUSED_MS), reason.clone()));
             }
-            NotRecommended::NoAnswer => {
-                if answers.silent.len() >= REMEMBERED_MAX {
-                    answers.silent.clear();
-                }
-                let key = (server.via.clone(), pdu.room_id.clone());
-                answers.silent.insert(key, now_ms.saturating_add(SILENT_MS));
+            NotRecommended::NoAnswer => answers.wait(server, pdu, now_ms.saturating_add(SILENT_MS), None),
+            NotRecommended::NotNow(said) => {
+                answers.wait(server, pdu, now_ms.saturating_add(BUSY_MS), Some(said.clone()));
             }
-            // Another event, or the same a moment later, may be fine.
-            NotRecommended::NotNow(_) => {}
         }
+    }
+}
+
+impl Answers {
+    fn wait(&mut self, server: &PolicyServer, pdu: &Pdu, until_ms: u64, said: Option<PolicyRefusal>) {
+        if self.silent.len() >= REMEMBERED_MAX {
+            self.silent.clear();
+        }
+        self.silent.insert((server.via.clone(), pdu.room_id.clone()), (until_ms, said));
     }
 }

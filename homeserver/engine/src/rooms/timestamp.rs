@@ -51,10 +51,8 @@ impl Engine {
         forward: bool,
     ) -> Result<EventAtTime> {
         self.room_shared_with(origin, room_id).await?;
-        let event_ids = self.storage().events_by_time(room_id, ts, forward, MAX_LOOKED_AT).await?;
-        let events = self.storage().events(&event_ids).await?;
-        let accepted = events.iter().find(|event| event.standing == Standing::Accepted);
-        accepted.map(at_time).ok_or_else(not_found)
+        let event_ids = self.storage().events_by_time(room_id, ts, forward, 1).await?;
+        self.storage().events(&event_ids).await?.first().map(at_time).ok_or_else(not_found)
     }
 
     async fn closest_seen(&self, view: &RoomView, ts: u64, forward: bool) -> Result<Option<SeenEvent>> {
@@ -68,9 +66,11 @@ impl Engine {
         if self.storage().missing_prev_events(&room.room_id).await?.is_empty() {
             return Ok(false);
         }
-        let range = TimelineRange { after: None, until: None, direction: Direction::Forward, limit: 1 };
-        let first = self.storage().timeline(&room.room_id, range).await?;
-        Ok(found.is_none() || first.iter().any(|event| u64::from(event.pdu.origin_server_ts.0) >= ts))
+        let limit = MAX_LOOKED_AT;
+        let range = TimelineRange { after: None, until: None, direction: Direction::Forward, limit };
+        let timeline = self.storage().timeline(&room.room_id, range).await?;
+        let first = timeline.iter().find(|event| event.standing == Standing::Accepted);
+        Ok(found.is_none() || first.is_none_or(|event| u64::from(event.pdu.origin_server_ts.0) >= ts))
     }
 
     /// Asks other servers in the room for a closer event, and fetches the history up to it. Says whether there is one.
