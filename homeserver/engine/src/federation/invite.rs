@@ -125,6 +125,7 @@ impl Engine {
         };
         let event = outlier_change(Arc::clone(pdu), Standing::Outlier);
         let changes = [event, change].into_iter().chain(self.invitation(pdu).await?).collect();
+        let _lock = self.inner.rooms.lock(&pdu.room_id).await;
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }

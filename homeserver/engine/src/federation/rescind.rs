@@ -38,12 +38,12 @@ impl Engine {
     /// else is not for us.
     pub(crate) async fn receive_rescission(&self, room_id: &RoomId, raw: &RawValue) -> Result<(), Dropped> {
         let Some(record) = self.waiting_record(room_id, raw).await? else { return Err(Dropped::OtherRoom) };
-        let shown = shown_state(&record);
-        let rules = room_version(&shown).and_then(|version| version.rules()).ok_or(Dropped::OtherRoom)?;
+        let rules = rules_shown(&record).ok_or(Dropped::OtherRoom)?;
         let pdu = self.verified(room_id, &rules, raw).await?;
-        if !ends(&pdu, &record, &shown) {
-            return Err(Dropped::OtherRoom);
-        }
+        // The user may have knocked again while keys were fetched, or have been invited again.
+        let _lock = self.inner.rooms.lock(room_id).await;
+        let record = self.waiting_record(room_id, raw).await?;
+        let record = record.filter(|record| ends(&pdu, record, &shown_state(record))).ok_or(Dropped::OtherRoom)?;
         self.commit_rescission(&record, &pdu).await
     }
 

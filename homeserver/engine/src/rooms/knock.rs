@@ -86,6 +86,7 @@ impl Engine {
         };
         // A service that the user belongs to is sent the event itself.
         let changes = vec![outlier_change(pdu, Standing::Outlier), change];
+        let _lock = self.inner.rooms.lock(room_id).await;
         let submission = Submission { room: None, changes };
         self.storage().commit(submission).await.map(drop).map_err(commit_error)
     }
