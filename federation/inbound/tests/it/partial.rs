@@ -671,6 +671,36 @@ async fn who_is_merely_named_cannot_tell_of_another_state() {
 }
 
 #[tokio::test]
+async fn what_its_own_auth_events_forbid_is_no_part_of_the_state_whoever_says_so() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = room_without_state(&stage, &["bob"]);
+    let bob = stage.remote.user("bob");
+    enter(&stage, &alice, &room).await;
+    let levels = room.state_event("m.room.power_levels", "").unwrap().event_id.clone();
+
+    // Bob, who may not, gives himself all power, and the server that let us in says that it is so.
+    let content = json!({"users": {bob.as_str(): 100}});
+    let coup = room.draft(&stage.remote, &bob, "m.room.power_levels", Some(""), content);
+    let coup = room.keep(stage.remote.build(coup, &room.rules), room.state());
+    stage.receive(&[&coup]).await;
+    assert_eq!(stage.verdict(&coup.event_id).await, Verdict::Rejected);
+    stage.remote.behave();
+    let said = coup.event_id.clone();
+    stage.remote.on_answer(STATE_IDS, move |answer| {
+        let ids = answer["pdu_ids"].as_array_mut().unwrap();
+        let place = ids.iter_mut().find(|event_id| **event_id == levels.as_str()).unwrap();
+        *place = json!(said);
+    });
+    for _ in 0..3 {
+        stage.clock.advance(Duration::from_hours(24));
+        stage.engine.complete_due_states().await.unwrap();
+    }
+    assert_ne!(stage.current(&room.id, "m.room.power_levels", "").await, Some(coup.event_id.clone()));
+    assert_eq!(stage.verdict(&coup.event_id).await, Verdict::Rejected);
+}
+
+#[tokio::test]
 async fn what_was_rejected_for_want_of_members_stands_when_the_room_is_entered_anew() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;

@@ -8,6 +8,7 @@ use rules::{
     Change, Pdu, RoomSnapshot,
     change::{NewEvent, Placement, Standing},
     room::{
+        EventsById,
         authorise::check_auth_events,
         redact::{self, takes_effect},
     },
@@ -111,7 +112,10 @@ impl Engine {
     async fn history_changes(&self, room: &RoomSnapshot, pdu: &Arc<Pdu>) -> Result<(Standing, Vec<Change>)> {
         let mut ids = pdu.auth_events.clone();
         ids.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
-        let auth_events = self.events_by_id(&ids).await?;
+        let stored = self.storage().events(&ids).await?;
+        let mut auth_events: EventsById =
+            stored.iter().map(|event| (event.pdu.event_id.clone(), event.pdu.clone())).collect();
+        auth_events.extend(self.fit_for_now(room, &stored).await?);
         let (pdu, standing) = match check_auth_events(&room.rules.authorization, pdu, &auth_events) {
             Ok(()) => (pdu.clone(), Standing::Accepted),
             Err(reason) => (Arc::new(Pdu::clone(pdu).into_rejected()), Standing::Rejected(reason.to_string())),

@@ -13,7 +13,6 @@ use storage::{Direction, StoredEvent, TimelineRange};
 
 use super::{
     append::{ClaimedStates, StateGaps},
-    outliers::is_final,
     state_before::has_state,
     verify::Dropped,
 };
@@ -178,8 +177,10 @@ impl Engine {
         for ids in ids.pdu_ids.chunks(EVENTS_AT_ONCE) {
             let events = self.storage().events(ids).await?;
             gaps.is_any |= events.len() < unique(ids);
-            let is_rejected =
-                |event: &StoredEvent| matches!(event.standing, Standing::Rejected(_)) && is_final(room, event);
+            let fit = self.fit_for_now(room, &events).await?;
+            let is_rejected = |event: &StoredEvent| {
+                matches!(event.standing, Standing::Rejected(_)) && !fit.contains_key(&event.pdu.event_id)
+            };
             let accepted = events.iter().filter(|event| !is_rejected(event) && event.pdu.room_id == room.room_id);
             let entry = |event: &Arc<StoredEvent>| Some((event.pdu.state_key_pair()?, event.pdu.event_id.clone()));
             state.extend(accepted.filter_map(entry));

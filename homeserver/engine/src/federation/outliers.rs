@@ -85,11 +85,11 @@ fn ancestors_first(pdus: &[Arc<Pdu>]) -> Vec<Arc<Pdu>> {
     ordered
 }
 
-/// Whether what was said of an event stands. What came while not all members of its room were known is yet to be judged by
-/// all of the state; until then, what it authorises must not be rejected for good because of it.
-pub(super) fn is_final(room: &RoomSnapshot, event: &StoredEvent) -> bool {
-    let is_live = event.order.is_some_and(|order| order > 0);
-    !room.is_partial() || (!is_live && event.state_before.is_none())
+/// Whether an event was rejected, and that may not stand: what came while not all members of its room were known is yet to
+/// be judged by all of the state.
+fn may_be_cleared(room: &RoomSnapshot, event: &StoredEvent) -> bool {
+    let is_live = event.order.is_some_and(|order| order > 0) || event.state_before.is_some();
+    room.is_partial() && is_live && event.pdu.rejected
 }
 
 /// The change that stores an outlier.
@@ -111,6 +111,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Those of some events that were rejected by a part of the state only, without the mark: until all of it is known, what
+    /// they authorise must not be rejected for good because of that. What its own auth events do not allow is not among
+    /// them.
+    pub(super) async fn fit_for_now(&self, room: &RoomSnapshot, events: &[Arc<StoredEvent>]) -> Result<EventsById> {
+        let (mut open, mut known) = (EventsById::new(), EventsById::new());
+        let mut queue = events.to_vec();
+        queue.retain(|event| may_be_cleared(room, event));
+        while !queue.is_empty() {
+            open.extend(queue.iter().map(|event| (event.pdu.event_id.clone(), Arc::new(event.pdu.judged(false)))));
+            let mut needed: Vec<OwnedEventId> = queue.iter().flat_map(|event| event.pdu.auth_events.clone()).collect();
+            needed.extend(room.state_event_id(&StateEventType::RoomCreate, "").map(ToOwned::to_owned));
+            needed.retain(|event_id| !open.contains_key(event_id) && !known.contains_key(event_id));
+            let (more, others): (Vec<_>, Vec<_>) =
+                self.storage().events(&needed).await?.into_iter().partition(|event| may_be_cleared(room, event));
+            known.extend(others.into_iter().map(|event| (event.pdu.event_id.clone(), event.pdu.clone())));
+            queue = more;
+        }
+        if open.is_empty() {
+            return Ok(open);
+        }
+        let (rules, open): (_, Vec<_>) = (room.rules.authorization.clone(), open.into_values().collect());
+        let checked = self.apart(JUDGING * open.len(), move || check_outliers(&rules, &open, &known)).await;
+        let fit = checked.into_iter().filter(|(_, standing)| *standing == Standing::Outlier);
+        Ok(fit.map(|(pdu, _)| (pdu.event_id.clone(), pdu)).collect())
+    }
+
     /// Stores some of them, all of whose ancestors are stored or among them.
     async fn store_new_outliers(&self, rules: &AuthorizationRules, new: &[Arc<Pdu>]) -> Result<()> {
         let mut needed: Vec<OwnedEventId> = new.iter().flat_map(|pdu| pdu.auth_events.clone()).collect();
@@ -118,12 +144,11 @@ impl Engine {
         let create = room.as_ref().and_then(|room| room.state_event_id(&StateEventType::RoomCreate, ""));
         needed.extend(create.map(ToOwned::to_owned));
         let stored = self.storage().events(&needed).await?;
-        let known = stored.iter().map(|event| {
-            let is_open = event.pdu.rejected && room.as_ref().is_some_and(|room| !is_final(room, event));
-            let pdu = if is_open { Arc::new(event.pdu.judged(false)) } else { event.pdu.clone() };
-            (event.pdu.event_id.clone(), pdu)
-        });
-        let known: EventsById = known.collect();
+        let mut known: EventsById =
+            stored.iter().map(|event| (event.pdu.event_id.clone(), event.pdu.clone())).collect();
+        if let Some(room) = room.as_ref() {
+            known.extend(self.fit_for_now(room, &stored).await?);
+        }
         let (rules, new) = (rules.clone(), new.to_vec());
         let checked = self.apart(JUDGING * new.len(), move || check_outliers(&rules, &new, &known)).await;
         let changes = checked.into_iter().map(|(pdu, standing)| outlier_change(pdu, standing)).collect();
