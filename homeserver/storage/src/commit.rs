@@ -339,7 +339,7 @@ impl Committer {
         &mut self,
         submissions: &[Submission],
     ) -> Result<(Option<Transaction>, Batch, Vec<Outcome>)> {
-        let mut transaction = self.shared.begin().await?;
+        let mut transaction = self.shared.begin_commit().await?;
         let mut batch = Batch::load(&self.shared, &mut transaction, submissions).await?;
         self.settle(batch.found);
         let outcomes: Vec<Outcome> = submissions.iter().map(|submission| batch.decide(submission)).collect();
@@ -352,7 +352,7 @@ impl Committer {
 
     /// What became of a commit whose end nobody told us. Waits until the transaction is over, if it still goes on.
     async fn fate(&self, batch: &Batch) -> Result<Fate> {
-        Ok(batch.fate(load_head(&mut self.shared.begin().await?).await?))
+        Ok(batch.fate(load_head(&mut self.shared.begin_commit().await?).await?))
     }
 
     /// Whether something may have become true that nobody was told.
@@ -375,7 +375,7 @@ impl Committer {
     /// Finds out after a while what became of what is unsettled: what it holds may be true, and nobody was told.
     async fn settle_later(&mut self) {
         tokio::time::sleep(SETTLE_PAUSE).await;
-        let head = async { load_head(&mut self.shared.begin().await?).await }.await;
+        let head = async { load_head(&mut self.shared.begin_commit().await?).await }.await;
         match head {
             Ok(head) => self.settle(head),
             Err(error) => tracing::debug!(%error, "it cannot be found out yet whether a commit happened"),

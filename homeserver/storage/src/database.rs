@@ -17,9 +17,9 @@ use std::{
 use rules::change::Position;
 use ruma::OwnedServerName;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, PgConnection, SqliteConnection,
     postgres::PgConnectOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -35,17 +35,19 @@ use crate::{
     dialect::{Backend, db},
     error::Failure,
     events::EventCache,
+    insert::Script,
     log::Bus,
     names::NameCache,
     notifications::{RoomUnreadCache, UnreadCache, room_unread_cache},
     one_time_keys::{KeyCountCache, key_count_cache},
-    postgres::{InTransaction, PostgresPool, PostgresTransaction},
+    postgres::{self, PostgresPool, PostgresTransaction},
     pushers::PusherHolders,
     readers::{FileReaders, Readers},
     relations::RelatedRooms,
     sticky_events::StickyRooms,
     tasks::Tasks,
     to_device::{Acknowledged, none_acknowledged},
+    writer::{self, SqliteTransaction, Writer},
 };
 
 /// How many submissions wait for the committer before those who submit have to wait themselves.
@@ -95,14 +97,14 @@ pub enum Durability {
 }
 
 /// SQLite's connections: many that read, one that writes. In memory there is only one, which does both.
-pub(crate) struct SqlitePools {
+pub(crate) struct SqliteConnections {
     read: Readers,
-    write: SqlitePool,
+    write: Writer,
 }
 
 /// What the storage and its committer share.
 pub(crate) struct Shared {
-    pools: Backend<SqlitePools, PostgresPool>,
+    connections: Backend<SqliteConnections, PostgresPool>,
     read_only: Arc<AtomicBool>,
     /// How many times it was read.
     pub(crate) reads: AtomicU64,
@@ -149,13 +151,13 @@ impl Storage {
     }
 
     async fn open_with(options: &Options, tables: Tables) -> Result<Self, OpenError> {
-        let pools = match options.url.split(':').next() {
+        let connections = match options.url.split(':').next() {
             Some("sqlite") => Backend::Sqlite(open_sqlite(options, tables).await?),
             Some("postgres" | "postgresql") => Backend::Postgres(open_postgres(options, tables).await?),
             _ => return Err(url_error(options, &"it begins with neither sqlite: nor postgres:")),
         };
         let mut shared = Shared {
-            pools,
+            connections,
             read_only: Arc::default(),
             reads: AtomicU64::new(0),
             commits: AtomicU64::new(0),
@@ -193,14 +195,11 @@ impl Storage {
             // An error means that the committer is gone already, which is as good.
             closed.await.unwrap_or_default();
         }
-        match &self.shared.pools {
+        match &self.shared.connections {
             Backend::Postgres(pool) => pool.close().await,
-            Backend::Sqlite(pools) => {
-                if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&pools.write).await {
-                    tracing::debug!(%error, "no checkpoint at the end");
-                }
-                pools.read.close().await;
-                pools.write.close().await;
+            Backend::Sqlite(connections) => {
+                connections.read.close().await;
+                connections.write.close().await;
             }
         }
     }
@@ -245,7 +244,7 @@ impl Storage {
 
     /// `SQLite` or `PostgreSQL`.
     pub fn backend(&self) -> &'static str {
-        match self.shared.pools {
+        match self.shared.connections {
             Backend::Sqlite(_) => "SQLite",
             Backend::Postgres(_) => "PostgreSQL",
         }
@@ -260,8 +259,8 @@ impl Storage {
     /// written meanwhile.
     pub(crate) async fn snapshot(&self) -> Result<Transaction> {
         const POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        let inner = match &self.shared.pools {
-            Backend::Sqlite(pools) => Backend::Sqlite(pools.write.begin().await?),
+        let inner = match &self.shared.connections {
+            Backend::Sqlite(connections) => Backend::Sqlite(connections.write.begin_with("BEGIN").await?),
             Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(POSTGRES).await?),
         };
         let mut snapshot = self.shared.transaction(inner);
@@ -278,19 +277,29 @@ impl Storage {
 impl Shared {
     pub(crate) fn read(&self) -> Backend<&Readers, &PostgresPool> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        match &self.pools {
-            Backend::Sqlite(pools) => Backend::Sqlite(&pools.read),
+        match &self.connections {
+            Backend::Sqlite(connections) => Backend::Sqlite(&connections.read),
             Backend::Postgres(pool) => Backend::Postgres(pool),
         }
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction> {
+        self.begin_with("BEGIN").await
+    }
+
+    /// A transaction in which the counters of the log do not change: no other process commits until it ends.
+    pub(crate) async fn begin_commit(&self) -> Result<Transaction> {
+        self.begin_with("BEGIN; SELECT position FROM log_head FOR UPDATE").await
+    }
+
+    /// SQLite has but one way to begin writing, which locks the whole file.
+    async fn begin_with(&self, postgres: &'static str) -> Result<Transaction> {
         if self.read_only.load(Ordering::Acquire) {
             return Err(StorageError::ReadOnly);
         }
-        let inner = match &self.pools {
-            Backend::Sqlite(pools) => Backend::Sqlite(begin_sqlite(pools).await?),
-            Backend::Postgres(pool) => Backend::Postgres(pool.begin_with("BEGIN").await?),
+        let inner = match &self.connections {
+            Backend::Sqlite(connections) => Backend::Sqlite(connections.write.begin_with("BEGIN IMMEDIATE").await?),
+            Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(postgres).await?),
         };
         Ok(self.transaction(inner))
     }
@@ -315,22 +324,8 @@ impl Shared {
     }
 }
 
-/// Where the disk is full, `SQLite` takes a transaction back by itself, and the connection goes on believing that it is in
-/// one: no other could ever begin on it, so that another connection takes its place.
-async fn begin_sqlite(pools: &SqlitePools) -> sqlx::Result<sqlx::Transaction<'static, Sqlite>> {
-    const BEGIN: &str = "BEGIN IMMEDIATE";
-    match pools.write.begin_with(BEGIN).await {
-        Err(sqlx::Error::InvalidSavePointStatement) if matches!(pools.read, Readers::File(_)) => {
-            tracing::warn!("the connection that writes has lost a transaction; opening another");
-            pools.write.acquire().await?.close().await?;
-            pools.write.begin_with(BEGIN).await
-        }
-        begun => begun,
-    }
-}
-
 /// A transaction of the one or the other.
-type Inner = Backend<sqlx::Transaction<'static, Sqlite>, PostgresTransaction>;
+type Inner = Backend<SqliteTransaction, PostgresTransaction>;
 
 /// What is done once a transaction is over.
 type Afterwards = Box<dyn FnOnce() + Send>;
@@ -345,19 +340,19 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// The connection to run a statement on.
-    pub(crate) fn connection(&mut self) -> Backend<&mut SqliteConnection, InTransaction<'_>> {
+    pub(crate) fn connection(&mut self) -> Backend<writer::InTransaction<'_>, postgres::InTransaction<'_>> {
         match &mut self.inner {
-            Backend::Sqlite(transaction) => Backend::Sqlite(&mut **transaction),
+            Backend::Sqlite(transaction) => Backend::Sqlite(transaction.connection()),
             Backend::Postgres(transaction) => Backend::Postgres(transaction.connection()),
         }
     }
 
     /// The connection to run many statements on, without deadlines.
-    pub(crate) fn patient_connection(&mut self) -> Backend<&mut SqliteConnection, &mut PgConnection> {
-        match &mut self.inner {
-            Backend::Sqlite(transaction) => Backend::Sqlite(&mut **transaction),
+    pub(crate) async fn patient_connection(&mut self) -> Result<Backend<&mut SqliteConnection, &mut PgConnection>> {
+        Ok(match &mut self.inner {
+            Backend::Sqlite(transaction) => Backend::Sqlite(transaction.begun_connection().await?),
             Backend::Postgres(transaction) => Backend::Postgres(transaction.patient_connection()),
-        }
+        })
     }
 
     /// Takes as long as it takes from here on.
@@ -366,6 +361,15 @@ impl Transaction {
             Backend::Sqlite(_) => Ok(()),
             Backend::Postgres(transaction) => Ok(transaction.be_patient().await?),
         }
+    }
+
+    /// Runs the last statements before the commit; to SQLite they go together with it.
+    pub(crate) async fn run_last(&mut self, script: Script) -> Result<()> {
+        match &mut self.inner {
+            Backend::Sqlite(transaction) => transaction.leave_to_commit(script),
+            Backend::Postgres(_) => script.run(self).await?,
+        }
+        Ok(())
     }
 
     /// Has something done once it may be true: a cache must not keep what it changes. That is done even if whoever
@@ -405,7 +409,7 @@ impl Transaction {
     }
 }
 
-async fn open_sqlite(options: &Options, tables: Tables) -> Result<SqlitePools, OpenError> {
+async fn open_sqlite(options: &Options, tables: Tables) -> Result<SqliteConnections, OpenError> {
     let in_memory = options.url.contains(":memory:");
     let parsed = SqliteConnectOptions::from_str(&options.url).map_err(|error| url_error(options, &error))?;
     let (synchronous, expected) = match options.durability {
@@ -427,22 +431,22 @@ async fn open_sqlite(options: &Options, tables: Tables) -> Result<SqlitePools, O
     if !in_memory {
         refuse_remnants(writer.get_filename())?;
     }
-    let one_connection = SqlitePoolOptions::new().max_connections(1).idle_timeout(None).max_lifetime(None);
-    let write = one_connection.test_before_acquire(false).connect_with(writer).await.map_err(OpenError::Connect)?;
+    let mut connection = writer.connect().await.map_err(OpenError::Connect)?;
     // The tables are made on one connection before any other is opened.
     match tables {
-        Tables::BroughtUpToDate => migrator(SQLITE).run(&write).await.map_err(OpenError::Migrate)?,
+        Tables::BroughtUpToDate => migrator(SQLITE).run(&mut connection).await.map_err(OpenError::Migrate)?,
         Tables::LeftAlone => {
-            check_version(sqlx::query_scalar(NEWEST).fetch_one(&write).await, SQLITE)?;
+            check_version(sqlx::query_scalar(NEWEST).fetch_one(&mut connection).await, SQLITE)?;
         }
     }
-    check_sqlite(&write, expected).await?;
+    check_sqlite(&mut connection, expected).await?;
+    let write = Writer::new(connection, (!in_memory).then(|| writer.create_if_missing(false)));
     if in_memory {
-        return Ok(SqlitePools { read: Readers::Memory(write.clone()), write });
+        return Ok(SqliteConnections { read: Readers::Memory(write.clone()), write });
     }
     let reader = common.read_only(true).pragma("cache_size", READER_CACHE).pragma("mmap_size", MMAP_SIZE);
     let read = Readers::File(Box::new(FileReaders::new(reader, options.read_connections.max(1))));
-    Ok(SqlitePools { read, write })
+    Ok(SqliteConnections { read, write })
 }
 
 /// A write-ahead log without its database means that the file was moved or deleted: an empty one in its place would
@@ -462,8 +466,9 @@ fn refuse_remnants(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-async fn check_sqlite(pool: &SqlitePool, expected: i64) -> Result<(), OpenError> {
-    let value: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(pool).await.map_err(OpenError::Connect)?;
+async fn check_sqlite(connection: &mut SqliteConnection, expected: i64) -> Result<(), OpenError> {
+    let value = sqlx::query_scalar("PRAGMA synchronous").fetch_one(connection).await;
+    let value: i64 = value.map_err(OpenError::Connect)?;
     if value == expected {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use ruma::OwnedEventId;
 
 use crate::{Result, StorageError};
 
-/// Something of one database or the other: pools, connections, transactions.
+/// Something of one database or the other: connections, transactions.
 pub(crate) enum Backend<S, P> {
     /// SQLite's.
     Sqlite(S),

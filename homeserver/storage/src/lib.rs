@@ -63,6 +63,7 @@ mod to_device;
 mod transactions;
 mod turns;
 mod user_directory;
+mod writer;
 
 pub use self::{
     account_data::AccountDataRecord,

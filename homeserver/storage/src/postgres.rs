@@ -17,7 +17,7 @@ use futures_util::{
 };
 use sqlx::{
     ConnectOptions, Connection, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
-    postgres::{PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use tokio::{
     runtime::Handle,
@@ -105,12 +105,47 @@ impl PostgresPool {
         }
     }
 
-    /// A transaction, begun by this statement.
+    /// A transaction, begun by this statement; on another connection where one had ended while nobody used it.
     pub(crate) async fn begin_with(&self, begin: &'static str) -> sqlx::Result<PostgresTransaction> {
+        match self.begin_once(begin).await {
+            Err(error) if had_ended(&error) => {
+                self.0.forget_idle();
+                self.begin_once(begin).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn begin_once(&self, begin: &'static str) -> sqlx::Result<PostgresTransaction> {
         let lent = self.0.lend().await?;
         let mut transaction = PostgresTransaction { lent: Some(lent), patience: STATEMENT_TIMEOUT, is_sound: true };
         sqlx::raw_sql(begin).execute(transaction.connection()).await?;
         Ok(transaction)
+    }
+
+    /// Reads, and once more on another connection where one had ended while nobody used it.
+    async fn read<'q, T>(
+        &self,
+        mut query: impl Execute<'q, Postgres>,
+        reading: impl AsyncFn(&mut PgConnection, Question) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        let question = (query.sql(), arguments);
+        match self.read_once(question.clone(), &reading).await {
+            Err(error) if had_ended(&error) => self.read_once(question, &reading).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn read_once<T>(
+        &self,
+        question: Question,
+        reading: &impl AsyncFn(&mut PgConnection, Question) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let mut lent = self.0.lend().await?;
+        let outcome = in_time(STATEMENT_TIMEOUT, reading(&mut lent.kept.connection, question)).await;
+        lent.settle(&outcome);
+        outcome
     }
 }
 
@@ -206,6 +241,12 @@ impl Lent {
     }
 }
 
+/// Whether a connection turned out to be none any more. One that does not answer in time is not meant.
+fn had_ended(error: &sqlx::Error) -> bool {
+    let is_late = matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
+    Failure::of(error) == Failure::Disconnected && !is_late
+}
+
 /// Whether a connection can go on after an error: the database has said no, and nothing else happened.
 fn is_sound_after(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(_)) && Failure::of(error) != Failure::Disconnected
@@ -289,6 +330,9 @@ impl fmt::Debug for PostgresPool {
 
 type Steps = Vec<Either<PgQueryResult, PgRow>>;
 
+/// A text and what is bound to it.
+type Question = (SqlStr, Option<PgArguments>);
+
 impl<'c> Executor<'c> for InTransaction<'c> {
     type Database = Postgres;
 
@@ -335,11 +379,10 @@ impl<'c> Executor<'c> for &'c PostgresPool {
         E: 'q + Execute<'q, Postgres>,
     {
         let steps = async move {
-            let mut lent = self.0.lend().await?;
-            let reading = lent.kept.connection.fetch_many(query).try_collect::<Steps>();
-            let outcome = in_time(STATEMENT_TIMEOUT, reading).await;
-            lent.settle(&outcome);
-            Ok(stream::iter(outcome?).map(Ok))
+            let reading =
+                async |connection: &mut PgConnection, question| connection.fetch_many(question).try_collect().await;
+            let steps: Steps = self.read(query, reading).await?;
+            Ok(stream::iter(steps).map(Ok))
         };
         steps.try_flatten_stream().boxed()
     }
@@ -349,13 +392,8 @@ impl<'c> Executor<'c> for &'c PostgresPool {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let row = async move {
-            let mut lent = self.0.lend().await?;
-            let outcome = in_time(STATEMENT_TIMEOUT, lent.kept.connection.fetch_optional(query)).await;
-            lent.settle(&outcome);
-            outcome
-        };
-        row.boxed()
+        let reading = async |connection: &mut PgConnection, question| connection.fetch_optional(question).await;
+        async move { self.read(query, reading).await }.boxed()
     }
 
     fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, sqlx::Result<PgStatement>>

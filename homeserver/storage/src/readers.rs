@@ -15,17 +15,19 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    ConnectOptions, Connection, Either, Execute, Executor, SqlStr, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, Either, Execute, Executor, SqlStr, Sqlite, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteQueryResult, SqliteRow, SqliteStatement, SqliteTypeInfo},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::writer::Writer;
 
 /// What reads: queries run on a reference to it.
 pub(crate) enum Readers {
     /// Of a file: connections of their own.
     File(Box<FileReaders>),
-    /// Of a database in memory: the one connection that there is.
-    Memory(SqlitePool),
+    /// Of a database in memory: the one connection that there is, which writes as well.
+    Memory(Writer),
 }
 
 /// Up to a number of connections to a file, opened when they are needed.
@@ -50,7 +52,19 @@ impl Readers {
     pub(crate) async fn close(&self) {
         match self {
             Self::File(readers) => readers.close().await,
-            Self::Memory(pool) => pool.close().await,
+            Self::Memory(writer) => writer.close().await,
+        }
+    }
+
+    async fn run<T>(&self, statement: impl AsyncFnOnce(&mut SqliteConnection) -> sqlx::Result<T>) -> sqlx::Result<T> {
+        match self {
+            Self::File(readers) => {
+                let mut lent = readers.lend().await?;
+                let outcome = statement(&mut lent.connection).await?;
+                lent.give_back();
+                Ok(outcome)
+            }
+            Self::Memory(writer) => writer.run(statement).await,
         }
     }
 }
@@ -110,14 +124,10 @@ impl<'c> Executor<'c> for &'c Readers {
         'c: 'e,
         E: 'q + Execute<'q, Sqlite>,
     {
-        let readers = match self {
-            Readers::File(readers) => readers,
-            Readers::Memory(pool) => return pool.fetch_many(query),
-        };
         let steps = async move {
-            let mut lent = readers.lend().await?;
-            let steps: Vec<_> = lent.connection.fetch_many(query).try_collect().await?;
-            lent.give_back();
+            let steps: Vec<_> = self
+                .run(async |connection: &mut SqliteConnection| connection.fetch_many(query).try_collect().await)
+                .await?;
             Ok(stream::iter(steps).map(Ok))
         };
         steps.try_flatten_stream().boxed()
@@ -128,17 +138,8 @@ impl<'c> Executor<'c> for &'c Readers {
         'c: 'e,
         E: 'q + Execute<'q, Sqlite>,
     {
-        let readers = match self {
-            Readers::File(readers) => readers,
-            Readers::Memory(pool) => return pool.fetch_optional(query),
-        };
-        let row = async move {
-            let mut lent = readers.lend().await?;
-            let row = lent.connection.fetch_optional(query).await?;
-            lent.give_back();
-            Ok(row)
-        };
-        row.boxed()
+        async move { self.run(async |connection: &mut SqliteConnection| connection.fetch_optional(query).await).await }
+            .boxed()
     }
 
     fn prepare_with<'e>(
@@ -149,16 +150,9 @@ impl<'c> Executor<'c> for &'c Readers {
     where
         'c: 'e,
     {
-        let readers = match self {
-            Readers::File(readers) => readers,
-            Readers::Memory(pool) => return pool.prepare_with(sql, parameters),
-        };
-        let statement = async move {
-            let mut lent = readers.lend().await?;
-            let statement = lent.connection.prepare_with(sql, parameters).await?;
-            lent.give_back();
-            Ok(statement)
-        };
-        statement.boxed()
+        async move {
+            self.run(async |connection: &mut SqliteConnection| connection.prepare_with(sql, parameters).await).await
+        }
+        .boxed()
     }
 }

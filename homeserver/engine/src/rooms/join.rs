@@ -91,7 +91,7 @@ impl Engine {
         }
         // Who may join is decided where all members are known.
         if let Some(room) = room.filter(|room| !room.is_partial()) {
-            self.join_here(requester, &room, via, content, origin_server_ts).await?;
+            Box::pin(self.join_here(requester, &room, via, content, origin_server_ts)).await?;
         } else {
             let mut via = via.to_vec();
             if let Some(partial) = self.storage().partial_state(room_id).await? {

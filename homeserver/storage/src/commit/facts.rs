@@ -95,11 +95,10 @@ impl Facts {
         transaction: &mut Transaction,
         submissions: &[Submission],
     ) -> Result<Self> {
-        // First of all: from here on no other process commits until we have.
-        let head = load_head(transaction).await?;
         let wanted = Wanted::by(submissions);
         let names = load_names(shared, transaction, &wanted.names).await?;
-        let Stored { rooms, events, done } = Stored::load(transaction, &wanted, &names).await?;
+        let Stored { head, rooms, events, done } = Stored::load(transaction, &wanted, &names).await?;
+        let head = head.ok_or_else(|| StorageError::corrupt("log_head", "position", "", &"there is no row"))?;
         let mut least_orders = HashMap::new();
         for nid in wanted.backfilled.iter().filter_map(|room_id| names.get(room_id).copied()) {
             least_orders.insert(nid, load_least_order(transaction, nid).await?.min(0));
@@ -232,9 +231,9 @@ fn keys_of(entries: &[StateEntry]) -> impl Iterator<Item = Cow<'_, str>> {
     entries.iter().flat_map(|entry| [entry.event_type.to_string().into(), Cow::Borrowed(entry.state_key.as_str())])
 }
 
-/// Locks the one row until the end of the transaction.
+/// The counters. They stay as they are in a transaction that began to commit.
 pub(super) async fn load_head(transaction: &mut Transaction) -> Result<Head> {
-    const SQL: &str = "UPDATE log_head SET position = position RETURNING position, event_nid, name_nid";
+    const SQL: &str = "SELECT position, event_nid, name_nid FROM log_head";
     let (position, event_nid, name_nid) =
         db!(transaction.connection(), |connection| sqlx::query_as(SQL).fetch_one(connection).await)?;
     Ok(Head { position, event_nid, name_nid })
@@ -263,9 +262,11 @@ async fn load_names(
     Ok(names)
 }
 
-/// Rooms, events and what was done, each by another statement, all in one question.
-const STORED: &str = "SELECT 0, room_nid, revision, position, CAST(NULL AS BIGINT),
-        version, forward_extremities, CAST(NULL AS TEXT), CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+/// The counters, rooms, events and what was done, each by another statement, all in one question.
+const STORED: &str = "SELECT 3, position, event_nid, name_nid, CAST(NULL AS BIGINT), CAST(NULL AS TEXT),
+        CAST(NULL AS TEXT), CAST(NULL AS TEXT), CAST(NULL AS TEXT), CAST(NULL AS TEXT)
+    FROM log_head
+    UNION ALL SELECT 0, room_nid, revision, position, NULL, version, forward_extremities, NULL, NULL, NULL
     FROM rooms WHERE room_nid IN (SELECT CAST(value AS BIGINT) FROM json_each($1))
     UNION ALL SELECT 1, event_nid, CAST(standing AS BIGINT), timeline_order, depth, event_id, NULL, NULL, NULL, NULL
     FROM events WHERE event_id IN (SELECT value FROM json_each($2))
@@ -288,6 +289,7 @@ type StoredRow = (
 
 #[derive(Default)]
 struct Stored {
+    head: Option<Head>,
     rooms: HashMap<i64, Room>,
     events: HashMap<OwnedEventId, Known>,
     done: HashMap<ClientTransaction, OwnedEventId>,
@@ -297,9 +299,6 @@ impl Stored {
     async fn load(transaction: &mut Transaction, wanted: &Wanted<'_>, names: &HashMap<String, i64>) -> Result<Self> {
         let mut stored = Self::default();
         let rooms: Vec<i64> = wanted.rooms.iter().filter_map(|room_id| names.get(room_id).copied()).collect();
-        if rooms.is_empty() && wanted.events.is_empty() && wanted.transactions.is_empty() {
-            return Ok(stored);
-        }
         let rooms = number_list(rooms);
         let events = list(wanted.events.iter().map(|event_id| event_id.as_str()));
         let transactions = list(wanted.transactions.iter().copied());
@@ -324,9 +323,12 @@ impl Stored {
                     .map_err(|error| StorageError::corrupt("events", "standing", standing.to_string(), &error))?;
                 self.events.insert(event_id, Known { nid, standing, order, depth, inserting: None });
             }
-            (_, _, _, _, _, Some(event_id), Some(user_id), Some(device_id), Some(scope), Some(transaction_id)) => {
+            (2, _, _, _, _, Some(event_id), Some(user_id), Some(device_id), Some(scope), Some(transaction_id)) => {
                 let event_id = parsed(&event_id, "client_transactions", "event_id")?;
                 self.done.insert((user_id, device_id, scope, transaction_id), event_id);
+            }
+            (3, Some(position), Some(event_nid), Some(name_nid), ..) => {
+                self.head = Some(Head { position, event_nid, name_nid });
             }
             _ => return Err(StorageError::corrupt("rooms", "revision", "NULL", &"a value is missing")),
         }

@@ -295,6 +295,9 @@ impl Writes {
         }
         let script = self.new_rows(facts);
         self.inserted_rows = script.rows();
+        if self.is_all_new() {
+            return transaction.run_last(script).await;
+        }
         script.run(transaction).await?;
         for (room_nid, position) in &self.entered_in_part {
             note_known_early(*room_nid, *position, transaction).await?;
@@ -313,6 +316,16 @@ impl Writes {
             redaction.write(transaction).await?;
         }
         Ok(())
+    }
+
+    /// Whether nothing is to be written after the new rows.
+    fn is_all_new(&self) -> bool {
+        self.entered_in_part.is_empty()
+            && self.upgrades.is_empty()
+            && self.rejudged.is_empty()
+            && self.historic.is_empty()
+            && self.servers.is_empty()
+            && self.redactions.is_empty()
     }
 
     /// What nearly every batch writes, and all that most write.

@@ -90,7 +90,7 @@ impl Storage {
             Backend::Postgres(_) => {
                 let file = open_file(path).await?;
                 let mut snapshot = self.snapshot().await?;
-                if let Backend::Postgres(from) = snapshot.patient_connection() {
+                if let Backend::Postgres(from) = snapshot.patient_connection().await? {
                     from_postgres(from, &mut *file.acquire().await?).await?;
                 }
                 file.close().await;
@@ -108,7 +108,7 @@ impl Storage {
         let file = open_file(path).await?;
         let mut transaction = self.begin().await?;
         transaction.be_patient().await?;
-        match transaction.patient_connection() {
+        match transaction.patient_connection().await? {
             Backend::Sqlite(to) => to_sqlite(&mut *file.acquire().await?, to).await?,
             Backend::Postgres(to) => to_postgres(&mut *file.acquire().await?, to).await?,
         }
@@ -129,7 +129,7 @@ impl Storage {
 /// to it: one-time keys may have been handed out, so none of them stays, and the positions that were given out are
 /// skipped, so that tokens and transactions that name them are never taken for others.
 async fn prepare(transaction: &mut Transaction) -> Result<()> {
-    db!(transaction.patient_connection(), |connection| {
+    db!(transaction.patient_connection().await?, |connection| {
         sqlx::query("DELETE FROM one_time_keys").execute(&mut *connection).await?;
         sqlx::query("INSERT INTO log_gaps (since, until) SELECT position, position + $1 FROM log_head")
             .bind(SKIPPED_POSITIONS)
