@@ -14,7 +14,10 @@ mod transaction;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ruma::{OwnedServerName, ServerName};
@@ -104,8 +107,14 @@ struct Inner {
     wake: Notify,
 }
 
-/// Held during an attempt, so that one transaction at a time is on its way to a server.
-type Lane = tokio::sync::Mutex<Isolation>;
+/// What there is about a server while it is being sent to.
+#[derive(Default)]
+struct Lane {
+    /// Held during an attempt, so that one transaction at a time is on its way.
+    attempt: tokio::sync::Mutex<Isolation>,
+    /// Whether the server has made a request since the attempt began.
+    contacted: AtomicBool,
+}
 
 /// Why a server is to be sent to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,9 +149,21 @@ impl Sender {
     /// Makes exactly one attempt to send one transaction to a server.
     pub async fn flush(&self, destination: &ServerName) -> Result<FlushOutcome, StorageError> {
         let lane = Arc::clone(self.lanes().entry(destination.to_owned()).or_default());
-        let outcome = self.attempt(destination, &mut *lane.lock().await).await;
+        let outcome = self.attempt_in(destination, &lane).await;
         self.release(destination, &lane);
         outcome
+    }
+
+    async fn attempt_in(&self, destination: &ServerName, lane: &Lane) -> Result<FlushOutcome, StorageError> {
+        let mut isolation = lane.attempt.lock().await;
+        lane.contacted.store(false, Ordering::Relaxed);
+        let outcome = self.attempt(destination, &mut isolation).await?;
+        // It has come back while it was still being taken for dead.
+        if outcome == FlushOutcome::Failed && lane.contacted.load(Ordering::Relaxed) {
+            self.inner.failing.remove(destination);
+            self.forget_backoff(destination).await?;
+        }
+        Ok(outcome)
     }
 
     /// The servers that something is waiting for.
@@ -154,12 +175,19 @@ impl Sender {
 
     /// Hears that a server has made an authenticated request: if we were waiting to try it again, now is the time.
     pub async fn contact(&self, server: &ServerName) {
-        if !self.inner.failing.remove(server) {
-            return;
-        }
-        let lane = Arc::clone(self.lanes().entry(server.to_owned()).or_default());
-        // If it is locked, an attempt is being made this very moment.
-        if let Ok(_attempt) = lane.try_lock() {
+        let is_failing = self.inner.failing.contains(server);
+        let lane = {
+            let mut lanes = self.lanes();
+            match lanes.get(server) {
+                Some(lane) => Arc::clone(lane),
+                None if is_failing => Arc::clone(lanes.entry(server.to_owned()).or_default()),
+                None => return,
+            }
+        };
+        // An attempt that is under way looks at this when it has failed.
+        lane.contacted.store(true, Ordering::Relaxed);
+        if is_failing && let Ok(_attempt) = lane.attempt.try_lock() {
+            self.inner.failing.remove(server);
             if let Err(error) = self.forget_backoff(server).await {
                 tracing::error!(%server, %error, "cannot note that a server has come back");
             }
@@ -213,7 +241,7 @@ impl Sender {
     fn release(&self, destination: &ServerName, lane: &Arc<Lane>) {
         let mut lanes = self.lanes();
         // One is in the map, and one is ours. Others are taken only while the map is locked.
-        let unused = Arc::strong_count(lane) == 2 && lane.try_lock().is_ok_and(|isolation| isolation.is_over());
+        let unused = Arc::strong_count(lane) == 2 && lane.attempt.try_lock().is_ok_and(|isolation| isolation.is_over());
         if unused {
             lanes.remove(destination);
         }

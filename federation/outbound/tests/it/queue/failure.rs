@@ -90,6 +90,25 @@ async fn contact_ends_the_pause() {
 }
 
 #[tokio::test]
+async fn contact_during_an_attempt_that_fails_ends_the_pause_after_it() {
+    let mut room = Room::there(Wire::dead()).await;
+    room.send(1).await;
+    for attempt in 1..=3 {
+        let contact = async {
+            while room.bench.wire.count() < attempt {
+                tokio::task::yield_now().await;
+            }
+            room.sender.contact(there()).await;
+        };
+        let (outcome, ()) = tokio::join!(room.sender.flush(there()), contact);
+        assert_eq!(outcome.unwrap(), FlushOutcome::Failed);
+        assert!(!room.sender.is_failing(there()), "after attempt {attempt}");
+    }
+    assert_eq!(room.flush().await, FlushOutcome::Failed);
+    assert!(matches!(room.flush().await, FlushOutcome::BackingOff { .. }), "the contact counts once");
+}
+
+#[tokio::test]
 async fn nobody_types_at_a_server_that_is_gone() {
     let mut room = Room::there(Wire::dead()).await;
     room.send(1).await;
