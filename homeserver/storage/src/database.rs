@@ -299,7 +299,8 @@ impl Shared {
         }
         let inner = match &self.connections {
             Backend::Sqlite(connections) => Backend::Sqlite(connections.write.begin_with("BEGIN IMMEDIATE").await?),
-            Backend::Postgres(pool) => Backend::Postgres(pool.begin_with(postgres).await?),
+            // Boxed, since it would lie in the futures of all who write.
+            Backend::Postgres(pool) => Backend::Postgres(Box::pin(pool.begin_with(postgres)).await?),
         };
         Ok(self.transaction(inner))
     }
