@@ -139,8 +139,8 @@ impl KeyServer {
         self.commit(vec![change]).await
     }
 
-    /// Makes the devices of a local user known to servers which had no part in them so far. Nothing has changed: nobody
-    /// of ours is told.
+    /// Makes the devices of a local user known to servers which had no part in them so far: those that have keys, since
+    /// others are nothing to them, and they would not be told when one goes. Nothing has changed: nobody of ours is told.
     pub async fn introduce_devices(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<()> {
         let changes = self.introduction(user_id, servers).await?;
         self.commit(changes).await
@@ -151,15 +151,14 @@ impl KeyServer {
         if servers.is_empty() {
             return Ok(Vec::new());
         }
-        let mut devices = self.storage.devices(user_id).await?;
-        devices.sort_by(|one, other| one.device_id.cmp(&other.device_id));
-        let change = |device: storage::Device| Change::DeviceList {
+        let with_keys = self.storage.device_keys(&[user_id.to_owned()]).await?;
+        let change = |device: DeviceKeysRecord| Change::DeviceList {
             user_id: user_id.to_owned(),
             device_id: Some(device.device_id),
             viewer: Some(user_id.to_owned()),
             servers: servers.clone(),
         };
-        Ok(devices.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect())
+        Ok(with_keys.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect())
     }
 
     /// Takes the keys of devices away, and what waits for them. To be called before the devices go.

@@ -100,6 +100,14 @@ async fn followed(stage: &Stage) -> (engine::Requester, Room, OwnedUserId) {
     (alice, room, rita)
 }
 
+/// Gives a device keys.
+pub(crate) async fn upload_keys(stage: &Stage, user: &engine::Requester) -> Value {
+    let keys = device_keys(user.user_id.as_str(), user.device_id.as_str());
+    let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
+    stage.engine.upload_keys(user, upload).await.unwrap();
+    keys
+}
+
 /// Waits until something is so, however busy the machine is.
 async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     for _ in 0..3_000 {
@@ -318,9 +326,7 @@ async fn s_073_messages_of_other_servers_come_once() {
 async fn s_078_other_servers_are_told_of_local_users_only() {
     let stage = Stage::new().await;
     let (alice, _room, rita) = followed(&stage).await;
-    let keys = device_keys(alice.user_id.as_str(), alice.device_id.as_str());
-    let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
-    stage.engine.upload_keys(&alice, upload).await.unwrap();
+    let keys = upload_keys(&stage, &alice).await;
     let body = json!({ "device_keys": { alice.user_id.as_str(): [], rita.as_str(): [], "@nobody:test": [] } });
     let path = "/_matrix/federation/v1/user/keys/query";
     let found = body_of(&stage.remote.ask(&stage.name, Method::POST, path, Some(&body)).await);
@@ -341,12 +347,9 @@ async fn changes_and_messages_wait_for_a_server_that_is_away() {
     let stage = Stage::new().await;
     let (alice, _room, rita) = followed(&stage).await;
     stage.flush(stage.remote.name()).await;
-    // With the join, her device was made known.
-    let introduced = stage.remote.transactions().len();
+    let before = stage.remote.transactions().len();
     for _ in 0..3 {
-        let keys = device_keys(alice.user_id.as_str(), alice.device_id.as_str());
-        let upload = Upload { device_keys: Some(raw_json(&keys)), ..Upload::default() };
-        stage.engine.upload_keys(&alice, upload).await.unwrap();
+        upload_keys(&stage, &alice).await;
     }
     let messages: Messages = [(rita.clone(), [("PHONE".to_owned(), raw_json(&json!({ "n": 1 })))].into())].into();
     stage.engine.send_to_device(&alice, "m.test", "t1", messages.clone()).await.unwrap();
@@ -356,7 +359,7 @@ async fn changes_and_messages_wait_for_a_server_that_is_away() {
         .remote
         .transactions()
         .iter()
-        .skip(introduced)
+        .skip(before)
         .flat_map(|transaction| transaction["edus"].as_array().cloned().unwrap_or_default())
         .collect();
     let of = |edu_type: &str| edus.iter().filter(|edu| edu["edu_type"] == edu_type).collect::<Vec<_>>();
@@ -423,6 +426,14 @@ fn told(server: &fake_homeserver::FakeHomeserver) -> Vec<String> {
 async fn who_joins_is_introduced_with_their_devices_to_servers_that_were_not_following_them() {
     let stage = Stage::new().await;
     let (alice, bob) = (stage.user("alice").await, stage.user("bob").await);
+    // Of a device without keys nothing would be said when it goes, and nothing is said when it comes.
+    let carol = stage.user("carol").await;
+    stage.joined_room(&carol).await;
+    stage.flush(stage.remote.name()).await;
+    assert!(told(&stage.remote).is_empty(), "{:?}", told(&stage.remote));
+    for user in [&alice, &bob] {
+        upload_keys(&stage, user).await;
+    }
     let room = stage.joined_room(&alice).await;
     stage.flush(stage.remote.name()).await;
     let expected = format!("\"@alice:test\" \"{}\"", alice.device_id);

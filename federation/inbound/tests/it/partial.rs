@@ -11,7 +11,10 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Verdict, encode, errcode, initial_state};
+use crate::{
+    devices::upload_keys,
+    stage::{PATIENCE, Stage, Verdict, encode, errcode, initial_state},
+};
 
 const STATE_IDS: &str = "/_matrix/federation/v1/state_ids";
 const MISSING_EVENTS: &str = "/_matrix/federation/v1/get_missing_events";
@@ -167,6 +170,7 @@ fn set_by_derek(
 async fn a_room_is_usable_before_its_members_are_known() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
+    upload_keys(&stage, &alice).await;
     let room = room_without_state(&stage, &["bob", "carol"]);
     enter(&stage, &alice, &room).await;
     assert_eq!(stage.membership(&room.id, &stage.remote.user("bob")).await, None);
@@ -762,6 +766,7 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
 async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
+    upload_keys(&stage, &alice).await;
     let (room, other) = room_of_two_servers(&stage);
     stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
     enter(&stage, &alice, &room).await;
@@ -792,6 +797,7 @@ async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
 async fn a_server_that_left_before_all_was_known_is_told_of_devices_that_changed_while_it_was_there() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
+    upload_keys(&stage, &alice).await;
     let (room, other) = room_of_two_servers(&stage);
     stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
     enter(&stage, &alice, &room).await;
