@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use rules::Change;
-use ruma::{DeviceId, OwnedServerName, UserId};
+use rules::{Change, change::Position};
+use ruma::{DeviceId, OwnedDeviceId, OwnedServerName, UserId};
 use serde_json::value::RawValue;
 use storage::{DeviceKeysRecord, KeyCounts, NewOneTimeKey, OneTimeKeysUpload};
 
@@ -152,13 +152,22 @@ impl KeyServer {
             return Ok(Vec::new());
         }
         let with_keys = self.storage.device_keys(&[user_id.to_owned()]).await?;
-        let change = |device: DeviceKeysRecord| Change::DeviceList {
-            user_id: user_id.to_owned(),
-            device_id: Some(device.device_id),
-            viewer: Some(user_id.to_owned()),
-            servers: servers.clone(),
-        };
-        Ok(with_keys.into_iter().take(DEVICES_INTRODUCED_MAX).map(change).collect())
+        Ok(told_to(user_id, with_keys.into_iter().map(|device| device.device_id), &servers))
+    }
+
+    /// The changes by which servers are told of what came, changed or went among a local user's devices after a position,
+    /// when nobody knew yet that they were to be told.
+    pub async fn missed_changes(
+        &self,
+        user_id: &UserId,
+        since: Position,
+        servers: &[OwnedServerName],
+    ) -> Result<Vec<Change>> {
+        if servers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changed = self.storage.devices_changed_since(user_id, since).await?;
+        Ok(told_to(user_id, changed.into_iter(), servers))
     }
 
     /// Takes the keys of devices away, and what waits for them. To be called before the devices go.
@@ -201,4 +210,15 @@ pub(crate) fn is_another_identity(stored: &DeviceKeysRecord, new: &DeviceKeys) -
     let device_id = stored.device_id.as_str();
     ed25519_of(&stored.keys, device_id).as_ref() != Some(&new.ed25519)
         || curve25519_of(&stored.keys, device_id) != new.curve25519
+}
+
+/// Tells servers, and none of our users, of some devices.
+fn told_to(user_id: &UserId, devices: impl Iterator<Item = OwnedDeviceId>, servers: &[OwnedServerName]) -> Vec<Change> {
+    let change = |device_id| Change::DeviceList {
+        user_id: user_id.to_owned(),
+        device_id: Some(device_id),
+        viewer: Some(user_id.to_owned()),
+        servers: servers.to_vec(),
+    };
+    devices.take(DEVICES_INTRODUCED_MAX).map(change).collect()
 }

@@ -1,7 +1,7 @@
 //! Whose devices changed when, who is to hear of it, and what is known of other servers' users.
 
 use rules::change::Position;
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, UserId, events::room::member::MembershipState};
+use ruma::{OwnedDeviceId, OwnedRoomId, OwnedServerName, OwnedUserId, UserId, events::room::member::MembershipState};
 
 use crate::{
     LogKind, Result, Storage,
@@ -250,6 +250,17 @@ impl Storage {
             AND viewer_nid IS NULL";
         let user = encode(user_id.as_str());
         Ok(db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).fetch_one(pool).await)?)
+    }
+
+    /// The devices of a local user that came, changed or went after a position.
+    pub async fn devices_changed_since(&self, user_id: &UserId, position: Position) -> Result<Vec<OwnedDeviceId>> {
+        const SQL: &str = "SELECT DISTINCT device_id FROM device_list_log
+            WHERE user_nid = (SELECT name_nid FROM names WHERE name = $1) AND device_id IS NOT NULL
+            AND viewer_nid IS NULL AND position > $2 ORDER BY device_id";
+        let user = encode(user_id.as_str());
+        let device_ids: Vec<String> =
+            db!(self.read(), |pool| sqlx::query_scalar(SQL).bind(&*user).bind(position).fetch_all(pool).await)?;
+        Ok(device_ids.into_iter().map(OwnedDeviceId::from).collect())
     }
 
     /// What is known of the device lists of other servers' users; nothing of those who were never asked for.

@@ -766,7 +766,6 @@ async fn one_server_does_not_take_all_places_of_events_that_build_on_what_we_lac
 async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    upload_keys(&stage, &alice).await;
     let (room, other) = room_of_two_servers(&stage);
     stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
     enter(&stage, &alice, &room).await;
@@ -797,7 +796,6 @@ async fn servers_of_which_we_learn_late_are_sent_what_was_said_before() {
 async fn a_server_that_left_before_all_was_known_is_told_of_devices_that_changed_while_it_was_there() {
     let stage = Stage::new().await;
     let alice = stage.user("alice").await;
-    upload_keys(&stage, &alice).await;
     let (room, other) = room_of_two_servers(&stage);
     stage.remote.on_answer(SEND_JOIN, |answer| answer["servers_in_room"] = json!(["remote"]));
     enter(&stage, &alice, &room).await;

@@ -146,6 +146,8 @@ async fn a_device_is_made_known_to_a_server_under_the_number_that_the_others_hav
         commit(storage, vec![list_change("D1")]).await;
         commit(storage, vec![introduction("D1", "c")]).await;
         assert_eq!(storage.device_list_position(user_id!("@alice:a")).await.unwrap(), 1, "nothing has changed since");
+        let changed = async |since| storage.devices_changed_since(user_id!("@alice:a"), since).await.unwrap();
+        assert_eq!((changed(0).await.len(), changed(1).await.len()), (1, 0));
         commit(storage, vec![list_change("D2")]).await;
         // For b, it is not between the two.
         assert_eq!(outbound(storage, 0, 9).await.0, ["1 after 0", "3 after 1"]);

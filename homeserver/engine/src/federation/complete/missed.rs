@@ -1,7 +1,7 @@
 //! What servers are told once all members of a room are known: which devices our users have, and what these said while a
 //! server was in the room without our knowing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use rules::{Change, change::Position};
 use ruma::{OwnedServerName, ServerName};
@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Our users' devices, for the servers in the room that shared none with them when they came in: which these are is only
-    /// known now. Where a device has changed since, also for those that were in the room meanwhile and were not told.
+    /// known now. And what has changed since, for those that were in the room meanwhile and were not told.
     async fn missed_devices(
         &self,
         record: &PartialStateRecord,
@@ -75,13 +75,11 @@ impl Engine {
         let mut told = 0;
         for user_id in residents {
             let following = self.storage().servers_sharing_whole_rooms(&user_id, record.position).await?;
-            let mut servers: BTreeSet<_> = self.servers_besides(&replay.room, &following).into_iter().collect();
-            if self.storage().device_list_position(&user_id).await? > record.position {
-                servers.extend(lacking.iter().cloned());
-            }
-            let per_device = servers.len();
-            for change in self.key_server().introduction(&user_id, servers.into_iter().collect()).await? {
-                told += per_device;
+            let new = self.servers_besides(&replay.room, &following);
+            let missed = self.key_server().missed_changes(&user_id, record.position, lacking).await?;
+            let introduced = self.key_server().introduction(&user_id, new).await?;
+            for change in missed.into_iter().chain(introduced) {
+                told += if let Change::DeviceList { servers, .. } = &change { servers.len() } else { 0 };
                 if told > MAX_DEVICES_TOLD {
                     return Ok(changes);
                 }
