@@ -139,20 +139,24 @@ impl KeyServer {
         self.commit(vec![change]).await
     }
 
-    /// Makes the devices of a local user known to servers which had no part in them so far: those that have keys, since
-    /// others are nothing to them, and they would not be told when one goes. Nothing has changed: nobody of ours is told.
-    pub async fn introduce_devices(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<()> {
-        let changes = self.introduction(user_id, servers).await?;
-        self.commit(changes).await
+    /// Makes the devices of a local user known to servers which had no part in them so far. Nothing has changed: nobody
+    /// of ours is told.
+    pub async fn introduce_devices(&self, user_id: &UserId, servers: &[OwnedServerName]) -> Result<()> {
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let mut devices = self.storage.devices(user_id).await?;
+        devices.sort_by(|one, other| one.device_id.cmp(&other.device_id));
+        self.commit(told_to(user_id, devices.into_iter().map(|device| device.device_id), servers)).await
     }
 
-    /// The changes by which that is done.
-    pub async fn introduction(&self, user_id: &UserId, servers: Vec<OwnedServerName>) -> Result<Vec<Change>> {
+    /// The changes by which that is done late: only of devices with keys, since the others are nothing to them.
+    pub async fn late_introduction(&self, user_id: &UserId, servers: &[OwnedServerName]) -> Result<Vec<Change>> {
         if servers.is_empty() {
             return Ok(Vec::new());
         }
         let with_keys = self.storage.device_keys(&[user_id.to_owned()]).await?;
-        Ok(told_to(user_id, with_keys.into_iter().map(|device| device.device_id), &servers))
+        Ok(told_to(user_id, with_keys.into_iter().map(|device| device.device_id), servers))
     }
 
     /// The changes by which servers are told of what came, changed or went among a local user's devices after a position,

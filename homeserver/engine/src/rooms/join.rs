@@ -126,7 +126,7 @@ impl Engine {
         match self.resident_room(room_id).await? {
             Some(room) if !room.is_partial() => {
                 let servers = self.servers_besides(&room, following);
-                Ok(self.key_server().introduce_devices(user_id, servers).await?)
+                Ok(self.key_server().introduce_devices(user_id, &servers).await?)
             }
             _ => Ok(()),
         }

@@ -77,7 +77,7 @@ impl Engine {
             let following = self.storage().servers_sharing_whole_rooms(&user_id, record.position).await?;
             let new = self.servers_besides(&replay.room, &following);
             let missed = self.key_server().missed_changes(&user_id, record.position, lacking).await?;
-            let introduced = self.key_server().introduction(&user_id, new).await?;
+            let introduced = self.key_server().late_introduction(&user_id, &new).await?;
             for change in missed.into_iter().chain(introduced) {
                 told += if let Change::DeviceList { servers, .. } = &change { servers.len() } else { 0 };
                 if told > MAX_DEVICES_TOLD {
