@@ -78,6 +78,22 @@ async fn public_rooms_are_listed_by_members_searched_and_paged() {
 }
 
 #[tokio::test]
+async fn the_directory_is_the_administrators() {
+    let server = TestServer::start().await;
+    let (alice, bob, admin) =
+        (server.register("alice").await, server.register("bob").await, server.administrator().await);
+    let room = create(&server, &alice, json!({"preset": "public_chat", "name": "Spam"})).await;
+    let path = format!("/_matrix/client/v3/directory/list/room/{}", encode(&room));
+    server.put_as(&bob, &path, json!({"visibility": "public"})).await.assert_error(403, "M_FORBIDDEN");
+    for (visibility, expected) in [("public", vec!["Spam"]), ("private", vec![])] {
+        server.put_as(&admin, &path, json!({"visibility": visibility})).await.ok();
+        assert_eq!(names(&server.get_as(&bob, PUBLIC_ROOMS).await.ok()), expected);
+    }
+    let unknown = "/_matrix/client/v3/directory/list/room/!unknown:example.org";
+    server.put_as(&admin, unknown, json!({"visibility": "public"})).await.assert_error(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
 async fn s_132_users_are_found_by_those_who_may_know_of_them() {
     let server = TestServer::start().await;
     let mut users = Vec::new();
