@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use rules::keys::{shown, shown_of_device};
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 use serde_json::value::RawValue;
 use storage::KeySignatureRecord;
@@ -64,24 +65,23 @@ impl KeyServer {
             let target = (&*signature.target_user_id, signature.target_id.as_str());
             by_target.entry(target).or_default().push(signature);
         }
-        let shown = |json: &RawValue, user_id: &UserId, target_id: &str, name: Option<&str>| {
+        let signatures_of = |user_id: &UserId, target_id: &str| {
             let signatures = by_target.get(&(user_id, target_id)).into_iter().flatten();
-            let signatures = signatures.map(|one| (one.signer.as_str(), one.key_id.as_str(), one.signature.as_str()));
-            rules::keys::shown(json, signatures, name)
+            signatures.map(|one| (one.signer.as_str(), one.key_id.as_str(), one.signature.as_str())).collect::<Vec<_>>()
         };
         let mut found = QueriedKeys::default();
         for record in self.storage.device_keys(&users).await? {
             let wanted =
                 asked.get(&record.user_id).is_some_and(|ids| ids.is_empty() || ids.contains(&record.device_id));
             let name = record.display_name.as_deref().filter(|_| viewer.sees_names());
-            if let Some(keys) = shown(&record.keys, &record.user_id, record.device_id.as_str(), name).filter(|_| wanted)
-            {
+            let signatures = signatures_of(&record.user_id, record.device_id.as_str());
+            if let Some(keys) = shown_of_device(&record.keys, signatures, name).filter(|_| wanted) {
                 found.device_keys.entry(record.user_id).or_default().insert(record.device_id, keys);
             }
         }
         for record in self.storage.cross_signing_keys(&users).await? {
             let target_id = public_part(&record.key).unwrap_or_default();
-            let Some(key) = shown(&record.key, &record.user_id, &target_id, None) else { continue };
+            let Some(key) = shown(&record.key, signatures_of(&record.user_id, &target_id)) else { continue };
             let keys = match record.usage.as_str() {
                 "master" => &mut found.master_keys,
                 "self_signing" => &mut found.self_signing_keys,

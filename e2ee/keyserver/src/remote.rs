@@ -41,7 +41,7 @@ pub struct RemoteDevices {
     /// The number of the last update that is in it.
     pub stream_id: i64,
     /// The devices.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pub devices: Vec<RemoteDevice>,
     /// The master key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,8 @@ impl KeyServer {
         for device in answer.devices.into_iter().take(DEVICES_MAX) {
             let Ok(keys) = DeviceKeys::read(&device.keys, user_id, &device.device_id) else { continue };
             let name = name(device.device_display_name);
-            devices.extend(rules::keys::shown(&keys.json, [], name.as_deref()).map(|keys| (device.device_id, keys)));
+            let keys = rules::keys::shown_of_device(&keys.json, [], name.as_deref());
+            devices.extend(keys.map(|keys| (device.device_id, keys)));
         }
         if !devices.is_empty() {
             found.device_keys.insert(user_id.to_owned(), devices);

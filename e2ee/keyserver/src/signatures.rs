@@ -126,7 +126,7 @@ impl KeyServer {
             }
             _ => None,
         });
-        let master_key = rules::keys::shown(&raw(master)?, stored.chain(new), None);
+        let master_key = rules::keys::shown(&raw(master)?, stored.chain(new));
         let self_signing_key = signing.keys.get("self_signing").map(raw).transpose()?;
         more.extend(self.signing_key_update(user_id, master_key, self_signing_key).await?);
         Ok(more)

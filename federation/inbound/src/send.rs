@@ -30,9 +30,9 @@ pub(crate) struct Transaction {
 /// The body. Each PDU and EDU is kept as it is, so that a wrong one spoils only itself.
 #[derive(Deserialize)]
 struct Body {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pdus: Vec<Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     edus: Vec<Box<RawValue>>,
 }
 

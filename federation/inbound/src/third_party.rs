@@ -54,7 +54,7 @@ impl Ask for Exchange {
 #[derive(Deserialize)]
 pub(crate) struct Bound {
     mxid: OwnedUserId,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     invites: Vec<Invite>,
 }
 

@@ -24,7 +24,7 @@ pub struct DeviceListUpdateContent {
     /// The number of this update.
     pub stream_id: i64,
     /// The numbers of those before it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pub prev_id: Vec<i64>,
     /// Whether the device is gone.
     #[serde(default)]
@@ -75,10 +75,13 @@ impl KeyServer {
             self.commit(vec![remote_change(&user_id)]).await?;
             return Ok(UpdateOutcome::Taken);
         };
-        if !known.stale && update.stream_id <= known.stream_id {
+        let is_older = update.stream_id <= known.stream_id;
+        if !known.stale && is_older && change.is_none() {
             return Ok(UpdateOutcome::Dropped);
         }
-        let follows = update.prev_id.contains(&known.stream_id)
+        // Dendrite counts back when a device goes.
+        let follows = !is_older
+            && update.prev_id.contains(&known.stream_id)
             && update.prev_id.iter().all(|previous| *previous <= known.stream_id);
         if known.stale || !follows {
             known.stream_id = known.stream_id.max(update.stream_id);

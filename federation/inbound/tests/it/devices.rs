@@ -1,6 +1,6 @@
 //! Devices of another server's users, and what another server may ask of ours.
 
-use fake_homeserver::{Room, body_of, json as answer};
+use fake_homeserver::{FakeHomeserver, Room, body_of, json as answer};
 use http::Method;
 use keyserver::{Messages, Upload};
 use rules::Change;
@@ -81,10 +81,14 @@ fn devices_asked(stage: &Stage) -> usize {
     stage.remote.network().recorded_to(stage.remote.name(), "/user/devices/").len()
 }
 
-async fn devices_of(stage: &Stage, asker: &engine::Requester, user_id: &OwnedUserId) -> Vec<String> {
+pub(crate) async fn devices_of(stage: &Stage, asker: &engine::Requester, user_id: &OwnedUserId) -> Vec<String> {
     let reply = stage.engine.query_keys(asker, [(user_id.clone(), Vec::new())].into(), None).await.unwrap();
     let devices = reply.keys.device_keys.get(user_id);
     devices.into_iter().flatten().map(|(device_id, _)| device_id.to_string()).collect()
+}
+
+pub(crate) fn keys_asked(server: &FakeHomeserver) -> usize {
+    server.network().recorded_to(server.name(), "/user/keys/query").len()
 }
 
 /// Alice in a room with rita, whose devices she has asked for.
@@ -181,6 +185,27 @@ async fn an_update_that_says_what_is_known_is_told_to_nobody() {
     assert_eq!(told(since).await, 1);
 }
 
+/// Dendrite gives the end of a device the number that follows upon those of the devices that are left.
+#[tokio::test]
+async fn a_server_that_counts_back_is_asked_and_one_that_says_the_same_again_is_not() {
+    let stage = Stage::new().await;
+    let (alice, _room, rita) = followed(&stage).await;
+    let id = rita.as_str();
+    let (phone, watch) = (device_keys(id, "PHONE"), device_keys(id, "WATCH"));
+    serve_devices(&stage, 5, json!([{ "device_id": "PHONE", "keys": phone }]));
+    send(&stage, &[update(id, "PHONE", 5, &[4], &phone)]).await;
+    eventually(async || devices_asked(&stage) == 1).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await == ["PHONE"]).await;
+    send(&stage, &[update(id, "WATCH", 6, &[5], &watch)]).await;
+    assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE", "WATCH"]);
+    send(&stage, &[update(id, "WATCH", 6, &[5], &watch), update(id, "PHONE", 5, &[4], &phone)]).await;
+    let mut gone = update(id, "WATCH", 6, &[5], &Value::Null);
+    gone["content"]["deleted"] = json!(true);
+    send(&stage, &[gone]).await;
+    eventually(async || devices_of(&stage, &alice, &rita).await == ["PHONE"]).await;
+    assert_eq!(devices_asked(&stage), 2);
+}
+
 #[tokio::test]
 async fn s_076_a_user_has_only_so_many_devices_and_numbers_that_mislead_cost_one_question() {
     let stage = Stage::new().await;
@@ -251,6 +276,29 @@ async fn s_077_of_an_answer_only_what_is_right_and_was_asked_for_is_kept() {
     send(&stage, &[update(rita.as_str(), "PHONE", 9, &[8], &phone)]).await;
     eventually(async || devices_asked(&stage) > 0).await;
     assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE"]);
+}
+
+/// Servers written in Go say so of lists and maps.
+#[tokio::test]
+async fn null_is_taken_for_what_is_empty() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let room = stage.joined_room(&alice).await;
+    let rita = stage.remote.user("rita");
+    let (user, phone) = (rita.to_string(), device_keys(rita.as_str(), "PHONE"));
+    stage.remote.on("/_matrix/federation/v1/user/keys/query", move |_| {
+        let devices = json!({ &user: { "PHONE": phone } });
+        answer(200, &json!({ "device_keys": devices, "master_keys": null, "self_signing_keys": null }))
+    });
+    for _ in 0..2 {
+        assert_eq!(devices_of(&stage, &alice, &rita).await, ["PHONE"]);
+    }
+    assert_eq!(keys_asked(&stage.remote), 1, "the answer is kept");
+    let typing = json!({"edu_type": "m.typing", "content": {"room_id": room.id, "user_id": rita, "typing": true}});
+    let body = json!({ "pdus": null, "edus": [typing] });
+    let target = "/_matrix/federation/v1/send/1";
+    assert_eq!(stage.remote.ask(&stage.name, Method::PUT, target, Some(&body)).await.status(), 200);
+    assert!(stage.sync(&alice).await.to_string().contains("m.typing"));
 }
 
 #[tokio::test]
@@ -412,7 +460,7 @@ async fn s_077_answers_about_devices_are_taken_for_the_users_asked_for_and_their
 }
 
 /// The devices of alice that a server was told of, sorted.
-fn told(server: &fake_homeserver::FakeHomeserver) -> Vec<String> {
+fn told(server: &FakeHomeserver) -> Vec<String> {
     let transactions = server.transactions();
     let edus = transactions.iter().flat_map(|transaction| transaction["edus"].as_array().unwrap());
     let updates = edus.filter(|edu| edu["edu_type"] == "m.device_list_update");

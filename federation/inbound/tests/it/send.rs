@@ -203,7 +203,7 @@ async fn s_049_too_many_pdus_or_edus_are_400_and_none_is_processed() {
 #[tokio::test]
 async fn bodies_that_are_no_transaction_are_400() {
     let stage = Stage::new().await;
-    let bodies = ["[]", "null", "1", r#"{"pdus":{}}"#, r#"{"pdus":[],"pdus":[]}"#, r#"{"pdus":null}"#, r#"{"edus":1}"#];
+    let bodies = ["[]", "null", "1", r#"{"pdus":{}}"#, r#"{"pdus":[],"pdus":[]}"#, r#"{"pdus":1}"#, r#"{"edus":1}"#];
     for body in bodies {
         let mut prepared = stage.remote.prepare(&stage.name, Method::PUT, "/_matrix/federation/v1/send/1", None);
         prepared.body = Some(body.to_owned());

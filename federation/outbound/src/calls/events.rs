@@ -12,18 +12,20 @@ use crate::CallLimits;
 
 #[derive(Deserialize)]
 struct Pdus {
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pdus: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct Events {
     // Some servers leave out a list that is empty.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     events: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
 struct AuthChain {
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     auth_chain: Vec<Box<RawValue>>,
 }
 

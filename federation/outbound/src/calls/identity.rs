@@ -32,7 +32,7 @@ pub struct StoredInvite {
     /// The address, so far as others may see it.
     pub display_name: String,
     /// The keys of which one will sign for whoever turns out to own the address.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pub public_keys: Vec<InviteKey>,
 }
 
@@ -52,7 +52,7 @@ struct PublicKey {
 
 #[derive(Deserialize)]
 struct Mappings {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     mappings: serde_json::Map<String, Value>,
 }
 

@@ -14,8 +14,10 @@ use crate::CallLimits;
 #[derive(Clone, Debug, Deserialize)]
 pub struct SendJoinAnswer {
     /// The state before the join.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub state: Vec<Box<RawValue>>,
     /// The ancestors of the state and the join.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub auth_chain: Vec<Box<RawValue>>,
     /// Our event with the other server's signature, where it gave one.
     pub event: Option<Box<RawValue>>,

@@ -13,7 +13,7 @@ use crate::CallLimits;
 
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     knock_room_state: Vec<Box<RawValue>>,
 }
 

@@ -33,6 +33,7 @@ pub struct PublicRoomsAsked {
 #[derive(Clone, Debug, Deserialize)]
 pub struct PublicRoomsAnswer {
     /// The rooms.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub chunk: Vec<Box<RawValue>>,
     /// From where to read on.
     #[serde(default)]

@@ -28,6 +28,7 @@ pub struct DirectoryAnswer {
     /// The room.
     pub room_id: OwnedRoomId,
     /// Servers in it.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub servers: Vec<OwnedServerName>,
 }
 

@@ -15,7 +15,7 @@ pub struct HierarchyAnswer {
     /// The room, with `children_state`.
     pub room: Box<RawValue>,
     /// Those of its rooms that the server knows.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pub children: Vec<Box<RawValue>>,
     /// The ids of those of its rooms that nobody will tell us of.
     #[serde(default)]

@@ -13,8 +13,10 @@ use crate::CallLimits;
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct StateIdsAnswer {
     /// The state before the event.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub pdu_ids: Vec<OwnedEventId>,
     /// Its ancestors.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub auth_chain_ids: Vec<OwnedEventId>,
 }
 
@@ -22,8 +24,10 @@ pub struct StateIdsAnswer {
 #[derive(Clone, Debug, Deserialize)]
 pub struct StateAnswer {
     /// The state before the event.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub pdus: Vec<Box<RawValue>>,
     /// Its ancestors.
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     pub auth_chain: Vec<Box<RawValue>>,
 }
 

@@ -15,7 +15,7 @@ use crate::CallLimits;
 /// What the server says about the events. It has the transaction, whatever it says.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct TransactionAnswer {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     pdus: BTreeMap<String, Value>,
 }
 

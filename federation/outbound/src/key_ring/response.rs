@@ -38,7 +38,7 @@ struct Fields {
     server_name: OwnedServerName,
     valid_until_ts: u64,
     verify_keys: BTreeMap<String, VerifyKey>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     old_verify_keys: BTreeMap<String, OldVerifyKey>,
 }
 

@@ -37,6 +37,7 @@ pub struct ClaimReply {
 /// What a server answers, by user, device, and name of the key.
 #[derive(Deserialize)]
 struct Answer {
+    #[serde(deserialize_with = "ruma::serde::none_as_default")]
     one_time_keys: BTreeMap<String, BTreeMap<String, BTreeMap<String, Box<RawValue>>>>,
 }
 

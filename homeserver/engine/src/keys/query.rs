@@ -38,11 +38,11 @@ pub struct KeysReply {
 #[derive(Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the specification's words")]
 struct Answer {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     device_keys: BTreeMap<String, Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     master_keys: BTreeMap<String, Box<RawValue>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     self_signing_keys: BTreeMap<String, Box<RawValue>>,
 }
 

@@ -66,7 +66,7 @@ struct ChildEvent {
 
 #[derive(Deserialize)]
 struct Listed {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ruma::serde::none_as_default")]
     children_state: Vec<Box<RawValue>>,
 }
 

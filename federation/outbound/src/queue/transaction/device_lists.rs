@@ -35,7 +35,7 @@ pub(super) fn content(update: &DeviceListUpdate, names: bool) -> Option<Box<RawV
         stream_id: update.stream_id,
         prev_id: Some(update.previous).filter(|previous| *previous > 0).into_iter().collect(),
         deleted: update.deleted.then_some(true),
-        keys: update.keys.as_ref().and_then(|record| rules::keys::shown(&record.keys, signatures, name)),
+        keys: update.keys.as_ref().and_then(|record| rules::keys::shown_of_device(&record.keys, signatures, name)),
     };
     to_raw_value(&content).ok()
 }
