@@ -298,15 +298,16 @@ impl Storage {
     }
 
     /// Whether another server's user has been in one same room with us ever since a position, so that their server
-    /// has told us of all changes of their devices. Of members that we did not know yet we took none.
+    /// has told us of all changes of their devices. Of members who were there before us and whom we did not know yet we
+    /// took none; whoever came after us was known at once.
     pub async fn is_followed_since(&self, user_id: &UserId, position: Position) -> Result<bool> {
         const SQL: &str = "SELECT s.room_nid FROM room_state s JOIN room_servers o ON o.room_nid = s.room_nid
             WHERE s.state_key_nid = (SELECT name_nid FROM names WHERE name = $1)
             AND s.type_nid = (SELECT name_nid FROM names WHERE name = 'm.room.member')
             AND s.until IS NULL AND s.membership = 'join' AND s.since <= $3
             AND o.server_nid = (SELECT name_nid FROM names WHERE name = $2) AND o.until IS NULL AND o.since <= $3
-            AND NOT EXISTS (SELECT 1 FROM partial_states p WHERE p.room_nid = s.room_nid)
-            AND NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = s.room_nid AND r.complete_since > $3)
+            AND (s.since > o.since OR NOT EXISTS (SELECT 1 FROM partial_states p WHERE p.room_nid = s.room_nid)
+                AND NOT EXISTS (SELECT 1 FROM rooms r WHERE r.room_nid = s.room_nid AND r.complete_since > $3))
             LIMIT 1";
         let user = encode(user_id.as_str());
         let server = encode(self.shared.server_name.as_str());

@@ -6,13 +6,13 @@ use engine::{EngineError, Requester, SlidingQuery, SyncQuery};
 use fake_homeserver::{FakeHomeserver, Room, RoomSettings, json as reply};
 use rules::{Pdu, room::create::Preset};
 use ruma::{
-    OwnedEventId, RoomVersionId, UserId,
+    OwnedEventId, OwnedUserId, RoomVersionId, UserId,
     api::client::filter::{FilterDefinition, LazyLoadOptions},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    devices::upload_keys,
+    devices::{devices_of, keys_asked, upload_keys},
     stage::{PATIENCE, Stage, Verdict, encode, errcode, initial_state},
 };
 
@@ -804,6 +804,31 @@ async fn a_server_that_left_before_all_was_known_is_told_of_devices_that_changed
     complete(&stage, &room).await;
     stage.flush(other.name()).await;
     assert!(is_told_of_device(&other));
+}
+
+#[tokio::test]
+async fn devices_are_kept_of_those_who_come_in_and_of_others_when_all_are_known() {
+    let stage = Stage::new().await;
+    let alice = stage.user("alice").await;
+    let (room, other) = room_of_two_servers(&stage);
+    enter(&stage, &alice, &room).await;
+    let (otto, olga) = (other.user("otto"), other.user("olga"));
+    // Of Otto we learn by what he says, Olga comes in.
+    let olga_joins = set_member(&room, &other, "olga", "join");
+    stage.receive(&[&room.send_message(&other, &otto, "I was here before"), &olga_joins]).await;
+    let asked_for = async |user_id: &OwnedUserId| {
+        let before = keys_asked(&other);
+        devices_of(&stage, &alice, user_id).await;
+        keys_asked(&other) - before
+    };
+    other.on("/_matrix/federation/v1/user/keys/query", |_| reply(200, &json!({"device_keys": {}})));
+    for (user_id, expected) in [(&olga, 1), (&olga, 0), (&otto, 1), (&otto, 1)] {
+        assert_eq!(asked_for(user_id).await, expected, "{user_id}");
+    }
+    complete(&stage, &room).await;
+    for (user_id, expected) in [(&olga, 0), (&otto, 1), (&otto, 0)] {
+        assert_eq!(asked_for(user_id).await, expected, "{user_id} when all are known");
+    }
 }
 
 #[tokio::test]
