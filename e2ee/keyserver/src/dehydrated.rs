@@ -67,8 +67,7 @@ impl KeyServer {
             return self.store_upload(user_id, &device.device_id, keys, Some(stored)).await;
         }
         if let Some(old) = old {
-            self.forget_devices(user_id, &[&old]).await?;
-            self.storage.delete_devices(user_id, &[old]).await?;
+            self.forget_devices(user_id, &[old]).await?;
         }
         if !self.storage.create_dehydrated_device(user_id, &device, display_name.as_deref()).await? {
             return Err(taken());
@@ -89,8 +88,7 @@ impl KeyServer {
     /// Forgets the device that a user left behind, and returns its id. One at a time for each user.
     pub async fn delete_dehydrated_device(&self, user_id: &UserId) -> Result<OwnedDeviceId> {
         let device_id = self.storage.dehydrated_device(user_id).await?.ok_or_else(no_device)?.device_id;
-        self.forget_devices(user_id, &[&device_id]).await?;
-        self.storage.delete_devices(user_id, std::slice::from_ref(&device_id)).await?;
+        self.forget_devices(user_id, std::slice::from_ref(&device_id)).await?;
         Ok(device_id)
     }
 

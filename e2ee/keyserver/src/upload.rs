@@ -174,19 +174,16 @@ impl KeyServer {
         Ok(told_to(user_id, changed.into_iter(), servers))
     }
 
-    /// Takes the keys of devices away, and what waits for them. To be called before the devices go.
-    pub async fn forget_devices(&self, user_id: &UserId, device_ids: &[&DeviceId]) -> Result<()> {
-        let users = [user_id.to_owned()];
-        let with_keys = self.storage.device_keys(&users).await?;
+    /// Forgets devices of a local user, with their tokens. Unknown ones are ignored. Who follows the user hears of those
+    /// that had keys.
+    pub async fn forget_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
+        let with_keys = self.storage.device_keys(&[user_id.to_owned()]).await?;
         let mut changes = Vec::new();
-        for record in with_keys.into_iter().filter(|record| device_ids.contains(&&*record.device_id)) {
-            changes.push(self.device_list_change(user_id, &record.device_id).await?);
-            changes.push(Change::DeviceKeys {
-                user_id: record.user_id,
-                device_id: record.device_id,
-                keys: None,
-                display_name: None,
-            });
+        for device_id in device_ids {
+            if with_keys.iter().any(|record| record.device_id == *device_id) {
+                changes.push(self.device_list_change(user_id, device_id).await?);
+            }
+            changes.push(Change::LogOut { user_id: user_id.to_owned(), device_id: device_id.clone() });
         }
         self.commit(changes).await
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use keyserver::{
     CrossSigningKeys, CrossSigningUpload, DeviceListChanges, KeyServer, SignatureFailures, SignedObjects, Upload,
 };
-use ruma::{DeviceId, OwnedDeviceId, UserId};
+use ruma::{DeviceId, UserId};
 use storage::KeyCounts;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -86,19 +86,6 @@ impl Engine {
     pub async fn upload_signatures(&self, requester: &Requester, signed: SignedObjects) -> Result<SignatureFailures> {
         let _turn = self.inner.keys.users.lock(requester.user_id.as_str()).await;
         Ok(self.key_server().add_signatures(&requester.user_id, signed).await?)
-    }
-
-    /// Takes away everything that is kept for devices of a user but the devices themselves. To be called before these
-    /// go; until the answer is dropped, nothing is added to them.
-    pub(crate) async fn forget_device_keys(
-        &self,
-        user_id: &UserId,
-        device_ids: &[OwnedDeviceId],
-    ) -> Result<OwnedMutexGuard<()>> {
-        let turn = self.inner.keys.users.lock(user_id.as_str()).await;
-        let device_ids: Vec<&DeviceId> = device_ids.iter().map(|device_id| &**device_id).collect();
-        self.key_server().forget_devices(user_id, &device_ids).await?;
-        Ok(turn)
     }
 
     /// Waits until nobody else changes what is known of a user's devices.

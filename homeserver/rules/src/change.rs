@@ -239,6 +239,13 @@ pub enum Change {
         /// The name that another server gives the device; our own devices have theirs elsewhere.
         display_name: Option<String>,
     },
+    /// A device of a local user goes: with its tokens, its keys, and all that is kept for it. An unknown one is none.
+    LogOut {
+        /// Whose.
+        user_id: OwnedUserId,
+        /// The device.
+        device_id: OwnedDeviceId,
+    },
     /// A cross-signing key of a user is set or goes.
     CrossSigningKey {
         /// Whose, local or remote.

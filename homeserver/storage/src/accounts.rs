@@ -138,8 +138,8 @@ impl Storage {
             sqlx::query(sql).bind(value).bind(user_id.as_str()).execute(connection).await.map(drop)
         })?;
         let tokens = tokens_of(&mut transaction, user_id).await?;
-        self.commit_revoking(transaction, tokens).await?;
-        Ok(())
+        transaction.revokes(tokens);
+        transaction.commit().await
     }
 
     /// Makes an account of a guest one of a user, with a password.
@@ -152,7 +152,8 @@ impl Storage {
             query.execute(connection).await.map(|done| done.rows_affected())
         })?;
         let tokens = tokens_of(&mut transaction, user_id).await?;
-        self.commit_revoking(transaction, tokens).await?;
+        transaction.revokes(tokens);
+        transaction.commit().await?;
         Ok(upgraded > 0)
     }
 
@@ -189,10 +190,9 @@ impl Storage {
                 sqlx::query(sql).bind(user_id.as_str()).execute(connection).await.map(drop)
             })?;
         }
-        let revoked = remove_all_devices(&mut transaction, user_id, None).await?;
+        remove_all_devices(&mut transaction, user_id, None).await?;
         forget_keys(&mut transaction, user_id).await?;
-        self.commit_revoking(transaction, revoked).await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// Those of `user_ids` whose users wanted what they sent to be erased.

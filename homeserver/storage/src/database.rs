@@ -116,7 +116,7 @@ pub(crate) struct Shared {
     pub(crate) bus: Bus,
     pub(crate) names: NameCache,
     pub(crate) events: EventCache,
-    pub(crate) tokens: TokenCache,
+    pub(crate) tokens: Arc<TokenCache>,
     pub(crate) related_rooms: RelatedRooms,
     pub(crate) sticky_rooms: StickyRooms,
     pub(crate) acknowledged_to_device: Acknowledged,
@@ -166,7 +166,7 @@ impl Storage {
             bus: Bus::new(0),
             names: NameCache::new(),
             events: EventCache::default(),
-            tokens: TokenCache::default(),
+            tokens: Arc::default(),
             related_rooms: RelatedRooms::default(),
             sticky_rooms: StickyRooms::default(),
             acknowledged_to_device: none_acknowledged(),
@@ -306,8 +306,8 @@ impl Shared {
     }
 
     fn transaction(&self, inner: Inner) -> Transaction {
-        let (read_only, key_counts) = (Arc::clone(&self.read_only), Arc::clone(&self.key_counts));
-        Transaction { inner, read_only, key_counts, afterwards: Vec::new() }
+        let (tokens, key_counts) = (Arc::clone(&self.tokens), Arc::clone(&self.key_counts));
+        Transaction { inner, read_only: Arc::clone(&self.read_only), tokens, key_counts, afterwards: Vec::new() }
     }
 
     /// Stops acknowledging: what the disk holds is uncertain.
@@ -335,6 +335,7 @@ type Afterwards = Box<dyn FnOnce() + Send>;
 pub(crate) struct Transaction {
     inner: Inner,
     read_only: Arc<AtomicBool>,
+    tokens: Arc<TokenCache>,
     key_counts: Arc<KeyCountCache>,
     afterwards: Vec<Afterwards>,
 }
@@ -377,6 +378,12 @@ impl Transaction {
     /// commits stops waiting in the midst of it.
     pub(crate) fn afterwards(&mut self, forget: impl FnOnce() + Send + 'static) {
         self.afterwards.push(Box::new(forget));
+    }
+
+    /// It changes what access tokens stand for, given by their hashes.
+    pub(crate) fn revokes(&mut self, tokens: Vec<Vec<u8>>) {
+        let cache = Arc::clone(&self.tokens);
+        self.afterwards(move || cache.forget(&tokens));
     }
 
     /// It changes what keys a device has to hand out.

@@ -2,8 +2,6 @@
 
 mod tokens;
 
-use std::sync::Arc;
-
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 pub(crate) use self::tokens::lock_device;
@@ -138,15 +136,14 @@ impl Storage {
         db!(transaction.connection(), |connection| {
             sqlx::query(ALIVE).bind(user_id).bind(device_id).execute(connection).await.map(drop)
         })?;
-        let revoked = revoke_device(&mut transaction, user_id, device_id).await?;
+        revoke_device(&mut transaction, user_id, device_id).await?;
         let access = NewAccess {
             hash: session.access_token_hash,
             expires_ts: session.access_token_expires_ts,
             unconfirmed: false,
         };
         insert_tokens(&mut transaction, user_id, device_id, &access, session.refresh_token_hash.as_ref()).await?;
-        self.commit_revoking(transaction, revoked).await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// What an access token stands for, expired or not; `None` when it is unknown or revoked. The first use of a token
@@ -167,8 +164,8 @@ impl Storage {
         if unconfirmed {
             let mut transaction = self.begin().await?;
             lock_device(&mut transaction, &user_id, &device_id, None).await?;
-            let revoked = confirm(&mut transaction, &user_id, &device_id, hash).await?;
-            self.commit_revoking(transaction, revoked).await?;
+            confirm(&mut transaction, &user_id, &device_id, hash).await?;
+            transaction.commit().await?;
         }
         let token = AccessToken {
             user_id: parsed(&user_id, "access_tokens", "user_id")?,
@@ -214,21 +211,21 @@ impl Storage {
             sqlx::query_as(WHICH).bind(&refresh_token_hash[..]).fetch_optional(connection).await
         })?;
         let Some((access_token_hash, used)) = which else { return Ok(RefreshOutcome::Unknown) };
-        let (outcome, revoked) = if used {
-            (RefreshOutcome::Reused, revoke_device(&mut transaction, &user_id, &device_id).await?)
+        let outcome = if used {
+            revoke_device(&mut transaction, &user_id, &device_id).await?;
+            RefreshOutcome::Reused
         } else {
-            let mut revoked = Vec::new();
             if is_unconfirmed(&mut transaction, &access_token_hash).await? {
-                revoked.extend(confirm(&mut transaction, &user_id, &device_id, &access_token_hash).await?);
+                confirm(&mut transaction, &user_id, &device_id, &access_token_hash).await?;
             }
-            revoked.extend(drop_unconfirmed(&mut transaction, &user_id, &device_id).await?);
+            drop_unconfirmed(&mut transaction, &user_id, &device_id).await?;
             let access =
                 NewAccess { hash: new_access_token_hash, expires_ts: access_token_expires_ts, unconfirmed: true };
             insert_tokens(&mut transaction, &user_id, &device_id, &access, Some(&new_refresh_token_hash)).await?;
             let (user_id, device_id) = (parsed(&user_id, "refresh_tokens", "user_id")?, device_id.into());
-            (RefreshOutcome::Refreshed { user_id, device_id }, revoked)
+            RefreshOutcome::Refreshed { user_id, device_id }
         };
-        self.commit_revoking(transaction, revoked).await?;
+        transaction.commit().await?;
         Ok(outcome)
     }
 
@@ -290,28 +287,11 @@ impl Storage {
         Ok(renamed > 0)
     }
 
-    /// Makes a transaction true that changes what some tokens stand for.
-    pub(crate) async fn commit_revoking(&self, mut transaction: Transaction, tokens: Vec<Vec<u8>>) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        transaction.afterwards(move || shared.tokens.forget(&tokens));
-        transaction.commit().await
-    }
-
-    /// Deletes devices and their tokens. Unknown ones are ignored.
-    pub async fn delete_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
-        let device_ids: Vec<&str> = device_ids.iter().map(|device_id| device_id.as_str()).collect();
-        let mut transaction = self.begin().await?;
-        let revoked = remove_devices(&mut transaction, user_id, &device_ids).await?;
-        self.commit_revoking(transaction, revoked).await?;
-        Ok(())
-    }
-
     /// Deletes all devices of a user and their tokens, but for one.
     pub async fn delete_all_devices(&self, user_id: &UserId, except: Option<&DeviceId>) -> Result<()> {
         let mut transaction = self.begin().await?;
-        let revoked = remove_all_devices(&mut transaction, user_id, except).await?;
-        self.commit_revoking(transaction, revoked).await?;
-        Ok(())
+        remove_all_devices(&mut transaction, user_id, except).await?;
+        transaction.commit().await
     }
 
     /// Notes when and from where a device was used.
@@ -345,35 +325,41 @@ fn device(user_id: &UserId, (device_id, display_name, last_seen_ts, last_seen_ip
     }
 }
 
-/// Deletes all devices of a user with their tokens, but for one. Returns the access tokens that are revoked by it.
+/// Deletes all devices of a user with their tokens, but for one.
 pub(crate) async fn remove_all_devices(
     transaction: &mut Transaction,
     user_id: &UserId,
     except: Option<&DeviceId>,
-) -> Result<Vec<Vec<u8>>> {
+) -> Result<()> {
     const SQL: &str = "SELECT device_id FROM devices WHERE user_id = $1";
-    let mut device_ids: Vec<String> = db!(transaction.connection(), |connection| {
+    let device_ids: Vec<String> = db!(transaction.connection(), |connection| {
         sqlx::query_scalar(SQL).bind(user_id.as_str()).fetch_all(connection).await
     })?;
-    device_ids.retain(|device_id| except.is_none_or(|except| except.as_str() != device_id));
-    let device_ids: Vec<&str> = device_ids.iter().map(String::as_str).collect();
+    let mut device_ids: Vec<OwnedDeviceId> = device_ids.into_iter().map(OwnedDeviceId::from).collect();
+    device_ids.retain(|device_id| Some(&**device_id) != except);
     remove_devices(transaction, user_id, &device_ids).await
 }
 
-async fn remove_devices(transaction: &mut Transaction, user_id: &UserId, device_ids: &[&str]) -> Result<Vec<Vec<u8>>> {
+/// Deletes devices with their tokens, and all that is kept for them. Unknown ones are ignored.
+pub(crate) async fn remove_devices(
+    transaction: &mut Transaction,
+    user_id: &UserId,
+    device_ids: &[OwnedDeviceId],
+) -> Result<()> {
     const SQL: &str = "DELETE FROM devices WHERE user_id = $1 AND device_id IN (SELECT value FROM json_each($2))";
+    let device_ids = device_ids.iter().map(|device_id| device_id.as_str());
+    let device_ids: Vec<&str> = device_ids.filter(|device_id| is_storable(device_id)).collect();
     let known = list(device_ids.iter().copied());
     db!(transaction.connection(), |connection| {
         sqlx::query(SQL).bind(user_id.as_str()).bind(known).execute(connection).await.map(drop)
     })?;
-    let mut revoked = Vec::new();
-    for device_id in device_ids.iter().filter(|device_id| is_storable(device_id)) {
-        revoked.extend(revoke_device(transaction, user_id.as_str(), device_id).await?);
+    for device_id in device_ids {
+        revoke_device(transaction, user_id.as_str(), device_id).await?;
         forget_device(transaction, user_id.as_str(), device_id).await?;
         forget_notification_settings(transaction, user_id, device_id).await?;
         forget_pushers(transaction, user_id, device_id).await?;
     }
-    Ok(revoked)
+    Ok(())
 }
 
 /// What clients keep about the notifications of one device, which is nothing without it.

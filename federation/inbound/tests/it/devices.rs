@@ -500,6 +500,27 @@ async fn who_joins_is_introduced_with_their_devices_to_servers_that_were_not_fol
     assert_eq!(told(&stage.remote).iter().filter(|told| **told == expected).count(), 1);
 }
 
+/// Whoever is told that a device changed finds it gone, with its keys and its tokens.
+#[tokio::test]
+async fn a_device_that_logs_out_is_gone_when_servers_are_told() {
+    let stage = Stage::new().await;
+    for number in 0..5 {
+        let user = stage.user(&format!("user{number}")).await;
+        stage.joined_room(&user).await;
+        upload_keys(&stage, &user).await;
+        stage.flush(stage.remote.name()).await;
+        stage.engine.logout(&user).await.unwrap();
+        stage.flush(stage.remote.name()).await;
+        let transactions = stage.remote.transactions();
+        let edus = transactions.iter().flat_map(|transaction| transaction["edus"].as_array().unwrap());
+        let told: Vec<&Value> =
+            edus.map(|edu| &edu["content"]).filter(|edu| edu["user_id"] == user.user_id.as_str()).collect();
+        let (last, before) = told.split_last().unwrap();
+        assert_eq!((&last["deleted"], &last["keys"]), (&json!(true), &Value::Null), "{told:?}");
+        assert!(before.iter().all(|told| told["deleted"].is_null()), "{told:?}");
+    }
+}
+
 #[tokio::test]
 async fn s_086_what_the_latest_change_of_a_device_says_as_well_is_forgotten() {
     let stage = Stage::new().await;

@@ -44,15 +44,17 @@ impl Engine {
 
     /// Logs devices out and forgets them. Unknown ones are ignored, as the spec wants it.
     pub async fn delete_devices(&self, user_id: &UserId, device_ids: &[OwnedDeviceId]) -> Result<()> {
-        let _turn = self.forget_device_keys(user_id, device_ids).await?;
-        Ok(self.storage().delete_devices(user_id, device_ids).await?)
+        let _turn = self.device_list_turn(user_id).await;
+        Ok(self.key_server().forget_devices(user_id, device_ids).await?)
     }
 
     /// The same for all devices but one.
     pub(super) async fn delete_other_devices(&self, user_id: &UserId, except: Option<&DeviceId>) -> Result<()> {
+        let _turn = self.device_list_turn(user_id).await;
         let devices = self.storage().devices(user_id).await?.into_iter().map(|device| device.device_id);
         let gone: Vec<OwnedDeviceId> = devices.filter(|device_id| Some(&**device_id) != except).collect();
-        let _turn = self.forget_device_keys(user_id, &gone).await?;
+        self.key_server().forget_devices(user_id, &gone).await?;
+        // Who has logged in meanwhile, with a password of before, goes too.
         Ok(self.storage().delete_all_devices(user_id, except).await?)
     }
 }

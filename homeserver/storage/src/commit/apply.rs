@@ -123,6 +123,7 @@ impl<'a> Applying<'a> {
             Change::ThreadSubscription { .. } => self.thread_subscription(change),
             Change::TransactionId { event_id, ts, .. } => self.transaction(change, event_id, *ts),
             Change::DeviceKeys { .. }
+            | Change::LogOut { .. }
             | Change::CrossSigningKey { .. }
             | Change::KeySignature { .. }
             | Change::DeviceList { .. }

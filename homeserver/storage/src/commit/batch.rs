@@ -283,6 +283,7 @@ fn check_texts(change: &Change) -> Result<()> {
         | Change::RoomServer { .. }
         | Change::EnteredWhole { .. }
         | Change::Recipient { .. }
+        | Change::LogOut { .. }
         | Change::Redaction { .. } => {}
     }
     Ok(())

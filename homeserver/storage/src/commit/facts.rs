@@ -221,6 +221,7 @@ pub(super) fn names_of(change: &Change) -> Vec<Cow<'_, str>> {
         | Change::AwaitedRedaction { .. }
         | Change::TransactionId { .. }
         | Change::DeviceKeys { .. }
+        | Change::LogOut { .. }
         | Change::CrossSigningKey { .. }
         | Change::KeySignature { .. }
         | Change::ToDeviceId { .. } => Vec::new(),

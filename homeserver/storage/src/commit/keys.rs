@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use rules::change::{Change, Position};
-use ruma::OwnedServerName;
+use ruma::{OwnedDeviceId, OwnedServerName, OwnedUserId};
 
 use crate::{
     LogEntry, LogKind, Result,
     commit::apply::Applying,
     database::Transaction,
+    devices::remove_devices,
     dialect::db,
     insert::{Insert, Script, Value, row},
 };
@@ -38,6 +39,8 @@ type Rows = BTreeMap<(String, String), Option<Vec<Value>>>;
 pub(super) struct KeyWrites {
     /// By user and device.
     device_keys: Rows,
+    /// By user.
+    logged_out: BTreeMap<OwnedUserId, Vec<OwnedDeviceId>>,
     /// By user and usage.
     cross_signing_keys: Rows,
     /// By target user, target, signer and key.
@@ -58,6 +61,9 @@ impl Applying<'_> {
                     .as_ref()
                     .map(|keys| row![user_id.as_str(), device_id.as_str(), display_name.clone(), keys.get()]);
                 self.key_writes().device_keys.insert(key, row);
+            }
+            Change::LogOut { user_id, device_id } => {
+                self.key_writes().logged_out.entry(user_id.clone()).or_default().push(device_id.clone());
             }
             Change::CrossSigningKey { user_id, usage, key } => {
                 let row = key.as_ref().map(|key| row![user_id.as_str(), usage.as_str(), key.get()]);
@@ -100,12 +106,7 @@ impl Applying<'_> {
     }
 
     /// Adds an entry to the log that is of no room, for these servers.
-    fn device_entry(
-        &mut self,
-        kind: LogKind,
-        user_id: Option<ruma::OwnedUserId>,
-        servers: &[OwnedServerName],
-    ) -> Position {
+    fn device_entry(&mut self, kind: LogKind, user_id: Option<OwnedUserId>, servers: &[OwnedServerName]) -> Position {
         let position = self.next_position();
         for server in servers {
             let server_nid = self.name(server.as_str());
@@ -132,6 +133,9 @@ impl KeyWrites {
             if row.is_none() {
                 forget_device(transaction, user_id, device_id).await?;
             }
+        }
+        for (user_id, device_ids) in &self.logged_out {
+            remove_devices(transaction, user_id, device_ids).await?;
         }
         for ((user_id, usage), row) in &self.cross_signing_keys {
             if row.is_none() {

@@ -66,14 +66,13 @@ pub(super) async fn is_unconfirmed(transaction: &mut Transaction, access_token_h
     Ok(unconfirmed.unwrap_or(false))
 }
 
-/// The client has the pair of this access token: every other token of the device is spent. Returns the access tokens
-/// that are revoked by it.
+/// The client has the pair of this access token: every other token of the device is spent.
 pub(super) async fn confirm(
     transaction: &mut Transaction,
     user_id: &str,
     device_id: &str,
     access_token_hash: &[u8],
-) -> Result<Vec<Vec<u8>>> {
+) -> Result<()> {
     const CONFIRM: &str = "UPDATE access_tokens SET unconfirmed = FALSE WHERE token_hash = $1";
     const REVOKE: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND token_hash <> $3
         RETURNING token_hash";
@@ -84,7 +83,7 @@ pub(super) async fn confirm(
     })?;
     if confirmed == 0 {
         // Revoked between reading and now: it must not revoke what took its place.
-        return Ok(Vec::new());
+        return Ok(());
     }
     let revoked = db!(transaction.connection(), |connection| {
         let query = sqlx::query_scalar(REVOKE).bind(user_id).bind(device_id).bind(access_token_hash);
@@ -94,15 +93,12 @@ pub(super) async fn confirm(
         let query = sqlx::query(SPEND).bind(user_id).bind(device_id).bind(access_token_hash);
         query.execute(connection).await.map(drop)
     })?;
-    Ok(revoked)
+    transaction.revokes(revoked);
+    Ok(())
 }
 
 /// Takes back pairs that were handed out but never used.
-pub(super) async fn drop_unconfirmed(
-    transaction: &mut Transaction,
-    user_id: &str,
-    device_id: &str,
-) -> Result<Vec<Vec<u8>>> {
+pub(super) async fn drop_unconfirmed(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<()> {
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id = $2 AND access_token_hash IN
         (SELECT token_hash FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND unconfirmed)";
     const ACCESS: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 AND unconfirmed
@@ -110,23 +106,23 @@ pub(super) async fn drop_unconfirmed(
     db!(transaction.connection(), |connection| {
         sqlx::query(REFRESH).bind(user_id).bind(device_id).execute(connection).await.map(drop)
     })?;
-    Ok(db!(transaction.connection(), |connection| {
+    let revoked = db!(transaction.connection(), |connection| {
         sqlx::query_scalar(ACCESS).bind(user_id).bind(device_id).fetch_all(connection).await
-    })?)
+    })?;
+    transaction.revokes(revoked);
+    Ok(())
 }
 
-/// Revokes all tokens of a device. Returns the access tokens among them.
-pub(super) async fn revoke_device(
-    transaction: &mut Transaction,
-    user_id: &str,
-    device_id: &str,
-) -> Result<Vec<Vec<u8>>> {
+/// Revokes all tokens of a device.
+pub(super) async fn revoke_device(transaction: &mut Transaction, user_id: &str, device_id: &str) -> Result<()> {
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id = $2";
     const ACCESS: &str = "DELETE FROM access_tokens WHERE user_id = $1 AND device_id = $2 RETURNING token_hash";
     db!(transaction.connection(), |connection| {
         sqlx::query(REFRESH).bind(user_id).bind(device_id).execute(connection).await.map(drop)
     })?;
-    Ok(db!(transaction.connection(), |connection| {
+    let revoked = db!(transaction.connection(), |connection| {
         sqlx::query_scalar(ACCESS).bind(user_id).bind(device_id).fetch_all(connection).await
-    })?)
+    })?;
+    transaction.revokes(revoked);
+    Ok(())
 }

@@ -98,7 +98,7 @@ async fn keys_come_in_the_order_of_their_upload_and_then_the_fallback() {
         assert!(stage.storage.key_counts(user_id, device_id).await.unwrap().unused_fallback_algorithms.is_empty());
         add(&stage.storage, &[], &[key(10, "{}")]).await;
         assert_eq!(stage.storage.key_counts(user_id, device_id).await.unwrap().unused_fallback_algorithms.len(), 1);
-        stage.storage.delete_devices(user_id, &[device_id.to_owned()]).await.unwrap();
+        stage.log_out(user_id, &[device_id.as_str()]).await;
         assert_eq!(take(&stage.storage).await, None);
     })
     .await;
@@ -163,7 +163,7 @@ async fn what_a_device_has_left_is_read_once_until_it_changes() {
         assert_eq!(left().await, 0);
         add(&stage.storage, &[key(2, "{}")], &[]).await;
         assert_eq!(left().await, 1);
-        stage.storage.delete_devices(user_id, &[device_id.to_owned()]).await.unwrap();
+        stage.log_out(user_id, &[device_id.as_str()]).await;
         assert_eq!(left().await, 0);
     })
     .await;

@@ -11,7 +11,7 @@ use rules::{
     change::{NewEvent, Placement, Standing, StateEntry, StateReference},
 };
 use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId,
+    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
     events::{StateEventType, room::member::MembershipState},
     owned_room_id, owned_server_name,
 };
@@ -129,6 +129,13 @@ impl Stage {
     /// Commits changes that were decided about no room.
     pub(crate) async fn commit_unguarded(&self, changes: Vec<Change>) -> Result<Committed, CommitError> {
         self.storage.commit(Submission { room: None, changes }).await
+    }
+
+    /// Devices go.
+    pub(crate) async fn log_out(&self, user_id: &UserId, device_ids: &[&str]) {
+        let user_id = || user_id.to_owned();
+        let gone = |device_id: &&str| Change::LogOut { user_id: user_id(), device_id: (*device_id).into() };
+        self.commit_unguarded(device_ids.iter().map(gone).collect()).await.unwrap();
     }
 
     /// The room with its creator `@alice:here`.
